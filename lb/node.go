@@ -1,0 +1,52 @@
+package lb
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// NodeName is metadata.name of a Node; it is also the member's name in gossip.
+type NodeName string
+
+// MAC is an Ethernet address. Being an array it is comparable.
+type MAC [6]byte
+
+// Node is what the API server says about a node.
+type Node struct {
+	Name               NodeName
+	Labels             map[string]string
+	Addrs              []netip.Addr // status.addresses of type InternalIP
+	Excluded           bool         // label node.kubernetes.io/exclude-from-external-load-balancers, parsed as H11 says
+	NetworkUnavailable bool         // condition NetworkUnavailable is True
+	Deleting           bool         // deletionTimestamp set, or tainted ToBeDeletedByClusterAutoscaler
+	Cordoned           bool         // spec.unschedulable; not a reason to leave by itself
+}
+
+// Link is a network interface of a speaker's own node that can carry announcements.
+type Link struct {
+	Name     string
+	Index    int
+	MAC      MAC
+	Up       bool           // administratively up and with carrier
+	Prefixes []netip.Prefix // the subnets on the link, masked
+}
+
+// Holds reports whether one of the link's subnets contains addr.
+func (l Link) Holds(addr netip.Addr) bool {
+	return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// Member is a speaker as gossip knows it: alive if it is in the list at all.
+type Member struct {
+	Node     NodeName
+	Draining bool // it asked to be left out of elections
+	Ready    bool // its datapath works
+	Links    []Link
+	Claims   []Claim // the addresses it says it announces, sorted by address
+}
+
+// Claim says that a node announces an address. Of two claims to one address that with the higher epoch holds.
+type Claim struct {
+	Addr  netip.Addr
+	Epoch uint64 // grows with every change of ownership that the claimant has seen
+}

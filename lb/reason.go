@@ -1,0 +1,59 @@
+package lb
+
+// Reason says in one CamelCase word why something is not so. The same word is the log attribute "reason", the Event's
+// reason, the condition's reason and the metric's label. The empty Reason means yes.
+type Reason string
+
+// Why a Service has no address.
+const (
+	NoPools          Reason = "NoPools"          // there is no IPAddressPool at all
+	PoolExhausted    Reason = "PoolExhausted"    // every pool that admits the Service is full
+	NoPoolAdmits     Reason = "NoPoolAdmits"     // pools exist, but none may serve this Service
+	UnknownPool      Reason = "UnknownPool"      // the requested pool does not exist
+	PoolRefuses      Reason = "PoolRefuses"      // the requested pool exists but its serviceAllocation excludes the Service
+	AddressNotInPool Reason = "AddressNotInPool" // the requested address is in no pool
+	AddressInUse     Reason = "AddressInUse"     // the requested address belongs to another Service
+	AddressBuggy     Reason = "AddressBuggy"     // the requested address ends in .0 or .255 and the pool avoids those
+	FamilyMismatch   Reason = "FamilyMismatch"   // the requested addresses or pools do not have the Service's families
+	BadRequest       Reason = "BadRequest"       // an annotation cannot be parsed, or two of them contradict
+	SharingConflict  Reason = "SharingConflict"  // the shared address cannot be joined: other key, same port, other policy
+)
+
+// Why a Service's address is unusual, though it keeps it.
+const (
+	AddressOutsidePools Reason = "AddressOutsidePools" // its pool was edited or deleted under it
+)
+
+// Why a node does not announce an address.
+const (
+	NotAdvertised       Reason = "NotAdvertised"       // no advertisement covers the address
+	NoEndpoints         Reason = "NoEndpoints"         // no endpoint could take a connection
+	NoLocalEndpoint     Reason = "NoLocalEndpoint"     // externalTrafficPolicy Local and no ready endpoint on this node
+	NodeExcluded        Reason = "NodeExcluded"        // exclude-from-external-load-balancers
+	NodeUnavailable     Reason = "NodeUnavailable"     // NetworkUnavailable, being deleted, or unknown to the API server
+	NodeNotSelected     Reason = "NodeNotSelected"     // no advertisement's nodeSelectors match
+	NodeDraining        Reason = "NodeDraining"        // the speaker asked to be left out
+	NoInterface         Reason = "NoInterface"         // no interface that is up, allowed and in the address's subnet
+	DatapathNotReady    Reason = "DatapathNotReady"    // the node's engine does not work
+	NotProgrammed       Reason = "NotProgrammed"       // the engine works but has not programmed this address yet
+	NotOwner            Reason = "NotOwner"            // another node was elected
+	NotAMember          Reason = "NotAMember"          // the speaker is not in the gossip membership
+	AnnouncementRefused Reason = "AnnouncementRefused" // the wire said no, for example a socket could not be opened
+)
+
+// Refusal is a Reason together with a sentence that names the field, its value and the way out. The zero Refusal means yes.
+type Refusal struct {
+	Reason  Reason
+	Message string
+}
+
+// OK reports whether nothing was refused.
+func (r Refusal) OK() bool { return r.Reason == "" }
+
+// String returns "Reason: message", or "" for yes.
+func (r Refusal) String() string {
+	if r.OK() {
+		return ""
+	}
+	return string(r.Reason) + ": " + r.Message
+}

@@ -1,0 +1,34 @@
+package lb
+
+import "net/netip"
+
+// Snapshot is everything one speaker knows at one moment: the whole input of announce.Plan and datapath.Desired. Builders
+// sort the slices; readers must not write.
+type Snapshot struct {
+	Self      NodeName
+	Services  []Service // sorted by key
+	Endpoints map[ServiceKey][]Endpoint
+	Nodes     map[NodeName]Node
+	Pools     []Pool // sorted by name
+	L2        []L2Advertisement
+	Members   []Member // living speakers, this one included, sorted by node
+	Links     []Link   // of this node, sorted by name
+
+	// Programmed holds the addresses that this node's datapath has reported as able to forward. An address is announced
+	// only while it is in here (the gate).
+	Programmed map[netip.Addr]bool
+
+	// Forwards is false where Fairlead announces only and somebody else forwards (datapath mode none): then the gate is
+	// open for every address.
+	Forwards bool
+}
+
+// PoolOf returns the pool that contains addr.
+func (s Snapshot) PoolOf(addr netip.Addr) (Pool, bool) {
+	for _, p := range s.Pools {
+		if p.Contains(addr) {
+			return p, true
+		}
+	}
+	return Pool{}, false
+}
