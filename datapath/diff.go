@@ -1,0 +1,148 @@
+package datapath
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Grace is how long connections to an endpoint may go on after the endpoint has left its EndpointSlices: its pod is gone or no
+// longer meant, so this bounds how long a client waits for a peer that will never answer.
+const Grace = time.Minute
+
+// Verb is the kind of an [Op].
+type Verb string
+
+// The verbs in the order in which Diff emits them.
+const (
+	VIPUp             Verb = "vip up"
+	AddServer         Verb = "add server"
+	EditServer        Verb = "edit server"
+	AddDestination    Verb = "add destination"
+	EditDestination   Verb = "edit destination" // weight, deadline; first those that gain weight, then those that lose it
+	DeleteDestination Verb = "delete destination"
+	DeleteServer      Verb = "delete server"
+	VIPDown           Verb = "vip down"
+)
+
+// Op is one step towards a wanted state. VIP is set for VIPUp and VIPDown, Server without its destinations for all others,
+// Destination for the verbs on destinations.
+type Op struct {
+	Verb        Verb
+	VIP         netip.Addr
+	Server      VirtualServer
+	Destination Destination
+}
+
+// String returns the step in one line.
+func (o Op) String() string {
+	switch o.Verb {
+	case VIPUp, VIPDown:
+		return fmt.Sprintf("%s %s", o.Verb, o.VIP)
+	case AddServer, EditServer:
+		line := o.Server.String()
+		return string(o.Verb[:len(o.Verb)-len("server")]) + line[:len(line)-1]
+	case AddDestination, EditDestination:
+		return fmt.Sprintf("%s %s -> %s weight=%d", o.Verb, o.Server.Listener, o.Destination.Addr, o.Destination.Weight)
+	case DeleteDestination:
+		return fmt.Sprintf("%s %s -> %s", o.Verb, o.Server.Listener, o.Destination.Addr)
+	default:
+		return fmt.Sprintf("%s %s", o.Verb, o.Server.Listener)
+	}
+}
+
+// Diff returns the steps from have, as read from a kernel, to want. Their order is a promise: VIPs come up, then servers, then
+// their destinations and the weights that grow; after that weights go to 0, destinations are deleted, then servers, then VIPs go
+// down. So at no time is a connection refused that both states would forward.
+//
+// A TCP destination that is not wanted any more loses its weight first and is deleted when it has no connections left (S65); one
+// that left its slices also when [Grace] is over. UDP and SCTP destinations are deleted at once, because a flow would stick to
+// them (S61). So the kernel may hold more than want for a while: call Diff again later, with connection counts and deadlines in
+// have.
+func Diff(have, want State, now time.Time) []Op {
+	var d diff
+	d.vips(have.VIPs, want.VIPs)
+	d.servers(have, want, now)
+	return slices.Concat(d.up, d.serversUp, d.destsUp, d.destsLower, d.destsDown, d.serversDown, d.down)
+}
+
+// diff collects the steps by phase.
+type diff struct {
+	up, serversUp, destsUp, destsLower, destsDown, serversDown, down []Op
+}
+
+func (d *diff) vips(have, want []netip.Addr) {
+	for _, a := range want {
+		if _, ok := slices.BinarySearchFunc(have, a, netip.Addr.Compare); !ok {
+			d.up = append(d.up, Op{Verb: VIPUp, VIP: a})
+		}
+	}
+	for _, a := range have {
+		if _, ok := slices.BinarySearchFunc(want, a, netip.Addr.Compare); !ok {
+			d.down = append(d.down, Op{Verb: VIPDown, VIP: a})
+		}
+	}
+}
+
+func (d *diff) servers(have, want State, now time.Time) {
+	for _, w := range want.Servers {
+		bare := w
+		bare.Destinations = nil
+		h, ok := have.Server(w.Listener)
+		switch {
+		case !ok:
+			d.serversUp = append(d.serversUp, Op{Verb: AddServer, Server: bare})
+		case !h.sameService(w):
+			d.serversUp = append(d.serversUp, Op{Verb: EditServer, Server: bare})
+		}
+		d.destinations(bare, h.Destinations, w.Destinations, now)
+	}
+	for _, h := range have.Servers {
+		if _, ok := want.Server(h.Listener); !ok {
+			h.Destinations = nil
+			d.serversDown = append(d.serversDown, Op{Verb: DeleteServer, Server: h})
+		}
+	}
+}
+
+func (d *diff) destinations(server VirtualServer, have, want []Destination, now time.Time) {
+	index := func(list []Destination, addr netip.AddrPort) (Destination, bool) {
+		i, ok := slices.BinarySearchFunc(list, addr, func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
+		if !ok {
+			return Destination{}, false
+		}
+		return list[i], true
+	}
+	for _, w := range want {
+		h, ok := index(have, w.Addr)
+		switch {
+		case !ok && w.Weight > 0:
+			d.destsUp = append(d.destsUp, Op{AddDestination, netip.Addr{}, server, w})
+		case ok && w.Weight > 0 && (!h.same(w) || !h.Until.IsZero()):
+			d.destsUp = append(d.destsUp, Op{EditDestination, netip.Addr{}, server, w})
+		case ok && w.Weight == 0:
+			d.retire(server, h, time.Time{}, now)
+		}
+	}
+	for _, h := range have {
+		if _, ok := index(want, h.Addr); !ok {
+			d.retire(server, h, now.Add(Grace), now)
+		}
+	}
+}
+
+// retire takes h out of service: no weight, then deletion when idle or at the deadline; a zero deadline means as long as it takes.
+func (d *diff) retire(server VirtualServer, h Destination, deadline, now time.Time) {
+	idle := h.Weight == 0 && h.Conns == 0
+	late := !deadline.IsZero() && !h.Until.IsZero() && !now.Before(h.Until)
+	switch {
+	case server.Protocol != lb.TCP || idle || late:
+		d.destsDown = append(d.destsDown, Op{DeleteDestination, netip.Addr{}, server, h})
+	case h.Weight > 0 || h.Until.IsZero() != deadline.IsZero():
+		h.Weight, h.Until = 0, deadline
+		d.destsLower = append(d.destsLower, Op{EditDestination, netip.Addr{}, server, h})
+	}
+}
