@@ -43,6 +43,18 @@ type Member struct {
 	Ready    bool // its datapath works
 	Links    []Link
 	Claims   []Claim // the addresses it says it announces, sorted by address
+
+	// Failing holds the addresses that its datapath tried to program and could not, sorted; others must serve them.
+	Failing []netip.Addr
+}
+
+// Claim returns the epoch of the member's claim to addr, 0 if it has none.
+func (m Member) Claim(addr netip.Addr) uint64 {
+	i, ok := slices.BinarySearchFunc(m.Claims, addr, func(c Claim, a netip.Addr) int { return c.Addr.Compare(a) })
+	if !ok {
+		return 0
+	}
+	return m.Claims[i].Epoch
 }
 
 // Claim says that a node announces an address. Of two claims to one address that with the higher epoch holds.

@@ -1,0 +1,25 @@
+// Package announce decides what this node says on the wire. [Plan] turns a snapshot into one [Decision] per address that a
+// Service holds, yes or no, and every no carries its reason: "why does node-2 not announce 192.0.2.7?" is a row of its
+// output, which the speaker serves on /debug/decisions.
+//
+// # Who may announce
+//
+// An address is elected once, however many Services share it. A node is a candidate if its speaker is a member, not
+// draining, its datapath works and has not failed on this address, the API server knows the node and does not exclude it,
+// and if it can serve the Services behind the address: an advertisement covers pool, Service and node, a link of the node is
+// up, allowed and holds the address in its subnet, and with externalTrafficPolicy Local the node has a ready endpoint
+// (statements H12 and H13 of the Service semantics). Services without any usable endpoint have no vote. Where no node can
+// serve all the others, those that can serve most of them are the candidates: a part is better than silence.
+//
+// The owner among the candidates is named by package election. It announces once its datapath has programmed the address.
+// An owner that stops being a candidate by somebody's wish (drain, exclusion, deletion of the node) goes on answering until
+// its successor's claim arrives: make before break.
+//
+// # Addresses outside the pools
+//
+// A pool may be edited or deleted under an address in use. The address is then treated as if it still were in the pool it
+// came from; if no advertisement names that one, every advertisement counts, since the subnet of the link still guards
+// against nonsense and silence would be an outage that nobody asked for.
+//
+// The package is pure: no clock, no IO, no log. The executors that carry decisions out are announce/arp and its siblings.
+package announce
