@@ -24,6 +24,13 @@ const (
 	AddressOutsidePools Reason = "AddressOutsidePools" // its pool was edited or deleted under it
 )
 
+// Why an IPAddressPool or an L2Advertisement is not ready.
+const (
+	InvalidSpec    Reason = "InvalidSpec"    // a field is wrong; what depends on it is ignored
+	PoolOverlap    Reason = "PoolOverlap"    // another pool holds some of its addresses too
+	WrongNamespace Reason = "WrongNamespace" // it lives outside Fairlead's namespace and is ignored
+)
+
 // Why a node does not announce an address.
 const (
 	NotAdvertised       Reason = "NotAdvertised"       // no advertisement covers the address

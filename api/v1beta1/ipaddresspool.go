@@ -1,0 +1,124 @@
+package v1beta1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// IPAddressPool is a set of addresses that Services of type LoadBalancer may be given. It counts only in the namespace that
+// Fairlead runs in.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Auto Assign",type=boolean,JSONPath=`.spec.autoAssign`
+// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
+// +kubebuilder:printcolumn:name="Assigned IPv4",type=integer,JSONPath=`.status.assignedIPv4`
+// +kubebuilder:printcolumn:name="Available IPv4",type=integer,JSONPath=`.status.availableIPv4`
+// +kubebuilder:printcolumn:name="Assigned IPv6",type=integer,JSONPath=`.status.assignedIPv6`,priority=1
+// +kubebuilder:printcolumn:name="Available IPv6",type=integer,JSONPath=`.status.availableIPv6`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
+type IPAddressPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec IPAddressPoolSpec `json:"spec"`
+	// +optional
+	Status IPAddressPoolStatus `json:"status,omitempty"`
+}
+
+// IPAddressPoolList is a list of IPAddressPools.
+//
+// +kubebuilder:object:root=true
+type IPAddressPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []IPAddressPool `json:"items"`
+}
+
+// IPAddressPoolSpec says which addresses the pool holds and who may have them.
+type IPAddressPoolSpec struct {
+	// addresses lists what the pool holds, of both families if you like: CIDRs such as 192.0.2.0/28, or inclusive ranges
+	// such as 192.0.2.10-192.0.2.20. A single address is a /32 or /128. Addresses are given out in this order, the lowest
+	// of each entry first. Entries must not overlap each other or another pool's.
+	//
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=100
+	// +kubebuilder:validation:items:XValidation:rule="self.contains('/') ? isCIDR(self) : (self.split('-').size() == 2 && self.split('-').all(a, isIP(a.trim())))",messageExpression="'\"' + self + '\" is neither a CIDR such as 192.0.2.0/28 nor a range such as 192.0.2.10-192.0.2.20; write a single address as a /32 or /128'"
+	// +kubebuilder:validation:items:XValidation:rule="self.contains('/') || self.split('-').size() != 2 || !self.split('-').all(a, isIP(a.trim())) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",messageExpression="'\"' + self + '\" begins in one IP family and ends in the other; use one entry per family'"
+	Addresses []string `json:"addresses"`
+
+	// autoAssign says whether Services that ask for no particular pool or address may be served from this one. If false,
+	// only an explicit request takes from it.
+	//
+	// +optional
+	// +kubebuilder:default=true
+	AutoAssign *bool `json:"autoAssign,omitempty"`
+
+	// avoidBuggyIPs leaves out IPv4 addresses that end in .0 or .255, which some network gear refuses.
+	//
+	// +optional
+	// +kubebuilder:default=false
+	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
+
+	// serviceAllocation limits the pool to certain Services and ranks it among others. Without it the pool serves all.
+	//
+	// +optional
+	ServiceAllocation *ServiceAllocation `json:"serviceAllocation,omitempty"`
+}
+
+// ServiceAllocation says which Services a pool is for. A Service must match the namespaces (namespaces or
+// namespaceSelectors) and the serviceSelectors; a list that is empty restricts nothing.
+type ServiceAllocation struct {
+	// priority ranks pools that could serve the same Service: 1 is tried first, bigger numbers later, 0 (unset) last.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Priority int `json:"priority,omitempty"`
+
+	// namespaces names namespaces whose Services may use the pool.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	Namespaces []string `json:"namespaces,omitempty"`
+
+	// namespaceSelectors are alternatives: Services in a namespace that matches one of them may use the pool.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	NamespaceSelectors []metav1.LabelSelector `json:"namespaceSelectors,omitempty"`
+
+	// serviceSelectors are alternatives: Services that match one of them may use the pool.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
+}
+
+// IPAddressPoolStatus is what the allocator reports. Counts end at 9223372036854775807.
+type IPAddressPoolStatus struct {
+	// assignedIPv4 is the number of IPv4 addresses that Services own.
+	AssignedIPv4 int64 `json:"assignedIPv4"`
+	// assignedIPv6 is the number of IPv6 addresses that Services own.
+	AssignedIPv6 int64 `json:"assignedIPv6"`
+	// availableIPv4 is the number of IPv4 addresses that are left.
+	AvailableIPv4 int64 `json:"availableIPv4"`
+	// availableIPv6 is the number of IPv6 addresses that are left.
+	AvailableIPv6 int64 `json:"availableIPv6"`
+
+	// conditions has the condition Ready: False means that nothing is allocated from the pool, and the reason says why.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}

@@ -1,0 +1,144 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
+)
+
+// Scheme returns a scheme with Kubernetes' kinds and ours.
+func Scheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1beta1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic("kube: building the scheme: " + err.Error())
+		}
+	}
+	return s
+}
+
+// mapper names the resources of the kinds that we read. It is written down instead of discovered, so that a process can
+// start, and its informers keep trying, while the API server is away or the CRDs are not there yet.
+func mapper() meta.RESTMapper {
+	m := meta.NewDefaultRESTMapper(nil)
+	ours := schema.GroupVersion{Group: v1beta1.Group, Version: v1beta1.Version}
+	m.Add(ours.WithKind("IPAddressPool"), meta.RESTScopeNamespace)
+	m.Add(ours.WithKind("L2Advertisement"), meta.RESTScopeNamespace)
+	for _, kind := range []string{"Service", "Pod", "Secret", "Event"} {
+		m.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	for _, kind := range []string{"Node", "Namespace"} {
+		m.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeRoot)
+	}
+	m.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
+	return m
+}
+
+// NewSpeakerCache returns a cache of what [Reader] reads, not started: Services of type LoadBalancer (one that changes its
+// type leaves as if deleted), all EndpointSlices without what we do not use, Nodes, Namespaces, and the pools,
+// advertisements and speaker pods of our namespace.
+func NewSpeakerCache(cfg *rest.Config, opts Options) (cache.Cache, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	here := map[string]cache.Config{opts.Namespace: {}}
+	speakers := labels.SelectorFromSet(labels.Set{SpeakerLabel: SpeakerValue})
+	c, err := cache.New(cfg, cache.Options{
+		Scheme:           Scheme(),
+		Mapper:           mapper(),
+		DefaultTransform: slim,
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
+			&corev1.Pod{}:     {Namespaces: here, Label: speakers},
+
+			&v1beta1.IPAddressPool{}:   {Namespaces: here},
+			&v1beta1.L2Advertisement{}: {Namespaces: here},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("setting up the cache: %w", err)
+	}
+	return c, nil
+}
+
+// NewClient returns a client that asks the API server each time, for the few things that are read once, such as
+// [GossipKey].
+func NewClient(cfg *rest.Config) (client.Client, error) {
+	c, err := client.New(cfg, client.Options{Scheme: Scheme(), Mapper: mapper()})
+	if err != nil {
+		return nil, fmt.Errorf("setting up the client: %w", err)
+	}
+	return c, nil
+}
+
+// watched lists the kinds of the speaker's cache with what makes a change of one worth a new snapshot.
+func (r *Reader) watched() map[client.Object]func(old, now any) bool {
+	return map[client.Object]func(old, now any) bool{
+		&corev1.Service{}:            changed,
+		&discoveryv1.EndpointSlice{}: r.sliceMatters,
+		&corev1.Node{}:               nodeChanged,
+		&corev1.Namespace{}:          labelsChanged,
+		&v1beta1.IPAddressPool{}:     changed,
+		&v1beta1.L2Advertisement{}:   changed,
+		&corev1.Pod{}:                nil, // asked for by SpeakerPeers, no part of Facts
+	}
+}
+
+// Watch waits until every kind of the speaker's cache c has synced, calls notify, and from then on has it called after
+// each change that can alter [Reader.Facts], until c stops. Notify is called from several goroutines and must not block.
+// The caller runs c.Start beside it; the error is ctx's, or a kind that cannot be watched.
+func Watch(ctx context.Context, c cache.Cache, opts Options, notify func()) error {
+	var open atomic.Bool
+	var synced []toolscache.InformerSynced
+	for object, matters := range NewReader(c, opts).watched() {
+		informer, err := c.GetInformer(ctx, object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("watching %T: %w", object, err)
+		}
+		registration, err := informer.AddEventHandler(notifier(&open, matters, notify))
+		if err != nil {
+			return fmt.Errorf("watching %T: %w", object, err)
+		}
+		synced = append(synced, registration.HasSynced)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		return fmt.Errorf("waiting for the caches: %w", context.Cause(ctx))
+	}
+	open.Store(true)
+	notify()
+	return nil
+}
+
+// notifier asks matters only once open is set: before that its look into the cache could block.
+func notifier(open *atomic.Bool, matters func(old, now any) bool, notify func()) toolscache.ResourceEventHandler {
+	check := func(old, now any) {
+		if matters != nil && open.Load() && matters(old, now) {
+			notify()
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(now any) { check(nil, now) },
+		UpdateFunc: check,
+		DeleteFunc: func(old any) {
+			if gone, ok := old.(toolscache.DeletedFinalStateUnknown); ok {
+				old = gone.Obj
+			}
+			check(old, nil)
+		},
+	}
+}

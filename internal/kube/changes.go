@@ -1,0 +1,89 @@
+package kube
+
+import (
+	"context"
+	"maps"
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// The functions below say whether an event matters; old is nil for an addition, now for a deletion.
+
+// changed leaves out the replays of a resync.
+func changed(old, now any) bool {
+	a, hadOld := old.(client.Object)
+	b, hasNow := now.(client.Object)
+	return !hadOld || !hasNow || a.GetResourceVersion() != b.GetResourceVersion()
+}
+
+// nodeChanged leaves out the kubelet's heartbeats.
+func nodeChanged(old, now any) bool {
+	a, hadOld := old.(*corev1.Node)
+	b, hasNow := now.(*corev1.Node)
+	return !hadOld || !hasNow || !reflect.DeepEqual(Node(a), Node(b))
+}
+
+func labelsChanged(old, now any) bool {
+	a, hadOld := old.(client.Object)
+	b, hasNow := now.(client.Object)
+	return !hadOld || !hasNow || !maps.Equal(a.GetLabels(), b.GetLabels())
+}
+
+// sliceMatters keeps the slices of Services that are not ours quiet: in most clusters they are nearly all of them. One that
+// arrives before its Service is seen when the Service arrives.
+func (r *Reader) sliceMatters(old, now any) bool {
+	if !changed(old, now) {
+		return false
+	}
+	for _, side := range []any{old, now} {
+		slice, ok := side.(*discoveryv1.EndpointSlice)
+		if !ok {
+			continue
+		}
+		key, ok := ServiceOf(slice)
+		var s corev1.Service
+		if ok && r.client.Get(context.Background(), client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &s) == nil && r.opts.Ours(&s) {
+			return true
+		}
+	}
+	return false
+}
+
+// slim drops from cached objects what nobody here reads; it is the cache's transform.
+func slim(in any) (any, error) {
+	o, ok := in.(client.Object)
+	if !ok {
+		return in, nil
+	}
+	o.SetManagedFields(nil)
+	if annotations := o.GetAnnotations(); annotations[corev1.LastAppliedConfigAnnotation] != "" {
+		delete(annotations, corev1.LastAppliedConfigAnnotation)
+	}
+	switch o := o.(type) {
+	case *discoveryv1.EndpointSlice:
+		slimSlice(o)
+	case *corev1.Node:
+		o.Spec = corev1.NodeSpec{Unschedulable: o.Spec.Unschedulable, Taints: o.Spec.Taints}
+		o.Status = corev1.NodeStatus{Conditions: o.Status.Conditions, Addresses: o.Status.Addresses}
+	case *corev1.Pod:
+		o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName}
+		o.Status = corev1.PodStatus{Phase: o.Status.Phase, PodIP: o.Status.PodIP}
+	case *corev1.Service:
+		if o.Spec.Type != corev1.ServiceTypeLoadBalancer { // of these only our traces matter
+			o.Labels = nil
+			o.Spec = corev1.ServiceSpec{Type: o.Spec.Type}
+		}
+	}
+	return o, nil
+}
+
+func slimSlice(s *discoveryv1.EndpointSlice) {
+	s.Annotations, s.OwnerReferences = nil, nil
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		*e = discoveryv1.Endpoint{Addresses: e.Addresses[:min(1, len(e.Addresses))], Conditions: e.Conditions, NodeName: e.NodeName}
+	}
+}

@@ -1,0 +1,44 @@
+package kube
+
+import (
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// LoadBalancerClass is the value of spec.loadBalancerClass that makes a Service ours.
+const LoadBalancerClass = "fairlead.dev/lb"
+
+// SpeakerLabel and SpeakerValue mark the speakers' pods; the chart sets them.
+const (
+	SpeakerLabel = "app.kubernetes.io/component"
+	SpeakerValue = "speaker"
+)
+
+// Options is what both processes tell this package.
+type Options struct {
+	Namespace    string    // where Fairlead runs; its pools, advertisements and gossip key count in here only
+	RequireClass bool      // leave Services without a class to others
+	IPMode       lb.IPMode // written to status.loadBalancer.ingress[].ipMode; the controller's business only
+}
+
+func (o Options) validate() error {
+	if o.Namespace == "" {
+		return errors.New("kube: no namespace given; set --namespace to the one Fairlead runs in")
+	}
+	return nil
+}
+
+// Ours reports whether s is a Service for Fairlead: of type LoadBalancer and of our class, or of no class unless a class is
+// required.
+func (o Options) Ours(s *corev1.Service) bool {
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return false
+	}
+	if class := s.Spec.LoadBalancerClass; class != nil {
+		return *class == LoadBalancerClass
+	}
+	return !o.RequireClass
+}

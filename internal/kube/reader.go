@@ -1,0 +1,178 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Facts is what the API server contributes to a speaker's lb.Snapshot. It shares memory with the cache: readers must not
+// write.
+type Facts struct {
+	Services  []lb.Service // ours only, sorted by key
+	Endpoints map[lb.ServiceKey][]lb.Endpoint
+	Nodes     map[lb.NodeName]lb.Node
+	Pools     []lb.Pool            // sorted by name
+	L2        []lb.L2Advertisement // sorted by name
+}
+
+// Reader builds facts out of a cache. It keeps nothing between calls and may be used from several goroutines.
+type Reader struct {
+	client client.Reader
+	opts   Options
+}
+
+// NewReader reads from c, normally the cache of [NewSpeakerCache]; with a client that is no cache every call costs five
+// lists.
+func NewReader(c client.Reader, opts Options) *Reader { return &Reader{c, opts} }
+
+// Facts returns everything as of now. Until the cache has synced it waits, as long as ctx allows.
+func (r *Reader) Facts(ctx context.Context) (Facts, error) {
+	var f Facts
+	var err error
+	if f.Services, err = r.services(ctx); err != nil {
+		return Facts{}, err
+	}
+	if f.Endpoints, err = r.endpoints(ctx, f.Services); err != nil {
+		return Facts{}, err
+	}
+	if f.Nodes, err = r.nodes(ctx); err != nil {
+		return Facts{}, err
+	}
+	if f.Pools, err = r.pools(ctx); err != nil {
+		return Facts{}, err
+	}
+	f.L2, err = r.advertisements(ctx)
+	return f, err
+}
+
+// SpeakerPeers returns the addresses of all speakers' pods that run or are about to, this one's included, sorted.
+func (r *Reader) SpeakerPeers(ctx context.Context) ([]netip.Addr, error) {
+	var list corev1.PodList
+	if err := r.list(ctx, &list, client.InNamespace(r.opts.Namespace), client.MatchingLabels{SpeakerLabel: SpeakerValue}); err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for i := range list.Items {
+		p := &list.Items[i]
+		ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		if addr, ok := parseSloppy(p.Status.PodIP); ok && !ended {
+			out = append(out, addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), nil
+}
+
+// list reads without copying; the conversions only read.
+func (r *Reader) list(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	if err := r.client.List(ctx, into, append(opts, client.UnsafeDisableDeepCopy)...); err != nil {
+		return fmt.Errorf("listing %T: %w", into, err)
+	}
+	return nil
+}
+
+func (r *Reader) services(ctx context.Context) ([]lb.Service, error) {
+	var list corev1.ServiceList
+	if err := r.list(ctx, &list); err != nil {
+		return nil, err
+	}
+	namespaces, err := r.namespaceLabels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []lb.Service
+	for i := range list.Items {
+		if s := &list.Items[i]; r.opts.Ours(s) {
+			svc, _ := Service(s, namespaces[s.Namespace]) // the controller reports what cannot be read
+			out = append(out, svc)
+		}
+	}
+	slices.SortFunc(out, func(a, b lb.Service) int { return a.Key.Compare(b.Key) })
+	return out, nil
+}
+
+func (r *Reader) namespaceLabels(ctx context.Context) (map[string]map[string]string, error) {
+	var list corev1.NamespaceList
+	if err := r.list(ctx, &list); err != nil {
+		return nil, err
+	}
+	out := make(map[string]map[string]string, len(list.Items))
+	for i := range list.Items {
+		out[list.Items[i].Name] = list.Items[i].Labels
+	}
+	return out, nil
+}
+
+// endpoints groups all slices by Service in one pass; a lookup per Service would scan its namespace each time.
+func (r *Reader) endpoints(ctx context.Context, services []lb.Service) (map[lb.ServiceKey][]lb.Endpoint, error) {
+	var list discoveryv1.EndpointSliceList
+	if err := r.list(ctx, &list); err != nil {
+		return nil, err
+	}
+	grouped := make(map[lb.ServiceKey][]*discoveryv1.EndpointSlice, len(services))
+	for _, s := range services {
+		grouped[s.Key] = nil
+	}
+	for i := range list.Items {
+		key, ok := ServiceOf(&list.Items[i])
+		if group, ours := grouped[key]; ok && ours {
+			grouped[key] = append(group, &list.Items[i])
+		}
+	}
+	out := make(map[lb.ServiceKey][]lb.Endpoint, len(grouped))
+	for key, group := range grouped {
+		out[key] = Endpoints(group)
+	}
+	return out, nil
+}
+
+func (r *Reader) nodes(ctx context.Context) (map[lb.NodeName]lb.Node, error) {
+	var list corev1.NodeList
+	if err := r.list(ctx, &list); err != nil {
+		return nil, err
+	}
+	out := make(map[lb.NodeName]lb.Node, len(list.Items))
+	for i := range list.Items {
+		n := Node(&list.Items[i])
+		out[n.Name] = n
+	}
+	return out, nil
+}
+
+func (r *Reader) pools(ctx context.Context) ([]lb.Pool, error) {
+	var list v1beta1.IPAddressPoolList
+	if err := r.list(ctx, &list, client.InNamespace(r.opts.Namespace)); err != nil {
+		return nil, err
+	}
+	out := make([]lb.Pool, 0, len(list.Items))
+	for i := range list.Items {
+		p, _ := Pool(&list.Items[i]) // the controller reports what is wrong with it
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b lb.Pool) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+func (r *Reader) advertisements(ctx context.Context) ([]lb.L2Advertisement, error) {
+	var list v1beta1.L2AdvertisementList
+	if err := r.list(ctx, &list, client.InNamespace(r.opts.Namespace)); err != nil {
+		return nil, err
+	}
+	out := make([]lb.L2Advertisement, 0, len(list.Items))
+	for i := range list.Items {
+		a, _ := L2Advertisement(&list.Items[i])
+		out = append(out, a)
+	}
+	slices.SortFunc(out, func(a, b lb.L2Advertisement) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
