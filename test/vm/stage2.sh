@@ -1,0 +1,24 @@
+# Continues in the guest on the host's file tree: the rest of a normal system, then the command. RELEASE, MODULES, RUN and
+# DIRECTORY are set above this text by vm.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+mkdir -p /dev/pts /dev/shm /run /lib/modules
+mount -t devpts devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs run /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
+rm -rf "/lib/modules/$RELEASE"
+ln -s "$MODULES" "/lib/modules/$RELEASE"
+ip link set lo up
+hostname vm
+for module in ip_vs ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc ip_vs_sh ip_vs_mh ip_vs_sed ip_vs_nq nf_tables nft_chain_nat nft_ct nft_nat nft_masq \
+  nft_fib_inet nft_numgen nft_hash nft_reject_inet nf_conntrack nf_conntrack_netlink veth bridge br_netfilter dummy ipip macvlan vxlan tun; do
+  modprobe -q "$module" || echo "vm: module $module does not load" > /dev/console
+done
+cd "$DIRECTORY"
+# The ports are called vportNpM, where N depends on the order of the devices; M is what vm gave them.
+set -- /dev/vport*p1
+port=${1%1}
+/bin/sh "$RUN/command" > "${port}1" 2> "${port}2" < /dev/null
+echo "$?" > "${port}3"
+sync
+poweroff -f 2>/dev/null || busybox poweroff -f
