@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -32,15 +31,7 @@ type client struct {
 }
 
 // State returns what the kernel holds.
-func (k *Kernel) State() datapath.State {
-	out := k.state
-	out.VIPs = slices.Clone(out.VIPs)
-	out.Servers = slices.Clone(out.Servers)
-	for i := range out.Servers {
-		out.Servers[i].Destinations = slices.Clone(out.Servers[i].Destinations)
-	}
-	return out
-}
+func (k *Kernel) State() datapath.State { return k.state.Clone() }
 
 // Sync brings the kernel to want as an engine does: read, diff, apply. Its signature is that of the speaker's Engine.
 func (k *Kernel) Sync(_ context.Context, want datapath.State, now time.Time) (datapath.State, error) {
@@ -80,78 +71,13 @@ func (k *Kernel) Apply(ops []datapath.Op) error {
 				continue
 			}
 		}
-		if err := k.apply(op); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", op, err))
+		if err := k.state.Apply(op); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		k.Applied++
 	}
 	return errors.Join(errs...)
-}
-
-func (k *Kernel) apply(op datapath.Op) error {
-	i, has := slices.BinarySearchFunc(k.state.Servers, op.Server.Listener,
-		func(v datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) })
-	switch op.Verb {
-	case datapath.VIPUp, datapath.VIPDown:
-		return k.applyVIP(op)
-	case datapath.AddServer:
-		if has {
-			return errors.New("server exists")
-		}
-		if !slices.Contains(k.state.VIPs, op.Server.Addr.Addr()) {
-			return errors.New("server before its VIP")
-		}
-		k.state.Servers = slices.Insert(k.state.Servers, i, op.Server)
-		return nil
-	}
-	if !has {
-		return errors.New("no such server")
-	}
-	switch op.Verb {
-	case datapath.EditServer:
-		op.Server.Destinations = k.state.Servers[i].Destinations
-		k.state.Servers[i] = op.Server
-		return nil
-	case datapath.DeleteServer:
-		k.state.Servers = slices.Delete(k.state.Servers, i, i+1)
-		return nil
-	default:
-		return applyDestination(&k.state.Servers[i], op)
-	}
-}
-
-func (k *Kernel) applyVIP(op datapath.Op) error {
-	i, has := slices.BinarySearchFunc(k.state.VIPs, op.VIP, netip.Addr.Compare)
-	switch {
-	case has == (op.Verb == datapath.VIPUp):
-		return fmt.Errorf("VIP present: %v", has)
-	case op.Verb == datapath.VIPUp:
-		k.state.VIPs = slices.Insert(k.state.VIPs, i, op.VIP)
-		return nil
-	case slices.ContainsFunc(k.state.Servers, func(v datapath.VirtualServer) bool { return v.Addr.Addr() == op.VIP }):
-		return errors.New("VIP goes down before its servers")
-	default:
-		k.state.VIPs = slices.Delete(k.state.VIPs, i, i+1)
-		return nil
-	}
-}
-
-func applyDestination(v *datapath.VirtualServer, op datapath.Op) error {
-	i, has := slices.BinarySearchFunc(v.Destinations, op.Destination.Addr,
-		func(d datapath.Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
-	switch {
-	case has == (op.Verb == datapath.AddDestination):
-		return fmt.Errorf("destination present: %v", has)
-	case op.Verb == datapath.AddDestination:
-		v.Destinations = slices.Insert(v.Destinations, i, op.Destination)
-	case op.Verb == datapath.EditDestination:
-		op.Destination.Conns = v.Destinations[i].Conns
-		v.Destinations[i] = op.Destination
-	default:
-		v.Destinations = slices.Delete(v.Destinations, i, i+1)
-	}
-	return nil
 }
 
 // SetConns says how many connections a destination has, as the kernel's counters would.

@@ -1,0 +1,91 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Apply changes s as a kernel does that carries out op, and refuses what no kernel could do at that point. Engines keep their
+// record of the kernel with it. It writes to the slices of s.
+func (s *State) Apply(op Op) error {
+	if err := s.apply(op); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return nil
+}
+
+func (s *State) apply(op Op) error {
+	i, has := slices.BinarySearchFunc(s.Servers, op.Server.Listener,
+		func(v VirtualServer, l Listener) int { return v.Listener.Compare(l) })
+	switch op.Verb {
+	case VIPUp, VIPDown:
+		return s.applyVIP(op)
+	case AddServer:
+		if has {
+			return errors.New("server exists")
+		}
+		if _, up := slices.BinarySearchFunc(s.VIPs, op.Server.Addr.Addr(), netip.Addr.Compare); !up {
+			return errors.New("server before its VIP")
+		}
+		s.Servers = slices.Insert(s.Servers, i, op.Server)
+		return nil
+	}
+	if !has {
+		return errors.New("no such server")
+	}
+	switch op.Verb {
+	case EditServer:
+		op.Server.Destinations = s.Servers[i].Destinations
+		s.Servers[i] = op.Server
+		return nil
+	case DeleteServer:
+		s.Servers = slices.Delete(s.Servers, i, i+1)
+		return nil
+	default:
+		return s.Servers[i].apply(op)
+	}
+}
+
+func (s *State) applyVIP(op Op) error {
+	i, has := slices.BinarySearchFunc(s.VIPs, op.VIP, netip.Addr.Compare)
+	switch {
+	case has == (op.Verb == VIPUp):
+		return fmt.Errorf("VIP present: %v", has)
+	case op.Verb == VIPUp:
+		s.VIPs = slices.Insert(s.VIPs, i, op.VIP)
+		return nil
+	case slices.ContainsFunc(s.Servers, func(v VirtualServer) bool { return v.Addr.Addr() == op.VIP }):
+		return errors.New("VIP goes down before its servers")
+	default:
+		s.VIPs = slices.Delete(s.VIPs, i, i+1)
+		return nil
+	}
+}
+
+func (v *VirtualServer) apply(op Op) error {
+	i, has := slices.BinarySearchFunc(v.Destinations, op.Destination.Addr,
+		func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
+	switch {
+	case has == (op.Verb == AddDestination):
+		return fmt.Errorf("destination present: %v", has)
+	case op.Verb == AddDestination:
+		v.Destinations = slices.Insert(v.Destinations, i, op.Destination)
+	case op.Verb == EditDestination:
+		op.Destination.Conns = v.Destinations[i].Conns
+		v.Destinations[i] = op.Destination
+	default:
+		v.Destinations = slices.Delete(v.Destinations, i, i+1)
+	}
+	return nil
+}
+
+// Clone returns a copy that may be changed with [State.Apply] while s stays as it is.
+func (s State) Clone() State {
+	out := State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), Partial: slices.Clone(s.Partial)}
+	for i := range out.Servers {
+		out.Servers[i].Destinations = slices.Clone(out.Servers[i].Destinations)
+	}
+	return out
+}

@@ -1,0 +1,87 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Flows is the conntrack table of the calling thread's network namespace.
+type Flows struct{}
+
+// Forget deletes the UDP flows to listeners that differ between have and want and whose endpoint takes no new flows in want. A
+// listener that want does not have loses all its flows; one without any usable endpoint keeps them, since there is no better place.
+// The table is read only if there is such a listener, once per IP family.
+func (Flows) Forget(_ context.Context, have, want datapath.State) error {
+	rules := changed(have, want)
+	families := map[netlink.InetFamily]bool{}
+	for l := range rules {
+		if l.Addr().Is4() {
+			families[unix.AF_INET] = true
+		} else {
+			families[unix.AF_INET6] = true
+		}
+	}
+	var errs []error
+	for family := range families {
+		// A dump is interrupted when the table changes under it; what was seen of it has been handled, the rest needs another look.
+		var err error
+		for range 3 {
+			if _, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, rules); !errors.Is(err, netlink.ErrDumpInterrupted) {
+				break
+			}
+		}
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			errs = append(errs, fmt.Errorf("deleting conntrack entries: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rules says for each listener that needs a look (by address and port: all are UDP) which endpoints its flows may have.
+type rules map[netip.AddrPort]map[netip.AddrPort]bool
+
+func changed(have, want datapath.State) rules {
+	out := rules{}
+	for _, w := range want.Servers {
+		if h, ok := have.Server(w.Listener); w.Protocol != lb.UDP || ok && h.Equal(w) {
+			continue
+		}
+		open := map[netip.AddrPort]bool{}
+		for _, d := range w.Destinations {
+			if d.Weight > 0 {
+				open[d.Addr] = true
+			}
+		}
+		if len(open) > 0 {
+			out[w.Addr] = open
+		}
+	}
+	for _, h := range have.Servers {
+		if _, ok := want.Server(h.Listener); h.Protocol == lb.UDP && !ok {
+			out[h.Addr] = nil
+		}
+	}
+	return out
+}
+
+// MatchConntrackFlow reports whether the flow is to be deleted; the netlink library calls it.
+func (r rules) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	if f.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	to, ok1 := netip.AddrFromSlice(f.Forward.DstIP)
+	from, ok2 := netip.AddrFromSlice(f.Reverse.SrcIP)
+	if !ok1 || !ok2 {
+		return false
+	}
+	open, ours := r[netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort)]
+	return ours && !open[netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)]
+}

@@ -1,0 +1,70 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Protocol is the origin that our routes carry (`ip route show table local proto 76`); 76 is free in rt_protos.
+const Protocol = 76
+
+// loopback is the index of lo in every network namespace.
+const loopback = 1
+
+// Routes are the VIPs that the network namespace of the calling thread delivers locally.
+type Routes struct{}
+
+// Read returns the VIPs that Fairlead added, sorted.
+func (Routes) Read() ([]netip.Addr, error) {
+	filter := netlink.Route{Table: unix.RT_TABLE_LOCAL, Protocol: Protocol}
+	var out []netip.Addr
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := netlink.RouteListFiltered(family, &filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+		if err != nil {
+			return nil, fmt.Errorf("listing local routes: %w", err)
+		}
+		for _, r := range routes {
+			if r.Dst == nil {
+				continue
+			}
+			if a, ok := netip.AddrFromSlice(r.Dst.IP); ok {
+				out = append(out, a.Unmap())
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), nil
+}
+
+// Up makes the node deliver packets to vip locally. An address that the node already has is left as it is.
+func (Routes) Up(vip netip.Addr) error {
+	if err := netlink.RouteAdd(route(vip)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("adding local route for %s: %w", vip, err)
+	}
+	return nil
+}
+
+// Down takes back what Up added, and nothing else.
+func (Routes) Down(vip netip.Addr) error {
+	if err := netlink.RouteDel(route(vip)); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("deleting local route for %s: %w", vip, err)
+	}
+	return nil
+}
+
+func route(vip netip.Addr) *netlink.Route {
+	return &netlink.Route{
+		Dst:       &net.IPNet{IP: vip.AsSlice(), Mask: net.CIDRMask(vip.BitLen(), vip.BitLen())},
+		LinkIndex: loopback,
+		Table:     unix.RT_TABLE_LOCAL,
+		Type:      unix.RTN_LOCAL,
+		Scope:     netlink.SCOPE_HOST,
+		Protocol:  Protocol,
+	}
+}

@@ -1,0 +1,69 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Sysctl is a kernel setting below /proc/sys and the least value that it must have.
+type Sysctl struct {
+	Key   string // with slashes
+	Least int
+}
+
+// String returns "net.ipv4.ip_forward>=1".
+func (s Sysctl) String() string {
+	return strings.ReplaceAll(s.Key, "/", ".") + ">=" + strconv.Itoa(s.Least)
+}
+
+// Forwarding is what every engine needs: the node routes packets to pods. For IPv6 it is left to whoever set up pod networking, because
+// turning it on makes a host ignore router advertisements.
+func Forwarding() []Sysctl { return []Sysctl{{"net/ipv4/ip_forward", 1}} }
+
+// IPVS is what the ipvs engine needs besides: conntrack for masquerading (fact 3), connections and affinity that end with
+// their endpoint (S36, S61, S68), and a kernel that neither answers ARP for a VIP nor names one as the sender of its requests (S73).
+func IPVS() []Sysctl {
+	return []Sysctl{
+		{"net/ipv4/vs/conntrack", 1},
+		{"net/ipv4/vs/expire_nodest_conn", 1},
+		{"net/ipv4/vs/expire_quiescent_template", 1},
+		{"net/ipv4/conf/all/arp_ignore", 1},
+		{"net/ipv4/conf/all/arp_announce", 2},
+	}
+}
+
+// Raise gives the settings at least their least value in the calling thread's network namespace and returns those that it had to
+// change. One that cannot be set does not stop the others; the errors are joined.
+func Raise(settings ...Sysctl) (raised []Sysctl, err error) {
+	return raise("/proc/sys", settings)
+}
+
+func raise(root string, settings []Sysctl) (raised []Sysctl, err error) {
+	var errs []error
+	for _, s := range settings {
+		path := filepath.Join(root, filepath.FromSlash(s.Key))
+		text, err := os.ReadFile(path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reading sysctl: %w", err))
+			continue
+		}
+		now, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reading sysctl %s: %w", s, err))
+			continue
+		}
+		if now >= s.Least {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(strconv.Itoa(s.Least)), 0o644); err != nil {
+			errs = append(errs, fmt.Errorf("setting sysctl %s: %w", s, err))
+			continue
+		}
+		raised = append(raised, s)
+	}
+	return raised, errors.Join(errs...)
+}

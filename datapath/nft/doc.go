@@ -1,0 +1,18 @@
+// Package nft holds one nftables table, `inet fairlead`, in agreement with a datapath.State, through knftables.
+//
+// The table always guards the VIPs: source ranges, services without endpoints, ports that no Service has, and the mark
+// that decides who is masqueraded. With [Options.Forward] it also carries the whole datapath: DNAT to the endpoints at
+// random, session affinity. [Table] is what the ipvs engine borrows as its guard, [Engine] the datapath of a kernel without IPVS.
+//
+// Chains and their hooks (priorities relative to kube-proxy's dstnat = -100 and srcnat = 100, so that the first NAT is ours):
+//
+//	prerouting, output -120   guard     new packets to a VIP: mark for masquerade; allow, drop or refuse
+//	prerouting, output -110   services  DNAT (Forward only)
+//	postrouting          90   masquerade what is marked, and take the mark away
+//
+// Only the first packet of a connection sees these rules, conntrack remembers the rest: reprogramming cuts nobody off.
+// Changes are one atomic transaction of what differs from what was written before. That, and not one rewrite of the whole table, because
+// at 1,000 Services (2 cores, kernel 6.18) a change takes 8 ms and a rewrite 80 ms, and a rewrite would forget who has affinity to what.
+//
+// The package decides nothing and never looks at foreign tables.
+package nft

@@ -1,0 +1,206 @@
+package nft
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/knftables"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// family holds the words that differ between IPv4 and IPv6.
+type family struct {
+	digit string // "4"
+	ip    string // nft's protocol keyword
+	addr  string // nft's type of an address
+	ping  string // what may reach a VIP besides its Services
+}
+
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return family{"4", "ip", "ipv4_addr", "icmp type echo-request"}
+	}
+	return family{"6", "ip6", "ipv6_addr", "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert }"}
+}
+
+func families() []family {
+	return []family{familyOf(netip.IPv4Unspecified()), familyOf(netip.IPv6Unspecified())}
+}
+
+func (f family) vips() string     { return "vips" + f.digit }
+func (f family) masq() string     { return "masquerade" + f.digit }
+func (f family) verdicts() string { return "verdicts" + f.digit }
+func (f family) services() string { return "services" + f.digit }
+
+// listener is the expression that a listener's key is looked up with.
+func (f family) listener() string { return f.ip + " daddr . meta l4proto . th dport" }
+
+// render returns the table's content for a state.
+func (o Options) render(s datapath.State) ruleset {
+	r := newRuleset()
+	o.frame(r)
+	for _, a := range s.VIPs {
+		r.sets[familyOf(a).vips()].elements[a.String()] = ""
+	}
+	for _, v := range s.Servers {
+		o.guard(r, v)
+		if o.Forward {
+			forward(r, v)
+		}
+	}
+	return r
+}
+
+// frame writes what does not depend on the state.
+func (o Options) frame(r ruleset) {
+	base := func(name string, kind knftables.BaseChainType, hook knftables.BaseChainHook, priority knftables.BaseChainPriority) {
+		r.chains[name] = chain{kind: kind, hook: hook, priority: priority}
+	}
+	base("guard-prerouting", knftables.FilterType, knftables.PreroutingHook, "-120")
+	base("guard-output", knftables.FilterType, knftables.OutputHook, "-120")
+	base("postrouting", knftables.NATType, knftables.PostroutingHook, "90")
+	r.rule("guard-prerouting", "jump guard")
+	r.rule("guard-output", "jump guard")
+	r.rule("guard", "ct state established,related return")
+	r.rule("refuse", "meta l4proto tcp reject with tcp reset")
+	r.rule("refuse", "meta l4proto { udp, sctp } reject")
+	r.rule("refuse", "drop")
+	mark := fmt.Sprintf("%#x", o.Mark)
+	r.rule("postrouting", "meta mark &", mark, "== 0 return")
+	r.rule("postrouting", "meta mark set meta mark ^", mark)
+	r.rule("postrouting", "masquerade fully-random")
+	if o.Forward {
+		base("nat-prerouting", knftables.NATType, knftables.PreroutingHook, "-110")
+		base("nat-output", knftables.NATType, knftables.OutputHook, "-110")
+		r.rule("nat-prerouting", "jump services")
+		r.rule("nat-output", "jump services")
+	}
+	for _, f := range families() {
+		o.frameFamily(r, f, mark)
+	}
+}
+
+func (o Options) frameFamily(r ruleset, f family, mark string) {
+	listener := f.addr + " . inet_proto . inet_service"
+	r.sets[f.vips()] = set{kind: f.addr, elements: map[string]string{}}
+	r.sets[f.masq()] = set{kind: listener, elements: map[string]string{}}
+	r.sets[f.verdicts()] = set{kind: listener, verdicts: true, elements: map[string]string{}}
+
+	vip := "vip" + f.digit
+	r.rule("guard", f.ip, "daddr @"+f.vips(), "goto", vip)
+	if o.Forward {
+		// Without a connection there is no endpoint to send the packet to, and the VIP is not an address of this node.
+		r.rule(vip, "ct state invalid drop")
+	} else {
+		r.rule(vip, "ct state invalid return")
+	}
+	r.rule(vip, f.listener(), "@"+f.masq(), "meta mark set meta mark |", mark)
+	r.rule(vip, f.listener(), "vmap @"+f.verdicts())
+	r.rule(vip, f.ping, "return")
+	r.rule(vip, "goto refuse")
+	if o.Forward {
+		r.sets[f.services()] = set{kind: listener, verdicts: true, elements: map[string]string{}}
+		r.rule("services", f.listener(), "vmap @"+f.services())
+		r.rule("services", f.ip, "daddr @"+f.vips(), f.ping, "redirect") // this node answers pings for the VIP
+	}
+}
+
+// name turns a listener into something that nft takes as part of an identifier.
+func name(l datapath.Listener) string {
+	return strings.ReplaceAll(l.Addr.Addr().String(), ":", "_") + "-" + proto(l.Protocol) + "-" + port(l.Addr)
+}
+
+func proto(p lb.Protocol) string   { return strings.ToLower(string(p)) }
+func port(a netip.AddrPort) string { return strconv.Itoa(int(a.Port())) }
+func key(l datapath.Listener) string {
+	return l.Addr.Addr().String() + " . " + proto(l.Protocol) + " . " + port(l.Addr)
+}
+
+// guard writes who may connect to v and whether the endpoints see them.
+func (o Options) guard(r ruleset, v datapath.VirtualServer) {
+	f := familyOf(v.Addr.Addr())
+	if v.Masquerade {
+		r.sets[f.masq()].elements[key(v.Listener)] = ""
+	}
+	verdict := "return"
+	switch v.Verdict {
+	case datapath.Drop:
+		verdict = "drop"
+	case datapath.Reject:
+		verdict = "goto refuse"
+	}
+	if len(v.SourceRanges) > 0 {
+		from := make([]string, len(v.SourceRanges))
+		for i, p := range v.SourceRanges {
+			from[i] = p.String()
+		}
+		ch := "from-" + name(v.Listener)
+		r.rule(ch, f.ip, "saddr {", strings.Join(from, ", "), "}", verdict)
+		r.rule(ch, "drop")
+		verdict = "goto " + ch
+	}
+	r.sets[f.verdicts()].elements[key(v.Listener)] = verdict
+}
+
+// forward writes the DNAT of v.
+func forward(r ruleset, v datapath.VirtualServer) {
+	var open []netip.AddrPort
+	for _, d := range v.Destinations {
+		for range d.Weight {
+			open = append(open, d.Addr)
+		}
+	}
+	if v.Verdict != datapath.Forward || len(open) == 0 {
+		return
+	}
+	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
+	r.sets[f.services()].elements[key(v.Listener)] = "goto " + ch
+	dnat := "meta l4proto " + proto(v.Protocol) + " dnat " + f.ip + " to "
+	switch {
+	case v.Affinity > 0:
+		sticky(r, v, open, dnat)
+	case len(open) == 1:
+		r.rule(ch, dnat+open[0].String())
+	default:
+		r.rule(ch, dnat+oneOf(open, "map", func(a netip.AddrPort) string { return a.Addr().String() + " . " + port(a) }))
+	}
+}
+
+// sticky writes a server with affinity: each endpoint remembers its clients in a set of its own. An endpoint that goes away
+// takes its set along, so its clients choose anew. The set's name holds the timeout, which nft cannot change in place.
+func sticky(r ruleset, v datapath.VirtualServer, open []netip.AddrPort, dnat string) {
+	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
+	endpoint := func(a netip.AddrPort) string {
+		return "endpoint-" + name(v.Listener) + "/" + strings.ReplaceAll(a.Addr().String(), ":", "_") + "-" + port(a)
+	}
+	for _, a := range open {
+		if _, ok := r.chains[endpoint(a)]; ok {
+			continue // weight above 1
+		}
+		clients := fmt.Sprintf("clients-%ds-%s", v.Affinity/time.Second, strings.TrimPrefix(endpoint(a), "endpoint-"))
+		r.sets[clients] = set{kind: f.addr, timeout: v.Affinity}
+		r.rule(ch, f.ip, "saddr @"+clients, "goto", endpoint(a))
+		r.rule(endpoint(a), "update @"+clients, "{", f.ip, "saddr }")
+		r.rule(endpoint(a), dnat+a.String())
+	}
+	r.rule(ch, oneOf(open, "vmap", func(a netip.AddrPort) string { return "goto " + endpoint(a) }))
+}
+
+// oneOf is an expression that picks one of the endpoints at random.
+func oneOf(open []netip.AddrPort, mapping string, value func(netip.AddrPort) string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "numgen random mod %d %s { ", len(open), mapping)
+	for i, a := range open {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%d : %s", i, value(a))
+	}
+	b.WriteString(" }")
+	return b.String()
+}
