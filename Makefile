@@ -1,0 +1,64 @@
+# Targets for people. `make demo` and `make test` are the two that a newcomer needs.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+
+# One set of build settings everywhere: another one would compile Kubernetes a second time.
+export CGO_ENABLED := 0
+export GOFLAGS := -buildvcs=false -trimpath
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+STAMP := -s -w -X main.version=$(VERSION)
+KEEP ?=
+
+.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm bench lint generate build build-lab build-vm deps clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: deps build ## a real cluster, a Service with an address, a node that loses power (KEEP=1 leaves the lab up)
+	bin/demo $(if $(KEEP),-keep)
+
+test: lint test-unit test-wire test-kernel test-e2e test-e2e-vm ## everything that must pass
+
+test-unit: ## table, property, fuzz seed and simulation tests; no root, no network
+	go test ./...
+	cd lab && go test ./...
+
+test-wire: deps ## real sockets in network namespaces (root)
+	go test -count=1 -tags wire ./test/wire/...
+
+test-kernel: deps build-vm ## both datapath engines on a real kernel: the host's, and a VM's where the host has no IPVS (root)
+	scripts/test-kernel
+
+test-e2e: deps build ## the lab: manifests in, packets out (root)
+	go test -count=1 -tags e2e -timeout 25m -v ./test/e2e/...
+
+test-e2e-vm: deps build build-vm ## the lab's core scenarios with the ipvs engine, in a VM where the host has no IPVS (root)
+	scripts/test-e2e-vm
+
+bench: deps build build-vm ## print the figures that README and docs quote
+	scripts/bench
+
+lint: ## gofmt, go vet, staticcheck, govulncheck where its database can be reached
+	scripts/lint
+
+generate: ## deepcopy functions and CRDs from the API types
+	go generate ./api/...
+
+build: build-lab ## every binary into bin/
+	go build -ldflags '$(STAMP)' -o bin/ ./cmd/...
+	go build -o bin/ ./test/cmd/probe ./test/demo
+
+build-lab: # the first build compiles Kubernetes: 5 to 9 minutes on two cores, seconds afterwards
+	$(MAKE) -C lab build VERSION=$(VERSION)
+
+build-vm:
+	@mkdir -p bin
+	go build -o bin/ ./test/vm
+
+deps: # Debian packages that the lab and the tests call
+	@scripts/deps
+
+clean: ## stop every lab, remove what was built
+	-bin/fairlab down --all 2>/dev/null
+	rm -rf bin .cache

@@ -1,0 +1,10 @@
+// Package e2e holds the end-to-end tests: manifests go into a real API server, packets come out of a real node, and a client
+// outside the cluster judges. They need root and the binaries of `make build`; build tag e2e.
+//
+// One lab serves all tests. Each test makes its own namespace and, where it needs addresses, its own pool that only this
+// namespace may use, so that the order does not matter. Environment:
+//
+//	FAIRLEAD_E2E_ENGINE      the datapath engine that must be in use: nft (default) or ipvs
+//	FAIRLEAD_E2E_KUBE_PROXY  value of fairlab up --kube-proxy, default nftables
+//	FAIRLAB_SLOW             stretches every time limit
+package e2e

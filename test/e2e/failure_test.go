@@ -1,0 +1,187 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/test/cluster"
+	"github.com/fairlead-lb/fairlead/test/probe"
+)
+
+func TestRestartsChangeNothing(t *testing.T) {
+	ns := namespace(t, "192.0.2.150-192.0.2.159")
+	deployment(t, ns, "web", 3)
+	before := map[types.NamespacedName]string{}
+	for i := range 5 {
+		s := service(t, ns, fmt.Sprintf("web-%d", i), func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "web"} })
+		before[client.ObjectKeyFromObject(s)] = address(t, s).Addr().String()
+	}
+	// A gap in the addresses in use: a controller that allocates anew would fill it.
+	first := types.NamespacedName{Namespace: ns, Name: "web-0"}
+	must(t, lab.Client.Delete(t.Context(), &corev1.Service{ObjectMeta: objectMeta(first)}))
+	delete(before, first)
+	for _, component := range []string{"controller", "speaker"} {
+		restart(t, component)
+		for key, want := range before {
+			var s corev1.Service
+			must(t, lab.Client.Get(t.Context(), key, &s))
+			target := address(t, &s)
+			if got := target.Addr().String(); got != want {
+				t.Errorf("restart of %s renumbered %s from %s to %s", component, key, want, got)
+			}
+			answers(t, target)
+		}
+	}
+}
+
+// restart deletes the pods of a component all at once and waits until as many are ready again.
+func restart(t *testing.T, component string) {
+	t.Helper()
+	labels := client.MatchingLabels{"app.kubernetes.io/name": "fairlead", "app.kubernetes.io/component": component}
+	var pods corev1.PodList
+	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace("fairlead-system"), labels))
+	if len(pods.Items) == 0 {
+		t.Fatalf("no pods of component %s", component)
+	}
+	old := map[types.UID]bool{}
+	for _, p := range pods.Items {
+		old[p.UID] = true
+		must(t, lab.Client.Delete(t.Context(), &p))
+	}
+	eventually(t, 90*time.Second, func() error {
+		var now corev1.PodList
+		if err := lab.Client.List(t.Context(), &now, client.InNamespace("fairlead-system"), labels); err != nil {
+			return err
+		}
+		ready := 0
+		for _, p := range now.Items {
+			if !old[p.UID] && podReady(p) {
+				ready++
+			}
+		}
+		if ready != len(old) || len(now.Items) != len(old) {
+			return fmt.Errorf("%d of %d new pods of %s are ready, %d exist", ready, len(old), component, len(now.Items))
+		}
+		return nil
+	})
+}
+
+func podReady(p corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+func TestPowerOffMovesTheAddress(t *testing.T) {
+	ns := namespace(t, "192.0.2.160/32")
+	deployment(t, ns, "web", 3, func(d *appsv1.Deployment) {
+		d.Spec.Template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+			MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: d.Spec.Selector,
+		}}
+	})
+	s := service(t, ns, "web", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal })
+	target := address(t, s)
+	answers(t, target)
+	first := owner(t, target.Addr())
+	type result struct {
+		probe.Report
+		error
+	}
+	done := make(chan result, 1)
+	length := 10 * time.Second * cluster.Slow()
+	go func() {
+		r, err := lab.HTTP(t.Context(), target, "/hostname", 10*time.Millisecond, length)
+		done <- result{r, err}
+	}()
+	time.Sleep(time.Second)
+	_, err := lab.Fairlab(t.Context(), "node", "poweroff", first)
+	must(t, err)
+	t.Cleanup(func() { powerOn(t, first) })
+	r := <-done
+	must(t, r.error)
+	second := owner(t, target.Addr())
+	if second == first {
+		t.Errorf("%s lost power and still answers", first)
+	}
+	answers(t, target)
+	t.Logf("power off %s: %s took over, longest gap %.0f ms, %d of %d connections failed", first, second, r.LongestGap, r.Failed, r.Attempts)
+	if limit := float64((5 * time.Second * cluster.Slow()).Milliseconds()); r.LongestGap > limit {
+		t.Errorf("the gap of %.0f ms is over the generous bound of %.0f ms", r.LongestGap, limit)
+	}
+}
+
+// powerOn brings a node back and waits until its speaker is ready, so that the next test finds a whole cluster.
+func powerOn(t *testing.T, node string) {
+	ctx := cleanupContext(t)
+	if _, err := lab.Fairlab(ctx, "node", "poweron", node); err != nil {
+		t.Error(err)
+	}
+	err := cluster.Until(ctx, 90*time.Second, func() error {
+		_, err := lab.Exec(ctx, node, "curl", "-fsS", "http://127.0.0.1:9381/readyz")
+		return err
+	})
+	if err != nil {
+		t.Errorf("%s does not come back: %v", node, err)
+	}
+}
+
+func TestLinkCutMovesTheAddress(t *testing.T) {
+	ns := namespace(t, "192.0.2.161/32")
+	deployment(t, ns, "web", 3)
+	target := address(t, service(t, ns, "web"))
+	answers(t, target)
+	first := owner(t, target.Addr())
+	_, err := lab.Fairlab(t.Context(), "link", "cut", first)
+	must(t, err)
+	t.Cleanup(func() {
+		if _, err := lab.Fairlab(cleanupContext(t), "link", "heal", first); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, 20*time.Second, func() error {
+		got, _, err := lab.OwnerOf(t.Context(), target.Addr(), nodes)
+		if err == nil && got == first {
+			err = fmt.Errorf("%s still answers without a link", first)
+		}
+		return err
+	})
+}
+
+// The API server really enforces RBAC, and the chart asks for little.
+func TestRolesAreNarrow(t *testing.T) {
+	for _, tc := range []struct {
+		account, verb, group, resource, subresource string
+		want                                        bool
+	}{
+		{"speaker", "list", "", "services", "", true},
+		{"speaker", "patch", "", "services", "status", false},
+		{"speaker", "delete", "", "services", "", false},
+		{"speaker", "list", "", "secrets", "", false},
+		{"controller", "patch", "", "services", "status", true},
+		{"controller", "delete", "", "services", "", false},
+		{"controller", "list", "", "secrets", "", false},
+		{"controller", "update", "", "nodes", "", false},
+	} {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: "system:serviceaccount:fairlead-system:fairlead-" + tc.account,
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: "default", Verb: tc.verb, Group: tc.group, Resource: tc.resource, Subresource: tc.subresource},
+		}}
+		must(t, lab.Client.Create(t.Context(), review))
+		if review.Status.Allowed != tc.want {
+			t.Errorf("%s may %s %s/%s = %v, want %v (%s)", tc.account, tc.verb, tc.resource, tc.subresource, review.Status.Allowed, tc.want, review.Status.Reason)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Report sums up a series of attempts.
+type Report struct {
+	Attempts   int            `json:"attempts"`
+	OK         int            `json:"ok"`
+	Failed     int            `json:"failed"`
+	Refused    int            `json:"refused"`  // of Failed: answered by RST or ICMP port unreachable
+	TimedOut   int            `json:"timedOut"` // of Failed: no answer
+	LongestGap float64        `json:"longestGapMs"`
+	Answers    map[string]int `json:"answers"` // body -> how often
+	Errors     map[string]int `json:"errors,omitempty"`
+}
+
+// Attempt makes one new connection and returns what the other side said.
+type Attempt func(ctx context.Context) (string, error)
+
+// HTTP returns an attempt that fetches path over a new TCP connection; any status but 200 is a failure.
+func HTTP(target netip.AddrPort, path string) Attempt {
+	return func(ctx context.Context) (string, error) {
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+target.String()+path, nil)
+		if err != nil {
+			return "", err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = errors.New(resp.Status)
+		}
+		return strings.TrimSpace(string(body)), err
+	}
+}
+
+// UDP returns an attempt that sends message from a new port and waits for one datagram.
+func UDP(target netip.AddrPort, message string) Attempt {
+	return func(ctx context.Context) (string, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "udp", target.String())
+		if err != nil {
+			return "", err
+		}
+		defer conn.Close()
+		deadline, _ := ctx.Deadline()
+		if err := conn.SetDeadline(deadline); err != nil {
+			return "", err
+		}
+		if _, err := io.WriteString(conn, message); err != nil {
+			return "", err
+		}
+		buf := make([]byte, 2048)
+		n, err := conn.Read(buf)
+		return strings.TrimSpace(string(buf[:n])), err
+	}
+}
+
+// Repeat starts an attempt every interval, whether or not earlier ones have ended, for the given length of time. The
+// longest gap is the longest time in which no attempt ended well, the beginning and the end of the series included.
+func Repeat(ctx context.Context, try Attempt, interval, timeout, length time.Duration) Report {
+	r := Report{Answers: map[string]int{}, Errors: map[string]int{}}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	start := time.Now()
+	last := start
+	gap := func(now time.Time) {
+		r.LongestGap = max(r.LongestGap, float64(now.Sub(last).Microseconds())/1000)
+		last = now
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for ctx.Err() == nil && time.Since(start) < length {
+		r.Attempts++
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			answer, err := try(ctx)
+			now := time.Now()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				r.fail(err)
+				return
+			}
+			r.OK++
+			r.Answers[answer]++
+			gap(now)
+		})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	end := time.Now()
+	wg.Wait()
+	if end.After(last) {
+		gap(end)
+	}
+	return r
+}
+
+func (r *Report) fail(err error) {
+	r.Failed++
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		r.Refused++
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		r.TimedOut++
+	}
+	text := err.Error()
+	if i := strings.LastIndex(text, ": "); i >= 0 {
+		text = text[i+2:]
+	}
+	r.Errors[text]++
+}
