@@ -47,6 +47,9 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	return e.have, nil
 }
 
+// Writes returns how many transactions were committed so far.
+func (e *Engine) Writes() int { return e.table.writes }
+
 // Cleanup removes everything the engine ever wrote. Connections that conntrack knows go on.
 func (e *Engine) Cleanup(ctx context.Context) error {
 	e.have, e.known = datapath.State{}, false

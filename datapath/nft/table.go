@@ -56,6 +56,7 @@ type Table struct {
 	trash    garbage
 	seen     uint32 // generation of nftables after our last look
 	verified time.Time
+	writes   int // committed transactions
 }
 
 // OpenTable prepares access to the table and changes nothing. It fails where nft is missing or may not be used.
@@ -96,6 +97,7 @@ func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, want rule
 			return fmt.Errorf("writing table %s: %w", TableName, err)
 		}
 		commits++
+		t.writes++
 	}
 	t.written = want
 	maps.Copy(t.trash.chains, trash.chains)
@@ -104,6 +106,7 @@ func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, want rule
 	maps.DeleteFunc(t.trash.sets, func(name string, _ bool) bool { _, used := want.sets[name]; return used })
 	if !t.trash.empty() && t.sweep(ctx) {
 		commits++
+		t.writes++
 	}
 	if commits == 0 {
 		return nil

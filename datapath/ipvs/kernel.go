@@ -1,0 +1,238 @@
+package ipvs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/ipvs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// patience is how long one request may take. The netlink library waits for an answer forever; after this time its socket is
+// closed under it.
+const patience = 5 * time.Second
+
+// persistent is IP_VS_SVC_F_PERSISTENT of linux/ip_vs.h: a client returns to its destination until Timeout is over.
+const persistent = 0x1
+
+// kernel is IPVS in one network namespace. It is not safe for concurrent use.
+type kernel struct {
+	handle *ipvs.Handle // nil = to be opened
+}
+
+// do runs one request. After a timeout the handle is gone and the next request opens another.
+func (k *kernel) do(ctx context.Context, request func(*ipvs.Handle) error) error {
+	if k.handle == nil {
+		h, err := ipvs.New("")
+		if err != nil {
+			return fmt.Errorf("opening IPVS: %w", err)
+		}
+		k.handle = h
+	}
+	done := make(chan error, 1)
+	go func(h *ipvs.Handle) { done <- request(h) }(k.handle)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		k.handle.Close()
+		k.handle = nil
+		<-done // the closed socket makes the library return
+		return fmt.Errorf("waiting for IPVS: %w", ctx.Err())
+	}
+}
+
+func (k *kernel) close() {
+	if k.handle != nil {
+		k.handle.Close()
+		k.handle = nil
+	}
+}
+
+// services returns the virtual servers at the given VIPs, without destinations, sorted.
+func (k *kernel) services(ctx context.Context, vips []netip.Addr) ([]datapath.VirtualServer, error) {
+	var all []*ipvs.Service
+	err := k.do(ctx, func(h *ipvs.Handle) (err error) {
+		all, err = h.GetServices()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing virtual servers: %w", err)
+	}
+	var out []datapath.VirtualServer
+	for _, s := range all {
+		a, ok := netip.AddrFromSlice(s.Address)
+		if _, ours := slices.BinarySearchFunc(vips, a, netip.Addr.Compare); s.FWMark != 0 || !ok || !ours {
+			continue
+		}
+		v := datapath.VirtualServer{
+			Listener:  datapath.Listener{Addr: netip.AddrPortFrom(a, s.Port), Protocol: protocolOf(s.Protocol)},
+			Scheduler: s.SchedName,
+		}
+		if s.Flags&persistent != 0 {
+			v.Affinity = time.Duration(s.Timeout) * time.Second
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+	return out, nil
+}
+
+// destinations reads those of one virtual server, with their connections.
+func (k *kernel) destinations(ctx context.Context, v datapath.VirtualServer) ([]datapath.Destination, error) {
+	var all []*ipvs.Destination
+	err := k.do(ctx, func(h *ipvs.Handle) (err error) {
+		all, err = h.GetDestinations(service(v))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing destinations of %s: %w", v.Listener, err)
+	}
+	out := make([]datapath.Destination, 0, len(all))
+	for _, d := range all {
+		a, ok := netip.AddrFromSlice(d.Address)
+		if !ok {
+			continue
+		}
+		out = append(out, datapath.Destination{Addr: netip.AddrPortFrom(a, d.Port), Weight: d.Weight, Method: methodOf(d.ConnectionFlags),
+			Conns: d.ActiveConnections + d.InactiveConnections})
+	}
+	slices.SortFunc(out, func(a, b datapath.Destination) int { return a.Addr.Compare(b.Addr) })
+	return out, nil
+}
+
+// apply carries out one operation on a virtual server or destination.
+func (k *kernel) apply(ctx context.Context, op datapath.Op) error {
+	s, d := service(op.Server), destination(op.Destination)
+	return k.do(ctx, func(h *ipvs.Handle) error {
+		switch op.Verb {
+		case datapath.AddServer:
+			return h.NewService(s)
+		case datapath.EditServer:
+			return h.UpdateService(s)
+		case datapath.AddDestination:
+			return h.NewDestination(s, d)
+		case datapath.EditDestination:
+			return h.UpdateDestination(s, d)
+		case datapath.DeleteDestination:
+			return ignore(h.DelDestination(s, d), unix.ENOENT)
+		case datapath.DeleteServer:
+			return ignore(h.DelService(s), unix.ESRCH, unix.ENOENT)
+		default:
+			panic("ipvs: no IPVS operation: " + op.String())
+		}
+	})
+}
+
+func ignore(err error, these ...error) error {
+	if slices.ContainsFunc(these, func(e error) bool { return errors.Is(err, e) }) {
+		return nil
+	}
+	return err
+}
+
+func service(v datapath.VirtualServer) *ipvs.Service {
+	s := &ipvs.Service{
+		Address: net.IP(v.Addr.Addr().AsSlice()), Port: v.Addr.Port(), Protocol: number(v.Protocol),
+		SchedName: cmp.Or(v.Scheduler, datapath.RoundRobin), AddressFamily: unix.AF_INET, Netmask: 0xffffffff,
+	}
+	if v.Addr.Addr().Is6() {
+		s.AddressFamily, s.Netmask = unix.AF_INET6, 128
+	}
+	if v.Affinity > 0 {
+		s.Flags, s.Timeout = persistent, uint32(v.Affinity/time.Second)
+	}
+	return s
+}
+
+func destination(d datapath.Destination) *ipvs.Destination {
+	return &ipvs.Destination{Address: net.IP(d.Addr.Addr().AsSlice()), Port: d.Addr.Port(), Weight: d.Weight,
+		ConnectionFlags: ipvs.ConnectionFlagMasq}
+}
+
+// methodOf names the forwarding method; whatever we do not use is told apart by its number, so that it differs from what is wanted.
+func methodOf(flags uint32) datapath.Method {
+	if f := flags & ipvs.ConnectionFlagFwdMask; f != ipvs.ConnectionFlagMasq {
+		return datapath.Method(fmt.Sprintf("method %d", f))
+	}
+	return datapath.NAT
+}
+
+func number(p lb.Protocol) uint16 {
+	switch p {
+	case lb.UDP:
+		return unix.IPPROTO_UDP
+	case lb.SCTP:
+		return unix.IPPROTO_SCTP
+	default:
+		return unix.IPPROTO_TCP
+	}
+}
+
+func protocolOf(n uint16) lb.Protocol {
+	switch n {
+	case unix.IPPROTO_UDP:
+		return lb.UDP
+	case unix.IPPROTO_SCTP:
+		return lb.SCTP
+	default:
+		return lb.TCP
+	}
+}
+
+// probeServer is where Probe writes: the IPv4 dummy address of RFC 7600, the discard port.
+func probeServer() datapath.VirtualServer {
+	return datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.MustParseAddrPort("192.0.0.8:9"), Protocol: lb.UDP}}
+}
+
+// Probe returns nil if the kernel has a working IPVS in this network namespace: it loads the module if it can, writes a throwaway
+// virtual server, reads it back and deletes it.
+func Probe(ctx context.Context) error {
+	if err := load(ctx); err != nil {
+		return err
+	}
+	var k kernel
+	defer k.close()
+	v := probeServer()
+	if err := ignore(k.apply(ctx, datapath.Op{Verb: datapath.AddServer, Server: v}), unix.EEXIST); err != nil {
+		return fmt.Errorf("writing a virtual server: %w", err)
+	}
+	found, err := k.services(ctx, []netip.Addr{v.Addr.Addr()})
+	if err != nil {
+		return err
+	}
+	if len(found) != 1 {
+		return errors.New("IPVS does not keep the virtual server that was written")
+	}
+	return k.apply(ctx, datapath.Op{Verb: datapath.DeleteServer, Server: v})
+}
+
+// load makes sure that the kernel knows IPVS, before the netlink library asks for it and remembers the answer forever.
+func load(ctx context.Context) error {
+	const family = "IPVS"
+	if _, err := netlink.GenlFamilyGet(family); err == nil {
+		return nil
+	}
+	out, err := exec.CommandContext(ctx, "modprobe", "ip_vs").CombinedOutput()
+	if _, again := netlink.GenlFamilyGet(family); again == nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the kernel has no IPVS, and loading module ip_vs did not help: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return errors.New("the kernel has no IPVS even after loading module ip_vs")
+}
