@@ -1,0 +1,230 @@
+package ipam
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Allocator knows the pools, who owns which address, and which addresses rest. It is not safe for concurrent use.
+type Allocator struct {
+	restFor time.Duration
+	pools   []*pool // in the order in which they are tried
+	leases  map[lb.ServiceKey]lease
+	owners  map[netip.Addr][]lb.ServiceKey
+	resting map[netip.Addr]time.Time // until when
+	sharers map[string][]netip.Addr  // by sharing identity; an address once per owner
+}
+
+// lease is what one Service owns and by which rules.
+type lease struct {
+	uid     string
+	addrs   []netip.Addr
+	pool    string
+	sharing string // identity for sharing, "" = alone; see sharing.go
+	ports   []lb.Port
+}
+
+// Assignment is what a Service owns.
+type Assignment struct {
+	Pool  string       // where the addresses are from; the old name where the pool is gone
+	Addrs []netip.Addr // at most one per family, in the order of the Service's families; must not be written to
+	Freed bool         // the call gave an address up, so that a waiting Service may now be served
+}
+
+// New returns an allocator without pools. A freed address rests for the given time, zero or more.
+func New(rest time.Duration) *Allocator {
+	return &Allocator{
+		restFor: max(rest, 0),
+		leases:  map[lb.ServiceKey]lease{},
+		owners:  map[netip.Addr][]lb.ServiceKey{},
+		resting: map[netip.Addr]time.Time{},
+		sharers: map[string][]netip.Addr{},
+	}
+}
+
+// SetPools replaces the pools. Nobody loses an address by it; call Ensure for every Service afterwards to learn who may
+// have more and who is outside. Pools may overlap. The cost is a pass over all addresses in use and at rest.
+func (a *Allocator) SetPools(pools []lb.Pool, now time.Time) {
+	sorted := slices.SortedFunc(slices.Values(pools), byPreference)
+	a.pools = make([]*pool, 0, len(sorted))
+	for _, p := range sorted {
+		a.pools = append(a.pools, newPool(p))
+	}
+	for addr := range a.owners {
+		a.eachSpan(addr, func(s *span) { s.take(addr) })
+	}
+	tired := make([]rest, 0, len(a.resting))
+	for addr, until := range a.resting {
+		if until.After(now) {
+			tired = append(tired, rest{addr, until})
+		}
+	}
+	slices.SortFunc(tired, func(x, y rest) int { return cmp.Or(x.until.Compare(y.until), x.addr.Compare(y.addr)) })
+	clear(a.resting)
+	for _, r := range tired {
+		a.rest(r)
+	}
+}
+
+// Adopt takes over the addresses that s has in its status, as the work of an earlier process; call it for every Service
+// before the first Ensure. An address in no pool is adopted as well. The refusal says which address belongs to another
+// Service already and cannot be shared with it; the other addresses of s are adopted all the same.
+func (a *Allocator) Adopt(s lb.Service) lb.Refusal {
+	id := sharingID(s)
+	var refusal lb.Refusal
+	var addrs []netip.Addr
+	for _, addr := range s.Addrs() {
+		if r := a.joinable(addr, s, id); !r.OK() {
+			refusal = r
+		} else if !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	if len(addrs) > 0 {
+		a.commit(s, id, s.Pool, addrs, time.Time{})
+	}
+	return refusal
+}
+
+// Ensure returns what s owns after the call: what it had, if that is what it asks for, else something new. The refusal says
+// why a wish is not fulfilled; the assignment may still hold addresses then. With [lb.AddressOutsidePools] s has all it
+// asks for, but no pool would give it that today.
+func (a *Allocator) Ensure(s lb.Service, now time.Time) (Assignment, lb.Refusal) {
+	freed := false
+	if old, ok := a.leases[s.Key]; ok && old.uid != s.UID { // deleted and created anew between two looks
+		freed = a.Release(s.Key, now)
+	}
+	if _, ok := a.leases[s.Key]; !ok && len(s.Ingress) > 0 {
+		a.Adopt(s) // what it refuses is decided anew below
+	}
+	r := request{Service: s, id: sharingID(s), families: wanted(s), now: now}
+	r.held = a.leases[s.Key]
+	r.kept = a.keepable(r)
+	pool, addrs, refusal := a.decide(r)
+	freed = a.commit(s, r.id, pool, addrs, now) || freed
+	if refusal.OK() {
+		refusal = a.outside(s, addrs)
+	}
+	return Assignment{Pool: pool, Addrs: addrs, Freed: freed}, refusal
+}
+
+// Release takes everything from the Service and reports whether that left an address without owner.
+func (a *Allocator) Release(key lb.ServiceKey, now time.Time) bool {
+	old, ok := a.leases[key]
+	if !ok {
+		return false
+	}
+	freed := false
+	for _, addr := range old.addrs {
+		freed = a.disown(addr, key, now) || freed
+		a.unshare(old.sharing, addr)
+	}
+	delete(a.leases, key)
+	return freed
+}
+
+// commit makes addrs what s owns and reports whether an address was left without owner.
+func (a *Allocator) commit(s lb.Service, id, pool string, addrs []netip.Addr, now time.Time) bool {
+	old := a.leases[s.Key]
+	freed := false
+	for _, addr := range old.addrs {
+		a.unshare(old.sharing, addr)
+		if !slices.Contains(addrs, addr) {
+			freed = a.disown(addr, s.Key, now) || freed
+		}
+	}
+	for _, addr := range addrs {
+		if !slices.Contains(old.addrs, addr) {
+			a.own(addr, s.Key)
+		}
+		if id != "" {
+			a.sharers[id] = append(a.sharers[id], addr)
+		}
+	}
+	if len(addrs) == 0 {
+		delete(a.leases, s.Key)
+	} else {
+		a.leases[s.Key] = lease{uid: s.UID, addrs: addrs, pool: pool, sharing: id, ports: s.Ports}
+	}
+	return freed
+}
+
+func (a *Allocator) own(addr netip.Addr, key lb.ServiceKey) {
+	a.owners[addr] = append(a.owners[addr], key)
+	delete(a.resting, addr)
+	a.eachSpan(addr, func(s *span) { s.take(addr) })
+}
+
+func (a *Allocator) disown(addr netip.Addr, key lb.ServiceKey, now time.Time) bool {
+	left := slices.DeleteFunc(a.owners[addr], func(k lb.ServiceKey) bool { return k == key })
+	if len(left) > 0 {
+		a.owners[addr] = left
+		return false
+	}
+	delete(a.owners, addr)
+	a.rest(rest{addr, now.Add(a.restFor)})
+	return true
+}
+
+// rest puts an address that nobody owns at the end of the queue of every span that holds it. One that no span holds is
+// remembered too, in case a pool comes back; SetPools forgets it in the end.
+func (a *Allocator) rest(r rest) {
+	a.resting[r.addr] = r.until
+	a.eachSpan(r.addr, func(s *span) {
+		s.take(r.addr)
+		if s.avoids(r.addr) { // adopted or requested before the pool avoided it: never given out again
+			return
+		}
+		s.resting = append(s.resting, r)
+	})
+}
+
+func (a *Allocator) eachSpan(addr netip.Addr, do func(*span)) {
+	for _, p := range a.pools {
+		if s := p.spanOf(addr); s != nil {
+			do(s)
+		}
+	}
+}
+
+// next returns the address of the family that p gives out next: the lowest that is free, else the one that has rested
+// longest.
+func (a *Allocator) next(p *pool, family lb.Family, now time.Time) (netip.Addr, bool) {
+	var tired rest
+	for _, s := range p.spans {
+		if lb.FamilyOf(s.From) != family {
+			continue
+		}
+		a.wake(s, now)
+		if addr, ok := s.lowest(); ok {
+			return addr, true
+		}
+		if len(s.resting) > 0 && (!tired.addr.IsValid() || s.resting[0].until.Before(tired.until)) {
+			tired = s.resting[0]
+		}
+	}
+	return tired.addr, tired.addr.IsValid()
+}
+
+// wake gives back the addresses whose rest is over, and leaves at the head of the span's queue the one that has rested
+// longest of those that still do.
+func (a *Allocator) wake(s *span, now time.Time) {
+	for len(s.resting) > 0 {
+		r := s.resting[0]
+		until, resting := a.resting[r.addr]
+		owned := len(a.owners[r.addr]) > 0
+		switch {
+		case owned || resting && until.After(r.until): // given out meanwhile, perhaps freed again: a later entry counts
+		case r.until.After(now):
+			return
+		default:
+			delete(a.resting, r.addr)
+			s.giveBack(r.addr)
+		}
+		s.resting = s.resting[1:]
+	}
+}

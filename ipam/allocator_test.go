@@ -1,0 +1,371 @@
+package ipam
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+const restTime = time.Minute
+
+// newPoolNamed makes a pool of entries "from-to" that assigns by itself.
+func newPoolNamed(name string, entries ...string) lb.Pool {
+	p := lb.Pool{Name: name, AutoAssign: true}
+	for _, e := range entries {
+		from, to, _ := strings.Cut(e, "-")
+		p.Ranges = append(p.Ranges, rangeOf(from, to))
+	}
+	return p
+}
+
+func with(p lb.Pool, edit func(*lb.Pool)) lb.Pool {
+	edit(&p)
+	return p
+}
+
+func service(name string, edits ...func(*lb.Service)) lb.Service {
+	s := lb.Service{
+		Key: lb.ServiceKey{Namespace: "default", Name: name}, UID: "uid-" + name,
+		Families: []lb.Family{lb.IPv4}, FamilyPolicy: lb.SingleStack, ExternalTrafficPolicy: lb.Cluster,
+		Ports: []lb.Port{{Name: "http", Protocol: lb.TCP, Port: 80}}, Selector: "app=" + name,
+	}
+	for _, e := range edits {
+		e(&s)
+	}
+	return s
+}
+
+func addrs(texts ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddr(text))
+	}
+	return out
+}
+
+func asks(texts ...string) func(*lb.Service) {
+	return func(s *lb.Service) { s.RequestedAddrs = addrs(texts...) }
+}
+func fromPool(name string) func(*lb.Service) { return func(s *lb.Service) { s.RequestedPool = name } }
+func shares(key string) func(*lb.Service)    { return func(s *lb.Service) { s.SharingKey = key } }
+func port(n uint16) func(*lb.Service) {
+	return func(s *lb.Service) { s.Ports = []lb.Port{{Protocol: lb.TCP, Port: n}} }
+}
+func uid(u string) func(*lb.Service) { return func(s *lb.Service) { s.UID = u } }
+func localPods(selector string) func(*lb.Service) {
+	return func(s *lb.Service) { s.ExternalTrafficPolicy, s.Selector = lb.Local, selector }
+}
+func dual(p lb.FamilyPolicy, families ...lb.Family) func(*lb.Service) {
+	return func(s *lb.Service) {
+		s.FamilyPolicy, s.Families = p, families
+		if len(families) == 0 {
+			s.Families = []lb.Family{lb.IPv4, lb.IPv6}
+		}
+	}
+}
+func has(pool string, texts ...string) func(*lb.Service) {
+	return func(s *lb.Service) {
+		s.Pool, s.Ingress = pool, nil
+		for _, a := range addrs(texts...) {
+			s.Ingress = append(s.Ingress, lb.Ingress{Addr: a, Mode: lb.ModeProxy})
+		}
+	}
+}
+
+// step is one act in the life of an allocator, and what it must answer.
+type step struct {
+	after   time.Duration // since the start
+	adopt   *lb.Service
+	pools   []lb.Pool // replaces the pools if not nil
+	release string
+	ensure  *lb.Service
+	pool    string
+	addrs   []netip.Addr
+	reason  lb.Reason
+	message string // a part of it
+}
+
+func ensure(s lb.Service, pool string, texts ...string) step {
+	return step{ensure: &s, pool: pool, addrs: addrs(texts...)}
+}
+func refuse(s lb.Service, reason lb.Reason, message string, kept ...string) step {
+	return step{ensure: &s, reason: reason, message: message, addrs: addrs(kept...)}
+}
+func adopt(s lb.Service, reason lb.Reason) step { return step{adopt: &s, reason: reason} }
+func (s step) at(d time.Duration) step          { s.after = d; return s }
+func (s step) inPool(name string) step          { s.pool = name; return s }
+
+func run(t *testing.T, steps []step) {
+	t.Helper()
+	a := New(restTime)
+	for i, s := range steps {
+		now := epoch.Add(s.after)
+		var got Assignment
+		var refusal lb.Refusal
+		switch {
+		case s.pools != nil:
+			a.SetPools(s.pools, now)
+			continue
+		case s.release != "":
+			a.Release(lb.ServiceKey{Namespace: "default", Name: s.release}, now)
+			continue
+		case s.adopt != nil:
+			refusal = a.Adopt(*s.adopt)
+		default:
+			got, refusal = a.Ensure(*s.ensure, now)
+		}
+		if refusal.Reason != s.reason || !strings.Contains(refusal.Message, s.message) {
+			t.Errorf("step %d: refusal %q, want %s with %q", i, refusal, s.reason, s.message)
+		}
+		if s.ensure == nil {
+			continue
+		}
+		if !slices.Equal(got.Addrs, s.addrs) {
+			t.Errorf("step %d: %s has %v, want %v", i, s.ensure.Key, got.Addrs, s.addrs)
+		}
+		if s.pool != got.Pool {
+			t.Errorf("step %d: %s is from pool %q, want %q", i, s.ensure.Key, got.Pool, s.pool)
+		}
+	}
+}
+
+func TestAllocator(t *testing.T) {
+	small := newPoolNamed("small", "192.0.2.10-192.0.2.11")
+	big := newPoolNamed("big", "198.51.100.0-198.51.100.255")
+	both := newPoolNamed("both", "192.0.2.20-192.0.2.29", "2001:db8::20-2001:db8::29")
+	six := newPoolNamed("six", "2001:db8::60-2001:db8::60")
+	set := func(pools ...lb.Pool) step { return step{pools: append([]lb.Pool{}, pools...)} }
+	manual := func(p *lb.Pool) { p.AutoAssign = false }
+	prod := func(p *lb.Pool) { p.Namespaces = []string{"prod"} }
+
+	for name, steps := range map[string][]step{
+		"lowest first, entry by entry": {
+			set(newPoolNamed("p", "192.0.2.9-192.0.2.9", "192.0.2.1-192.0.2.2")),
+			ensure(service("a"), "p", "192.0.2.9"), ensure(service("b"), "p", "192.0.2.1"), ensure(service("c"), "p", "192.0.2.2"),
+			ensure(service("a"), "p", "192.0.2.9"),
+		},
+		"no pools":  {refuse(service("a"), lb.NoPools, "create one")},
+		"no admits": {set(with(small, prod)), refuse(service("a"), lb.NoPoolAdmits, "serviceAllocation")},
+		"not unasked": {
+			set(with(small, manual)),
+			refuse(service("a"), lb.NoPoolAdmits, "autoAssign"),
+			ensure(service("a", fromPool("small")), "small", "192.0.2.10"),
+			ensure(service("b", asks("192.0.2.11")), "small", "192.0.2.11"),
+		},
+		"exhausted, then served when one is free": {
+			set(small),
+			ensure(service("a"), "small", "192.0.2.10"), ensure(service("b"), "small", "192.0.2.11"),
+			refuse(service("c"), lb.PoolExhausted, "(small)"),
+			{release: "a"},
+			ensure(service("c"), "small", "192.0.2.10"),
+		},
+		"priority, then pools for some, then name": {
+			set(newPoolNamed("a", "192.0.2.1-192.0.2.1"), newPoolNamed("b", "192.0.2.2-192.0.2.2"),
+				with(newPoolNamed("c", "192.0.2.3-192.0.2.3"), func(p *lb.Pool) { p.ServiceSelectors = []lb.Selector{{}} }),
+				with(newPoolNamed("d", "192.0.2.4-192.0.2.4"), func(p *lb.Pool) { p.Priority = 20 }),
+				with(newPoolNamed("e", "192.0.2.5-192.0.2.5"), func(p *lb.Pool) { p.Priority = 3 })),
+			ensure(service("s1"), "e", "192.0.2.5"), ensure(service("s2"), "d", "192.0.2.4"), ensure(service("s3"), "c", "192.0.2.3"),
+			ensure(service("s4"), "a", "192.0.2.1"), ensure(service("s5"), "b", "192.0.2.2"),
+		},
+		"buggy addresses": {
+			set(with(newPoolNamed("p", "192.0.2.254-192.0.3.1"), func(p *lb.Pool) { p.AvoidBuggyIPs = true })),
+			ensure(service("a"), "p", "192.0.2.254"), ensure(service("b"), "p", "192.0.3.1"),
+			refuse(service("c"), lb.PoolExhausted, ""),
+			refuse(service("c", asks("192.0.3.0")), lb.AddressBuggy, "192.0.3.0"),
+		},
+		"buggy address that was in use before is kept, and not given out again": {
+			adopt(service("a", has("p", "192.0.2.0")), ""),
+			set(with(newPoolNamed("p", "192.0.2.0-192.0.2.0"), func(p *lb.Pool) { p.AvoidBuggyIPs = true })),
+			ensure(service("a"), "p", "192.0.2.0"),
+			{release: "a"},
+			refuse(service("b"), lb.PoolExhausted, ""),
+		},
+		"requested address": {
+			set(small, big),
+			ensure(service("a", asks("198.51.100.7")), "big", "198.51.100.7"),
+			refuse(service("b", asks("198.51.100.7")), lb.AddressInUse, "default/a"),
+			refuse(service("b", asks("203.0.113.1")), lb.AddressNotInPool, "203.0.113.1"),
+			refuse(service("b", asks("192.0.2.10"), fromPool("big")), lb.AddressNotInPool, `pool "big"`),
+			refuse(service("b", asks("2001:db8::1")), lb.FamilyMismatch, "IPv6"),
+			ensure(service("b", asks("198.51.100.8"), fromPool("big")), "big", "198.51.100.8"),
+		},
+		"requested address moves, and stays if it cannot": {
+			set(small, big),
+			ensure(service("a"), "big", "198.51.100.0"),
+			ensure(service("a", asks("192.0.2.11")), "small", "192.0.2.11"),
+			ensure(service("b", asks("192.0.2.10")), "small", "192.0.2.10"),
+			refuse(service("a", asks("192.0.2.10")), lb.AddressInUse, "default/b", "192.0.2.11").inPool("small"),
+			ensure(service("a"), "small", "192.0.2.11"),
+		},
+		"requested pool": {
+			set(small, with(big, prod)),
+			refuse(service("a", fromPool("nope")), lb.UnknownPool, `"nope"`),
+			refuse(service("a", fromPool("big")), lb.PoolRefuses, `"big"`),
+			refuse(service("a", asks("198.51.100.1")), lb.PoolRefuses, `"big"`),
+			set(small, big),
+			ensure(service("a"), "big", "198.51.100.0"),
+			ensure(service("a", fromPool("small")), "small", "192.0.2.10"),
+			refuse(service("a", fromPool("nope")), lb.UnknownPool, `"nope"`, "192.0.2.10").inPool("small"),
+		},
+		"a pool edited or deleted under a Service takes nothing away": {
+			set(small, big),
+			ensure(service("a", fromPool("small")), "small", "192.0.2.10"), ensure(service("b", asks("192.0.2.11")), "small", "192.0.2.11"), ensure(service("c"), "big", "198.51.100.0"),
+			set(big),
+			refuse(service("a", fromPool("small")), lb.AddressOutsidePools, "192.0.2.10", "192.0.2.10").inPool("small"),
+			refuse(service("b", asks("192.0.2.11")), lb.AddressOutsidePools, "", "192.0.2.11").inPool("small"),
+			set(with(small, prod)),
+			refuse(service("a", fromPool("small")), lb.AddressOutsidePools, `"small"`, "192.0.2.10").inPool("small"),
+			refuse(service("c"), lb.AddressOutsidePools, "delete the Service", "198.51.100.0").inPool("big"),
+			set(newPoolNamed("renamed", "192.0.2.0-192.0.2.100")),
+			refuse(service("a", fromPool("small")), "", "", "192.0.2.10").inPool("small"),
+			ensure(service("b", asks("192.0.2.11")), "renamed", "192.0.2.11"),
+			ensure(service("d", asks("192.0.2.12")), "renamed", "192.0.2.12"),
+			refuse(service("e", asks("192.0.2.10")), lb.AddressInUse, "default/a"),
+		},
+		"rest": {
+			set(small),
+			ensure(service("a"), "small", "192.0.2.10"),
+			{release: "a"},
+			ensure(service("b"), "small", "192.0.2.11").at(30 * time.Second), // .10 rests
+			{release: "b", after: 30 * time.Second},
+			ensure(service("c"), "small", "192.0.2.10").at(40 * time.Second), // both rest: the longer one
+			{release: "c", after: 40 * time.Second},
+			ensure(service("d"), "small", "192.0.2.11").at(95 * time.Second), // has rested
+			ensure(service("e"), "small", "192.0.2.10").at(96 * time.Second),
+		},
+		"rest survives an edit of the pools": {
+			set(small),
+			ensure(service("a"), "small", "192.0.2.10"),
+			{release: "a"},
+			set(small, big),
+			ensure(service("b", fromPool("small")), "small", "192.0.2.11").at(time.Second),
+			ensure(service("a", asks("192.0.2.10")), "small", "192.0.2.10").at(2 * time.Second), // asked for by name
+		},
+		"recreated Service does not inherit": {
+			set(small),
+			ensure(service("a"), "small", "192.0.2.10"),
+			ensure(service("a", uid("other")), "small", "192.0.2.11"),
+		},
+		"restart": {
+			adopt(service("a", has("small", "192.0.2.11")), ""),
+			adopt(service("b", has("gone", "203.0.113.9")), ""),
+			adopt(service("c", has("small", "192.0.2.11")), lb.AddressInUse),
+			set(small),
+			ensure(service("d"), "small", "192.0.2.10"),
+			ensure(service("a"), "small", "192.0.2.11"),
+			refuse(service("b"), lb.AddressOutsidePools, "203.0.113.9", "203.0.113.9").inPool("gone"),
+			refuse(service("c", has("small", "192.0.2.11")), lb.PoolExhausted, ""),
+		},
+		"becomes ours with an address": {
+			set(small),
+			ensure(service("a", has("", "192.0.2.11")), "small", "192.0.2.11"),
+		},
+		"sharing": {
+			set(small),
+			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
+			ensure(service("b", shares("k"), port(81)), "small", "192.0.2.10"),
+			ensure(service("c", shares("k"), port(80)), "small", "192.0.2.11"), // the port is taken there
+			refuse(service("d", shares("k"), port(80), asks("192.0.2.10")), lb.SharingConflict, "80/TCP"),
+			refuse(service("d", shares("x"), port(82), asks("192.0.2.10")), lb.SharingConflict, "allow-shared-ip"),
+			refuse(service("d", port(82), asks("192.0.2.10")), lb.AddressInUse, "allow-shared-ip"),
+			refuse(service("d", shares("k"), port(82), localPods("app=x"), asks("192.0.2.10")), lb.SharingConflict, "externalTrafficPolicy"),
+			ensure(service("d", shares("k"), port(82), asks("192.0.2.10")), "small", "192.0.2.10"),
+			{release: "a"}, {release: "b"},
+			refuse(service("e"), lb.PoolExhausted, ""), // d still has it
+		},
+		"sharing with Local needs the same pods": {
+			set(small),
+			ensure(service("a", shares("k"), port(80), localPods("app=x")), "small", "192.0.2.10"),
+			ensure(service("b", shares("k"), port(81), localPods("app=x")), "small", "192.0.2.10"),
+			refuse(service("c", shares("k"), port(82), localPods("app=y"), asks("192.0.2.10")), lb.SharingConflict, ""),
+			refuse(service("d", shares("k"), port(83), localPods(""), asks("192.0.2.10")), lb.SharingConflict, ""),
+		},
+		"sharing: a sole owner may change its key, a sharer who breaks the rules moves": {
+			set(small),
+			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
+			ensure(service("a", shares("m"), port(80)), "small", "192.0.2.10"),
+			ensure(service("b", shares("m"), port(81)), "small", "192.0.2.10"),
+			ensure(service("b", shares("m"), port(80)), "small", "192.0.2.11"),
+			ensure(service("a", shares("m"), port(80)), "small", "192.0.2.10"),
+		},
+		"dual stack": {
+			set(small, both, six),
+			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
+			ensure(service("b", dual(lb.PreferDualStack, lb.IPv6, lb.IPv4)), "both", "2001:db8::21", "192.0.2.21"),
+			ensure(service("c", dual(lb.SingleStack, lb.IPv6)), "both", "2001:db8::22"),
+			ensure(service("d", dual(lb.RequireDualStack), asks("192.0.2.25")), "both", "192.0.2.25", "2001:db8::23"),
+			ensure(service("e", dual(lb.RequireDualStack), asks("2001:db8::29", "192.0.2.29")), "both", "192.0.2.29", "2001:db8::29"),
+			refuse(service("f", dual(lb.RequireDualStack), asks("192.0.2.10")), lb.FamilyMismatch, "IPv6"),
+			refuse(service("f", dual(lb.RequireDualStack), asks("192.0.2.10", "2001:db8::60")), lb.AddressNotInPool, "different pools"),
+			refuse(service("f", dual(lb.RequireDualStack), asks("192.0.2.22", "192.0.2.23")), lb.FamilyMismatch, "second"),
+		},
+		"dual stack preferred, one family left": {
+			set(small, six),
+			ensure(service("a", dual(lb.PreferDualStack)), "small", "192.0.2.10"),
+			ensure(service("b", dual(lb.PreferDualStack, lb.IPv6, lb.IPv4)), "six", "2001:db8::60"),
+			refuse(service("c", dual(lb.RequireDualStack)), lb.FamilyMismatch, "IPv4 and IPv6"),
+			set(with(small, func(p *lb.Pool) { p.Ranges = append(p.Ranges, rangeOf("2001:db8::10", "2001:db8::10")) }), six),
+			ensure(service("a", dual(lb.PreferDualStack)), "small", "192.0.2.10", "2001:db8::10"), // from its own pool
+		},
+		"dual stack gained and given up": {
+			set(both),
+			ensure(service("a"), "both", "192.0.2.20"),
+			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
+			ensure(service("a", dual(lb.SingleStack, lb.IPv6)), "both", "2001:db8::20"),
+			ensure(service("b"), "both", "192.0.2.21"), // .20 rests
+		},
+		"dual stack required of a pool that has one family": {
+			set(small),
+			ensure(service("a"), "small", "192.0.2.10"),
+			refuse(service("a", dual(lb.RequireDualStack)), lb.FamilyMismatch, "PreferDualStack", "192.0.2.10").inPool("small"),
+			set(six),
+			refuse(service("a", dual(lb.RequireDualStack)), lb.AddressOutsidePools, "other family", "192.0.2.10").inPool("small"),
+		},
+		"overlapping pools": {
+			set(newPoolNamed("a", "192.0.2.1-192.0.2.3"), newPoolNamed("b", "192.0.2.2-192.0.2.4")),
+			ensure(service("s1", fromPool("b")), "b", "192.0.2.2"), ensure(service("s2"), "a", "192.0.2.1"),
+			ensure(service("s3"), "a", "192.0.2.3"), ensure(service("s4"), "b", "192.0.2.4"),
+			{release: "s1"},
+			ensure(service("s5"), "a", "192.0.2.2"),
+			refuse(service("s6"), lb.PoolExhausted, "(a, b)"),
+		},
+		"a /64 and more": {
+			set(newPoolNamed("p", "2001:db8::-2001:dbf:ffff:ffff:ffff:ffff:ffff:ffff")),
+			ensure(service("a", dual(lb.SingleStack, lb.IPv6)), "p", "2001:db8::"),
+			ensure(service("b", dual(lb.SingleStack, lb.IPv6), asks("2001:dbf::1")), "p", "2001:dbf::1"),
+			ensure(service("c", dual(lb.SingleStack, lb.IPv6)), "p", "2001:db8::1"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) { run(t, steps) })
+	}
+}
+
+func TestUsage(t *testing.T) {
+	a := New(restTime)
+	a.SetPools([]lb.Pool{
+		newPoolNamed("b", "192.0.2.0-192.0.2.255", "2001:db8::-2001:db8::ffff:ffff:ffff:ffff"),
+		with(newPoolNamed("a", "198.51.100.0-198.51.100.255"), func(p *lb.Pool) { p.AvoidBuggyIPs = true }),
+	}, epoch)
+	a.Adopt(service("odd", has("a", "198.51.100.0")))
+	a.Adopt(service("outside", has("x", "203.0.113.1")))
+	a.Ensure(service("s1"), epoch)
+	a.Ensure(service("s2", fromPool("b"), dual(lb.RequireDualStack)), epoch)
+	a.Ensure(service("s3"), epoch)
+	a.Release(service("s3").Key, epoch)
+	want := []Usage{
+		{Pool: "a", IPv4: Count{Assigned: 2, Available: 253}},
+		{Pool: "b", IPv4: Count{Assigned: 1, Available: 255}, IPv6: Count{Assigned: 1, Available: math.MaxInt64}},
+	}
+	if diff := cmp.Diff(want, a.Usage()); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,81 @@
+package ipam
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// BenchmarkEnsure gives out and takes back one address, beside as many others in use as the case says. The cost must not
+// depend on them.
+func BenchmarkEnsure(b *testing.B) {
+	slash8 := newPoolNamed("p", "10.0.0.0-10.255.255.255")
+	slash64 := newPoolNamed("p", "2001:db8::-2001:db8::ffff:ffff:ffff:ffff")
+	for _, c := range []struct {
+		name   string
+		pool   lb.Pool
+		inUse  int
+		family lb.Family
+	}{
+		{"slash24 empty", newPoolNamed("p", "192.0.2.0-192.0.2.255"), 0, lb.IPv4},
+		{"slash8 with 16000", slash8, 16_000, lb.IPv4},
+		{"slash8 with 1000000", slash8, 1_000_000, lb.IPv4},
+		{"slash64 with 100000", slash64, 100_000, lb.IPv6},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			a := New(0)
+			a.SetPools([]lb.Pool{c.pool}, epoch)
+			for i := range c.inUse {
+				a.Ensure(service(fmt.Sprint(i), dual(lb.SingleStack, c.family)), epoch)
+			}
+			s := service("last", dual(lb.SingleStack, c.family))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, refusal := a.Ensure(s, epoch); !refusal.OK() {
+					b.Fatal(refusal)
+				}
+				a.Release(s.Key, epoch)
+			}
+		})
+	}
+}
+
+// BenchmarkSlash8AlmostFull has one address in a thousand free, spread evenly.
+func BenchmarkSlash8AlmostFull(b *testing.B) {
+	a := New(0)
+	a.SetPools([]lb.Pool{newPoolNamed("p", "10.0.0.0-10.255.255.255")}, epoch)
+	span := a.pools[0].spans[0]
+	for n := range uint64(1 << 24) {
+		if n%1000 != 999 {
+			span.taken.add(n)
+		}
+	}
+	s := service("last")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, refusal := a.Ensure(s, epoch); !refusal.OK() {
+			b.Fatal(refusal)
+		}
+		a.Release(s.Key, epoch)
+	}
+}
+
+// Benchmark16000Services is the whole life of a large cluster's start: every Service once, then all again, unchanged.
+func Benchmark16000Services(b *testing.B) {
+	services := make([]lb.Service, 16_000)
+	for i := range services {
+		services[i] = service(fmt.Sprint(i))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		a := New(time.Minute)
+		a.SetPools([]lb.Pool{newPoolNamed("p", "10.0.0.0-10.0.255.255")}, epoch)
+		for range 2 {
+			for _, s := range services {
+				a.Ensure(s, epoch)
+			}
+		}
+	}
+}
