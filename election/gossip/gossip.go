@@ -1,0 +1,177 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// leaveTimeout bounds how long a member that goes away waits until the others have been told.
+const leaveTimeout = 2 * time.Second
+
+// Gossip is this node's place among the speakers. Create it with [New]; it takes part while Run runs.
+type Gossip struct {
+	o    Options
+	list *memberlist.Memberlist // set by Run before anything uses it
+
+	resend chan struct{} // our record or the members have changed
+
+	mu      sync.Mutex // guards the following
+	table   *table
+	settled bool
+	sent    map[lb.NodeName]stamp // the youngest of our records that the member has received
+	busy    map[lb.NodeName]bool  // a send is under way
+}
+
+// New returns a Gossip that has not joined yet.
+func New(o Options) (*Gossip, error) {
+	o, err := o.validate()
+	if err != nil {
+		return nil, err
+	}
+	incarnation := uint64(time.Now().UnixMilli()) // grows from process to process; merge repairs a clock that went back
+	return &Gossip{
+		o: o, resend: make(chan struct{}, 1), table: newTable(o.Node, incarnation),
+		sent: map[lb.NodeName]stamp{}, busy: map[lb.NodeName]bool{},
+	}, nil
+}
+
+// SetSelf replaces what this member says about itself and sends it to the others; m.Node is ignored. It does not block, and
+// keeps m's slices: do not write to them afterwards. It may be called from any goroutine, before Run as well.
+func (g *Gossip) SetSelf(m lb.Member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.table.setSelf(m) {
+		g.wakeSender()
+	}
+}
+
+// Members returns the living members, this one included, sorted by node; callers must not write to it. Before this member
+// has found its peers, or has waited for them in vain, there are none: who knows nobody must not conclude that it is alone.
+func (g *Gossip) Members() []lb.Member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.settled {
+		return nil
+	}
+	return g.table.members()
+}
+
+// Run joins and takes part until ctx is done; then it says goodbye and returns nil. An error means that the address could not
+// be bound or the key was refused.
+func (g *Gossip) Run(ctx context.Context) error {
+	config := g.o.config()
+	config.Delegate, config.Events = (*delegate)(g), (*delegate)(g)
+	list, err := memberlist.Create(config)
+	if err != nil {
+		return fmt.Errorf("joining gossip on %s: %w", g.o.Bind, err)
+	}
+	g.list = list
+	var group errgroup.Group // of functions that do not fail
+	group.Go(func() error { g.joinLoop(ctx); return nil })
+	group.Go(func() error { g.sendLoop(ctx, &group); return nil })
+	<-ctx.Done()
+	if err := list.Leave(leaveTimeout); err != nil {
+		g.o.Log.Warn("gossip left without goodbye", "err", err)
+	}
+	_ = group.Wait()
+	if err := list.Shutdown(); err != nil {
+		return fmt.Errorf("closing gossip on %s: %w", g.o.Bind, err)
+	}
+	return nil
+}
+
+// delegate is Gossip as memberlist sees it; a type of its own keeps these methods out of Gossip's.
+type delegate Gossip
+
+var (
+	_ memberlist.Delegate      = (*delegate)(nil)
+	_ memberlist.EventDelegate = (*delegate)(nil)
+)
+
+// NodeMeta implements memberlist.Delegate. Records do not fit in there.
+func (d *delegate) NodeMeta(int) []byte { return nil }
+
+// GetBroadcasts implements memberlist.Delegate. Records are sent to each member instead.
+func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
+
+// NotifyMsg implements memberlist.Delegate.
+func (d *delegate) NotifyMsg(b []byte) { (*Gossip)(d).receive(b) }
+
+// LocalState implements memberlist.Delegate.
+func (d *delegate) LocalState(bool) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return encode(d.table.all()...)
+}
+
+// MergeRemoteState implements memberlist.Delegate.
+func (d *delegate) MergeRemoteState(b []byte, _ bool) { (*Gossip)(d).receive(b) }
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (d *delegate) NotifyJoin(n *memberlist.Node) { (*Gossip)(d).joined(n) }
+
+// NotifyLeave implements memberlist.EventDelegate.
+func (d *delegate) NotifyLeave(n *memberlist.Node) { (*Gossip)(d).left(n) }
+
+// NotifyUpdate implements memberlist.EventDelegate; a node's address may have changed.
+func (d *delegate) NotifyUpdate(n *memberlist.Node) { (*Gossip)(d).joined(n) }
+
+func (g *Gossip) joined(n *memberlist.Node) {
+	addr, ok := netip.AddrFromSlice(n.Addr)
+	if n.Name == string(g.o.Node) || !ok {
+		return
+	}
+	g.mu.Lock()
+	g.table.join(lb.NodeName(n.Name), netip.AddrPortFrom(addr.Unmap(), n.Port), time.Now())
+	delete(g.sent, lb.NodeName(n.Name)) // it may be a new process that knows nothing
+	g.wakeSender()
+	g.mu.Unlock()
+	g.o.Log.Info("speaker joined", "node", n.Name, "addr", addr)
+	g.o.Changed()
+}
+
+func (g *Gossip) left(n *memberlist.Node) {
+	if n.Name == string(g.o.Node) {
+		return
+	}
+	g.mu.Lock()
+	g.table.leave(lb.NodeName(n.Name), time.Now())
+	delete(g.sent, lb.NodeName(n.Name))
+	g.mu.Unlock()
+	g.o.Log.Info("speaker left", "node", n.Name, "graceful", n.State == memberlist.StateLeft)
+	g.o.Changed()
+}
+
+// receive merges records that another member has sent.
+func (g *Gossip) receive(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	records, err := decode(b)
+	if err != nil {
+		g.o.Log.Warn("gossip message dropped", "err", err)
+		return
+	}
+	news := false
+	g.mu.Lock()
+	for _, r := range records {
+		if g.table.merge(r, time.Now()) {
+			news = true
+			if r.Node == g.o.Node {
+				g.wakeSender()
+			}
+		}
+	}
+	g.mu.Unlock()
+	if news {
+		g.o.Changed()
+	}
+}

@@ -1,0 +1,101 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// KeySize is the length in bytes of the key that the speakers share.
+const KeySize = 32
+
+// Options configures a [Gossip].
+type Options struct {
+	Node lb.NodeName    // this member's name
+	Bind netip.AddrPort // where to listen, TCP and UDP, and what the others are told
+	Key  []byte         // KeySize bytes
+	Log  *slog.Logger
+
+	// Peers returns the addresses where speakers may be found, this one's included or not. It is asked again for as long as
+	// Run runs; while it fails, the peers known from earlier are tried.
+	Peers func(context.Context) ([]netip.AddrPort, error)
+
+	// Changed is called when the members or what they say have changed. It must not block.
+	Changed func()
+
+	ProbeInterval time.Duration // how often a member probes another; default 200 ms
+	ProbeTimeout  time.Duration // how long it waits for the answer; default 80 ms; at most 0.4 x ProbeInterval
+	SuspicionMult int           // how many intervals a suspect has to speak up, times log10 of the members; default 3
+
+	// SettleTimeout is how long a new member waits for one of its peers before it believes that it is alone; default 5 s.
+	SettleTimeout time.Duration
+
+	MemberlistLog io.Writer            // memberlist's own log lines; nil = discarded
+	Transport     memberlist.Transport // nil = TCP and UDP on Bind; simulations bring their own
+}
+
+// maxTimeoutShare: an indirect prober answers 2 x ProbeTimeout after it was asked. If that is not well within the interval,
+// its word comes too late and the asking member takes itself for the slow one, which makes it eight times slower.
+const maxTimeoutShare = 0.4
+
+func (o Options) validate() (Options, error) {
+	if o.ProbeInterval == 0 {
+		o.ProbeInterval = 200 * time.Millisecond
+	}
+	if o.ProbeTimeout == 0 {
+		o.ProbeTimeout = time.Duration(maxTimeoutShare * float64(o.ProbeInterval))
+	}
+	if o.SuspicionMult == 0 {
+		o.SuspicionMult = 3
+	}
+	if o.SettleTimeout == 0 {
+		o.SettleTimeout = 5 * time.Second
+	}
+	if o.MemberlistLog == nil {
+		o.MemberlistLog = io.Discard
+	}
+	switch {
+	case o.Node == "" || len(o.Node) > maxName:
+		return o, fmt.Errorf("gossip: node name %q is not 1 to %d bytes long", o.Node, maxName)
+	case !o.Bind.IsValid() || o.Bind.Port() == 0:
+		return o, fmt.Errorf("gossip: %s is no address and port to bind", o.Bind)
+	case len(o.Key) != KeySize:
+		return o, fmt.Errorf("gossip: the key has %d bytes, not %d", len(o.Key), KeySize)
+	case o.Log == nil || o.Peers == nil || o.Changed == nil:
+		return o, errors.New("gossip: Log, Peers and Changed are required")
+	case o.ProbeInterval < 20*time.Millisecond || o.ProbeTimeout <= 0:
+		return o, errors.New("gossip: the probe interval is below 20 ms or the probe timeout is negative")
+	case float64(o.ProbeTimeout) > maxTimeoutShare*float64(o.ProbeInterval):
+		return o, fmt.Errorf("gossip: probe timeout %s is more than %g x the probe interval %s", o.ProbeTimeout, maxTimeoutShare, o.ProbeInterval)
+	case o.SuspicionMult < 1:
+		return o, fmt.Errorf("gossip: suspicion multiplier %d is below 1", o.SuspicionMult)
+	}
+	return o, nil
+}
+
+// config translates the options for memberlist.
+func (o Options) config() *memberlist.Config {
+	c := memberlist.DefaultLANConfig()
+	c.Name = string(o.Node)
+	c.BindAddr, c.BindPort = o.Bind.Addr().String(), int(o.Bind.Port())
+	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
+	c.SecretKey = o.Key
+	c.ProbeInterval, c.ProbeTimeout = o.ProbeInterval, o.ProbeTimeout
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = o.SuspicionMult, 2
+	c.GossipInterval = o.ProbeInterval / 2
+	c.PushPullInterval = 15 * time.Second
+	c.TCPTimeout = 2 * time.Second
+	c.DisableTcpPings = true // a proxy or a service mesh on the way would answer for a dead member
+	c.DeadNodeReclaimTime = 5 * time.Second
+	c.LogOutput = o.MemberlistLog
+	c.Transport = o.Transport
+	return c
+}
