@@ -85,9 +85,8 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	if err := e.refresh(ctx, want, now); err != nil {
 		return e.have, err
 	}
-	// The guard stands before a VIP comes up and until it is down.
 	before := e.have.Clone()
-	guarded := datapath.State{VIPs: union(before.VIPs, want.VIPs), Servers: want.Servers}
+	guarded := between(before, want)
 	if err := e.Guard.Set(ctx, guarded, now); err != nil {
 		e.have.Partial = want.VIPs
 		return e.have, err
@@ -96,13 +95,24 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	lacking, err := e.apply(ctx, ops)
 	e.have.Partial = lacking
 	errs := []error{err}
-	if len(guarded.VIPs) > len(e.have.VIPs) {
-		errs = append(errs, e.Guard.Set(ctx, datapath.State{VIPs: e.have.VIPs, Servers: want.Servers}, now))
+	if after := (datapath.State{VIPs: e.have.VIPs, Servers: want.Servers}); !after.Equal(guarded) {
+		errs = append(errs, e.Guard.Set(ctx, after, now))
 	}
 	if len(ops) > 0 {
 		errs = append(errs, e.Flows.Forget(ctx, before, want))
 	}
 	return e.have.Clone(), errors.Join(errs...)
+}
+
+// between is what the guard holds while the kernel goes from have to want: it stands before a VIP comes up and until it is down, and
+// goes on masquerading until the far endpoints, which could not answer otherwise, are out of service.
+func between(have, want datapath.State) datapath.State {
+	out := datapath.State{VIPs: union(have.VIPs, want.VIPs), Servers: slices.Clone(want.Servers)}
+	for i, w := range out.Servers {
+		h, _ := have.Server(w.Listener)
+		out.Servers[i].Masquerade = w.Masquerade || h.Masquerade
+	}
+	return out
 }
 
 // apply carries the operations out, keeps the record, and returns the VIPs on which something failed, sorted.

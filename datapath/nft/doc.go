@@ -8,7 +8,9 @@
 //
 //	prerouting, output -120   guard     new packets to a VIP: mark for masquerade; allow, drop or refuse
 //	prerouting, output -110   services  DNAT (Forward only)
-//	postrouting          90   masquerade what is marked, and take the mark away
+//	postrouting           0   strays    drop what still has a VIP as its destination (Forward only): a packet that met the
+//	                                    guard before a change and the services after it; the client sends it again
+//	postrouting          90             masquerade what is marked, and take the mark away
 //
 // Only the first packet of a connection sees these rules, conntrack remembers the rest: reprogramming cuts nobody off.
 // Changes are one atomic transaction of what differs from what was written before. That, and not one rewrite of the whole table, because

@@ -50,45 +50,57 @@ func (o Options) render(s datapath.State) ruleset {
 	for _, v := range s.Servers {
 		o.guard(r, v)
 		if o.Forward {
-			forward(r, v)
+			o.forward(r, v)
 		}
 	}
 	return r
 }
+
+// The base chains.
+const (
+	guardIn  = "guard-prerouting"
+	guardOut = "guard-output"
+	natIn    = "nat-prerouting"
+	natOut   = "nat-output"
+	strays   = "strays"
+	snat     = "nat-postrouting"
+)
+
+// hooked returns the names of all base chains, whatever the options.
+func hooked() []string { return []string{guardIn, guardOut, natIn, natOut, strays, snat} }
 
 // frame writes what does not depend on the state.
 func (o Options) frame(r ruleset) {
 	base := func(name string, kind knftables.BaseChainType, hook knftables.BaseChainHook, priority knftables.BaseChainPriority) {
 		r.chains[name] = chain{kind: kind, hook: hook, priority: priority}
 	}
-	base("guard-prerouting", knftables.FilterType, knftables.PreroutingHook, "-120")
-	base("guard-output", knftables.FilterType, knftables.OutputHook, "-120")
-	base("postrouting", knftables.NATType, knftables.PostroutingHook, "90")
-	r.rule("guard-prerouting", "jump guard")
-	r.rule("guard-output", "jump guard")
+	base(guardIn, knftables.FilterType, knftables.PreroutingHook, "-120")
+	base(guardOut, knftables.FilterType, knftables.OutputHook, "-120")
+	base(snat, knftables.NATType, knftables.PostroutingHook, "90")
+	r.rule(guardIn, "jump guard")
+	r.rule(guardOut, "jump guard")
 	r.rule("guard", "ct state established,related return")
 	r.rule("refuse", "meta l4proto tcp reject with tcp reset")
 	r.rule("refuse", "meta l4proto { udp, sctp } reject")
 	r.rule("refuse", "drop")
-	mark := fmt.Sprintf("%#x", o.Mark)
-	r.rule("postrouting", "meta mark &", mark, "== 0 return")
-	r.rule("postrouting", "meta mark set meta mark ^", mark)
-	r.rule("postrouting", "masquerade fully-random")
+	r.rule(snat, fmt.Sprintf("meta mark & %#x == 0 return", o.Mark))
+	r.rule(snat, fmt.Sprintf("meta mark set meta mark ^ %#x", o.Mark))
+	r.rule(snat, "masquerade fully-random")
 	if o.Forward {
-		base("nat-prerouting", knftables.NATType, knftables.PreroutingHook, "-110")
-		base("nat-output", knftables.NATType, knftables.OutputHook, "-110")
-		r.rule("nat-prerouting", "jump services")
-		r.rule("nat-output", "jump services")
+		base(natIn, knftables.NATType, knftables.PreroutingHook, "-110")
+		base(natOut, knftables.NATType, knftables.OutputHook, "-110")
+		base(strays, knftables.FilterType, knftables.PostroutingHook, "0")
+		r.rule(natIn, "jump services")
+		r.rule(natOut, "jump services")
 	}
 	for _, f := range families() {
-		o.frameFamily(r, f, mark)
+		o.frameFamily(r, f)
 	}
 }
 
-func (o Options) frameFamily(r ruleset, f family, mark string) {
+func (o Options) frameFamily(r ruleset, f family) {
 	listener := f.addr + " . inet_proto . inet_service"
 	r.sets[f.vips()] = set{kind: f.addr, elements: map[string]string{}}
-	r.sets[f.masq()] = set{kind: listener, elements: map[string]string{}}
 	r.sets[f.verdicts()] = set{kind: listener, verdicts: true, elements: map[string]string{}}
 
 	vip := "vip" + f.digit
@@ -98,8 +110,9 @@ func (o Options) frameFamily(r ruleset, f family, mark string) {
 		r.rule(vip, "ct state invalid drop")
 	} else {
 		r.rule(vip, "ct state invalid return")
+		r.sets[f.masq()] = set{kind: listener, elements: map[string]string{}}
+		r.rule(vip, f.listener(), "@"+f.masq(), o.setMark())
 	}
-	r.rule(vip, f.listener(), "@"+f.masq(), "meta mark set meta mark |", mark)
 	r.rule(vip, f.listener(), "vmap @"+f.verdicts())
 	r.rule(vip, f.ping, "return")
 	r.rule(vip, "goto refuse")
@@ -107,6 +120,7 @@ func (o Options) frameFamily(r ruleset, f family, mark string) {
 		r.sets[f.services()] = set{kind: listener, verdicts: true, elements: map[string]string{}}
 		r.rule("services", f.listener(), "vmap @"+f.services())
 		r.rule("services", f.ip, "daddr @"+f.vips(), f.ping, "redirect") // this node answers pings for the VIP
+		r.rule(strays, f.ip, "daddr @"+f.vips(), "ct state new drop")
 	}
 }
 
@@ -121,10 +135,12 @@ func key(l datapath.Listener) string {
 	return l.Addr.Addr().String() + " . " + proto(l.Protocol) + " . " + port(l.Addr)
 }
 
+func (o Options) setMark() string { return fmt.Sprintf("meta mark set meta mark | %#x", o.Mark) }
+
 // guard writes who may connect to v and whether the endpoints see them.
 func (o Options) guard(r ruleset, v datapath.VirtualServer) {
 	f := familyOf(v.Addr.Addr())
-	if v.Masquerade {
+	if v.Masquerade && !o.Forward {
 		r.sets[f.masq()].elements[key(v.Listener)] = ""
 	}
 	verdict := "return"
@@ -147,8 +163,9 @@ func (o Options) guard(r ruleset, v datapath.VirtualServer) {
 	r.sets[f.verdicts()].elements[key(v.Listener)] = verdict
 }
 
-// forward writes the DNAT of v.
-func forward(r ruleset, v datapath.VirtualServer) {
+// forward writes the DNAT of v. The mark is set in the same chain, not by the guard: a packet that met the guard before a change
+// from Local to Cluster and the DNAT after it would reach a far endpoint that cannot answer it.
+func (o Options) forward(r ruleset, v datapath.VirtualServer) {
 	var open []netip.AddrPort
 	for _, d := range v.Destinations {
 		for range d.Weight {
@@ -160,6 +177,9 @@ func forward(r ruleset, v datapath.VirtualServer) {
 	}
 	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
 	r.sets[f.services()].elements[key(v.Listener)] = "goto " + ch
+	if v.Masquerade {
+		r.rule(ch, o.setMark())
+	}
 	dnat := "meta l4proto " + proto(v.Protocol) + " dnat " + f.ip + " to "
 	switch {
 	case v.Affinity > 0:

@@ -45,9 +45,10 @@ func (r ruleset) rule(name string, words ...string) {
 	r.chains[name] = c
 }
 
-// garbage are objects that exist in the kernel, empty, and that no rule or element of ours refers to. They have to be deleted in a
-// transaction of their own, after the one that dropped the references: kernels before 6.2 go on counting the references of
-// deleted map elements until some time after the commit.
+// garbage are objects that exist in the kernel but that nothing in force refers to. They are emptied and deleted in a transaction of
+// their own, after the one that dropped the references, for two reasons: a packet that is just on its way through the old rules
+// must not find the next chain empty, and kernels before 6.2 go on counting the references of deleted map elements until some time
+// after the commit.
 type garbage struct {
 	chains map[string]bool
 	sets   map[string]bool // true = a map
@@ -73,9 +74,8 @@ func diff(tx *knftables.Transaction, old, new ruleset) garbage {
 		deleteElements(tx, name, old.sets[name], new.sets[name])
 	}
 	trash := newGarbage()
-	for _, name := range slices.Sorted(maps.Keys(old.chains)) {
+	for name := range old.chains {
 		if _, ok := new.chains[name]; !ok {
-			tx.Flush(&knftables.Chain{Name: name})
 			trash.chains[name] = true
 		}
 	}

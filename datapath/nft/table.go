@@ -121,6 +121,9 @@ func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, want rule
 func (t *Table) sweep(ctx context.Context) bool {
 	tx := t.nft.NewTransaction()
 	for _, name := range slices.Sorted(maps.Keys(t.trash.chains)) {
+		tx.Flush(&knftables.Chain{Name: name})
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.trash.chains)) {
 		tx.Delete(&knftables.Chain{Name: name})
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.trash.sets)) {
@@ -131,7 +134,7 @@ func (t *Table) sweep(ctx context.Context) bool {
 		}
 	}
 	if err := t.nft.Run(ctx, tx); err != nil {
-		return false // the kernel still counts references; the objects are empty and do no harm
+		return false // the kernel still counts references; the objects do no harm
 	}
 	t.trash = newGarbage()
 	return true
@@ -148,8 +151,10 @@ func (t *Table) takeOver(ctx context.Context, want ruleset) error {
 	}
 	trash := newGarbage()
 	for _, name := range found["chain"] {
-		tx.Flush(&knftables.Chain{Name: name})
 		trash.chains[name] = true
+		if _, stays := want.chains[name]; stays || slices.Contains(hooked(), name) {
+			tx.Flush(&knftables.Chain{Name: name})
+		}
 	}
 	for _, name := range found["map"] {
 		tx.Flush(&knftables.Map{Name: name})
