@@ -1,0 +1,26 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/internal/speaker"
+)
+
+// openEngine opens the datapath engine called name (auto, ipvs or nft) and says in the log which one it is and why.
+func openEngine(ctx context.Context, name string, log *slog.Logger) (speaker.Engine, error) {
+	logrus.SetOutput(io.Discard) // the IPVS library complains there about what engine.Open reports properly
+	c, err := engine.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.Raised {
+		log.Info("kernel setting raised, it will stay so", "setting", s.String())
+	}
+	log.Info("datapath engine opened", "engine", c.Engine.Name(), "asked", name, "why", c.Why)
+	return c.Engine, nil
+}
