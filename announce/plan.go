@@ -49,12 +49,19 @@ func decide(s lb.Snapshot, vip netip.Addr, services []lb.Service) Decision {
 	if !member {
 		return d.refuse(lb.Refusal{Reason: lb.NotAMember, Message: fmt.Sprintf("the speaker on %s has not joined the others yet", s.Self)})
 	}
-	return decideSelf(s, d, own, claims)
+	return decideSelf(s, d, own, claims, s.Programmed[vip] || !forwarded(s, vip, services))
 }
 
-// decideSelf completes d, whose owner is known, with what this node does about it.
-func decideSelf(s lb.Snapshot, d Decision, own offer, claims election.Claims) Decision {
-	programmed := !s.Forwards || s.Programmed[d.VIP]
+// forwarded reports whether this node's datapath has to forward for vip: not in mode "announce only", nor an address that its
+// status leaves to kube-proxy or Cilium.
+func forwarded(s lb.Snapshot, vip netip.Addr, services []lb.Service) bool {
+	return s.Forwards && slices.ContainsFunc(services, func(svc lb.Service) bool {
+		return slices.Contains(svc.Ingress, lb.Ingress{Addr: vip, Mode: lb.ModeProxy})
+	})
+}
+
+// decideSelf completes d, whose owner is known, with what this node does about it; programmed is the gate.
+func decideSelf(s lb.Snapshot, d Decision, own offer, claims election.Claims, programmed bool) Decision {
 	switch {
 	case d.Owner == s.Self && programmed:
 		return d.announceOn(own.interfaces, own.lacking.Message)

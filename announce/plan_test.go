@@ -127,6 +127,7 @@ func TestPlan(t *testing.T) {
 		{name: "NotProgrammed: not yet", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed = nil }}, want: lb.NotProgrammed, owner: "n1"},
 		{name: "NotProgrammed: failed, others take over", change: []change{claim("n1", 1), member("n1", func(m *lb.Member) { m.Failing = []netip.Addr{vip} })}, want: lb.NotProgrammed},
 		{name: "without a datapath the gate is open", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed, s.Forwards = nil, false }}, owner: "n1"},
+		{name: "nor for an address that is left to kube-proxy", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed, s.Services[0].Ingress[0].Mode = nil, lb.ModeVIP }}, owner: "n1"},
 
 		{name: "NotAdvertised: no advertisement", change: []change{ads()}, want: lb.NotAdvertised},
 		{name: "NotAdvertised: other pool", change: []change{ads(lb.L2Advertisement{Pools: []string{"other"}})}, want: lb.NotAdvertised},

@@ -1,0 +1,296 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+var (
+	vip  = netip.MustParseAddr("192.0.2.200")
+	vip2 = netip.MustParseAddr("192.0.2.201")
+	web  = lb.ServiceKey{Namespace: "default", Name: "web"}
+	dns  = lb.ServiceKey{Namespace: "default", Name: "dns"}
+)
+
+// world is a cluster of speakers, nodes n1 to nN, on fakes that remember what happened.
+type world struct {
+	t     *testing.T
+	mu    sync.Mutex
+	log   []string // what happened, in order
+	facts kube.Facts
+	down  bool // the API server does not answer and no cache has data
+	nodes map[lb.NodeName]*node
+}
+
+// node is one speaker with its fakes; it implements their interfaces.
+type node struct {
+	*Speaker
+	world *world
+	name  lb.NodeName
+	stop  context.CancelFunc
+	done  chan error
+
+	// All guarded by world.mu.
+	member  lb.Member
+	alive   bool
+	links   []lb.Link
+	answers map[netip.Addr]announce.Target
+	noSock  bool
+	kernel  datapath.State
+	refuse  map[netip.Addr]bool // the kernel refuses these VIPs
+	slow    time.Duration
+	syncs   int
+	events  []string
+}
+
+func (w *world) note(format string, args ...any) { w.log = append(w.log, fmt.Sprintf(format, args...)) }
+
+// took returns the log since the last call.
+func (w *world) took() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.log
+	w.log = nil
+	return out
+}
+
+// answering names the nodes that answer for addr now.
+func (w *world) answering(addr netip.Addr) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
+		if _, ok := w.nodes[name].answers[addr]; ok && w.nodes[name].alive {
+			out = append(out, string(name))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// change edits the world's facts and tells everybody.
+func (w *world) change(edit func(*kube.Facts)) {
+	w.mu.Lock()
+	f := kube.Facts{Services: slices.Clone(w.facts.Services), Endpoints: maps.Clone(w.facts.Endpoints), Nodes: maps.Clone(w.facts.Nodes),
+		Pools: slices.Clone(w.facts.Pools), L2: slices.Clone(w.facts.L2)}
+	edit(&f)
+	w.facts = f
+	w.mu.Unlock()
+	for _, n := range w.nodes {
+		n.FactsChanged()
+	}
+}
+
+func (w *world) tellMembers() {
+	for _, n := range w.nodes {
+		n.Trigger()
+	}
+}
+
+func service(key lb.ServiceKey, addr netip.Addr) lb.Service {
+	return lb.Service{Key: key, Ports: []lb.Port{{Name: "p", Protocol: lb.TCP, Port: 80}}, ExternalTrafficPolicy: lb.Cluster,
+		Ingress: []lb.Ingress{{Addr: addr, Mode: lb.ModeProxy}}}
+}
+
+func endpoint(node lb.NodeName) lb.Endpoint {
+	return lb.Endpoint{PortName: "p", Protocol: lb.TCP, Addr: netip.MustParseAddrPort("10.244.1.2:8080"), Node: node, Ready: true, Serving: true}
+}
+
+// inWorld runs script in a bubble with n running speakers and Service web on vip.
+func inWorld(t *testing.T, n int, script func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, nodes: map[lb.NodeName]*node{}, facts: kube.Facts{
+			Services:  []lb.Service{service(web, vip)},
+			Endpoints: map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n1")}},
+			Nodes:     map[lb.NodeName]lb.Node{}, L2: []lb.L2Advertisement{{Name: "all"}},
+		}}
+		for i := 1; i <= n; i++ {
+			name := lb.NodeName(fmt.Sprintf("n%d", i))
+			w.facts.Nodes[name] = lb.Node{Name: name}
+			w.nodes[name] = w.newNode(name, byte(i))
+		}
+		for _, n := range w.nodes {
+			n.start()
+		}
+		time.Sleep(time.Second)
+		script(t, w)
+		for _, n := range w.nodes {
+			n.stop()
+			if n.done != nil {
+				if err := <-n.done; err != nil {
+					t.Errorf("Run of %s: %v", n.name, err)
+				}
+			}
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+func (w *world) newNode(name lb.NodeName, i byte) *node {
+	n := &node{world: w, name: name, alive: true, refuse: map[netip.Addr]bool{}, links: []lb.Link{{Name: "eth0", Index: 2, MAC: lb.MAC{2, 0, 0, 0, 0, i}, Up: true,
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}
+	s, err := New(Options{Node: name, Facts: n, Gossip: n, Links: fakeLinks{n}, Announcer: n, Engine: fakeEngine{n}, Events: n,
+		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	n.Speaker = s
+	return n
+}
+
+func (n *node) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop, n.done = cancel, make(chan error, 1)
+	go func() { n.done <- n.Run(ctx) }()
+}
+
+// die ends the node as a power cut would: nobody hears from it again, and the others notice after a second.
+func (n *node) die() {
+	n.world.mu.Lock()
+	n.alive = false
+	n.world.note("%s dies", n.name)
+	n.world.mu.Unlock()
+	time.Sleep(time.Second)
+	n.world.tellMembers()
+}
+
+// Facts implements FactSource.
+func (n *node) Facts(context.Context) (kube.Facts, error) {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	if n.world.down {
+		return kube.Facts{}, errors.New("cache not synced")
+	}
+	return n.world.facts, nil
+}
+
+// SetSelf implements Gossip.
+func (n *node) SetSelf(m lb.Member) {
+	n.world.mu.Lock()
+	news := fmt.Sprint(m) != fmt.Sprint(n.member)
+	m.Node = n.name
+	n.member = m
+	n.world.mu.Unlock()
+	if news {
+		time.AfterFunc(time.Millisecond, n.world.tellMembers)
+	}
+}
+
+// Members implements Gossip.
+func (n *node) Members() []lb.Member {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	var out []lb.Member
+	for _, name := range slices.Sorted(maps.Keys(n.world.nodes)) {
+		if o := n.world.nodes[name]; o.alive && n.alive || o == n {
+			m := o.member
+			m.Node = name
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+type fakeLinks struct{ n *node }
+
+// Links implements LinkSource.
+func (f fakeLinks) Links() ([]lb.Link, error) {
+	f.n.world.mu.Lock()
+	defer f.n.world.mu.Unlock()
+	return slices.Clone(f.n.links), nil
+}
+
+// Watch implements LinkSource.
+func (f fakeLinks) Watch(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Set implements Announcer.
+func (n *node) Set(want map[netip.Addr]announce.Target) map[netip.Addr]announce.Target {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	if n.noSock {
+		want = nil
+	}
+	for addr := range n.answers {
+		if _, ok := want[addr]; !ok {
+			n.world.note("%s withdraws %s", n.name, addr)
+		}
+	}
+	for addr, t := range want {
+		if old, ok := n.answers[addr]; !ok || old.Epoch != t.Epoch {
+			n.world.note("%s announces %s epoch %d", n.name, addr, t.Epoch)
+		}
+	}
+	n.answers = maps.Clone(want)
+	return maps.Clone(want)
+}
+
+// SetLinks implements Announcer.
+func (n *node) SetLinks([]lb.Link) {}
+
+// Working implements Announcer.
+func (n *node) Working() map[string]bool { return map[string]bool{"eth0": true} }
+
+type fakeEngine struct{ n *node }
+
+// Name implements Engine.
+func (f fakeEngine) Name() string { return "fake" }
+
+// Sync implements Engine.
+func (f fakeEngine) Sync(_ context.Context, want datapath.State, _ time.Time) (datapath.State, error) {
+	n := f.n
+	n.world.mu.Lock()
+	slow := n.slow
+	n.world.mu.Unlock()
+	time.Sleep(slow)
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	n.syncs++
+	var err error
+	got := want.Clone()
+	got.VIPs = slices.DeleteFunc(got.VIPs, func(a netip.Addr) bool { return n.refuse[a] })
+	if len(got.VIPs) < len(want.VIPs) {
+		err = errors.New("operation not supported")
+	}
+	for _, a := range got.VIPs {
+		if !slices.Contains(n.kernel.VIPs, a) {
+			n.world.note("%s programs %s", n.name, a)
+		}
+	}
+	for _, a := range n.kernel.VIPs {
+		if !slices.Contains(got.VIPs, a) {
+			n.world.note("%s unprograms %s", n.name, a)
+		}
+	}
+	n.kernel = got
+	return got, err
+}
+
+// Cleanup implements Engine.
+func (f fakeEngine) Cleanup(context.Context) error { return nil }
+
+// Event implements Recorder.
+func (n *node) Event(svc lb.ServiceKey, warning bool, reason, message string) {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	n.events = append(n.events, fmt.Sprintf("%s %t %s: %s", svc, warning, reason, message))
+}

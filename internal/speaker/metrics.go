@@ -1,0 +1,59 @@
+package speaker
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	speaker *Speaker
+
+	changes    prometheus.Counter
+	syncs      prometheus.Histogram
+	syncErrors prometheus.Counter
+
+	announced, members, engine *prometheus.Desc
+}
+
+func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
+	m := &metrics{
+		speaker: s,
+		changes: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_speaker_ownership_changes_total",
+			Help: "How often this node began or ceased to announce an address."}),
+		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fairlead_datapath_sync_duration_seconds",
+			Help: "How long the datapath took to reach its goal.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
+		syncErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_datapath_sync_errors_total",
+			Help: "How often the datapath did not reach its goal."}),
+		announced: prometheus.NewDesc("fairlead_speaker_announced", "1 for each address that this node announces.", []string{"service", "ip", "via"}, nil),
+		members:   prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
+		engine:    prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
+	}
+	reg.MustRegister(m.changes, m.syncs, m.syncErrors, m)
+	return m
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.announced
+	ch <- m.members
+	ch <- m.engine
+}
+
+// Collect implements prometheus.Collector: what is true now is read from the status, so that no stale series remains.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	st := m.speaker.status.Load()
+	for _, d := range st.Decisions {
+		if !d.Announce {
+			continue
+		}
+		for _, svc := range d.Services {
+			ch <- prometheus.MustNewConstMetric(m.announced, prometheus.GaugeValue, 1, svc.String(), d.VIP.String(), string(d.Via))
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(m.members, prometheus.GaugeValue, float64(len(st.Members)))
+	ch <- prometheus.MustNewConstMetric(m.engine, prometheus.GaugeValue, 1, m.speaker.engineName())
+}
+
+func (s *Speaker) engineName() string {
+	if s.o.Engine == nil {
+		return "none"
+	}
+	return s.o.Engine.Name()
+}

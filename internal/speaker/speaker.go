@@ -1,0 +1,224 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/internal/runner"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// FactSource is what the API server contributes. internal/kube's Reader is one.
+type FactSource interface {
+	// Facts returns everything as of now; until it knows something it waits, as long as ctx allows.
+	Facts(ctx context.Context) (kube.Facts, error)
+}
+
+// Gossip is the speaker's place among the speakers; election/gossip is one.
+type Gossip interface {
+	SetSelf(lb.Member)
+	Members() []lb.Member
+}
+
+// LinkSource knows the links of this node; [Netlink] is one.
+type LinkSource interface {
+	Links() ([]lb.Link, error)
+	// Watch calls changed after every change until ctx is done or watching fails.
+	Watch(ctx context.Context, changed func()) error
+}
+
+// Announcer answers for addresses on the wire; announce/arp's Responder is one. Set replaces the whole set and returns what
+// of it has been reached; an address that is left out is not answered for once Set has returned.
+type Announcer interface {
+	Set(map[netip.Addr]announce.Target) map[netip.Addr]announce.Target
+	SetLinks([]lb.Link)
+	Working() map[string]bool
+}
+
+// Engine makes the kernel forward; datapath/engine opens one. It is called from one goroutine at a time.
+type Engine interface {
+	Name() string
+	// Sync leads the kernel to want and returns what it holds then, also on error.
+	Sync(ctx context.Context, want datapath.State, now time.Time) (reached datapath.State, err error)
+	// Cleanup removes everything that the engine ever wrote.
+	Cleanup(ctx context.Context) error
+}
+
+// Recorder puts Events on Services. It must not block.
+type Recorder interface {
+	Event(svc lb.ServiceKey, warning bool, reason, message string)
+}
+
+// The reasons of the Events that this package records.
+const (
+	EventAnnouncing = "Announcing"      // this node announces an address of the Service from now on
+	EventWithdrawn  = "Withdrawn"       // and no longer does
+	EventConflict   = "AddressConflict" // a station that is no speaker uses the address
+)
+
+// Options configures a [Speaker].
+type Options struct {
+	Node       lb.NodeName
+	Facts      FactSource
+	Gossip     Gossip
+	Links      LinkSource
+	Announcer  Announcer
+	Engine     Engine // nil = announce only; somebody else forwards
+	Events     Recorder
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+
+	// DrainTimeout bounds the handover at shutdown; default 5 s. The pod's grace period must be longer.
+	DrainTimeout time.Duration
+}
+
+func (o Options) validate() (Options, error) {
+	if o.DrainTimeout == 0 {
+		o.DrainTimeout = 5 * time.Second
+	}
+	switch {
+	case o.Node == "":
+		return o, errors.New("speaker: the node's name is missing")
+	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
+		return o, errors.New("speaker: only Engine may be nil")
+	case o.DrainTimeout < 0:
+		return o, errors.New("speaker: DrainTimeout is negative")
+	}
+	return o, nil
+}
+
+// The loops' pace. Steps are cheap and urgent; the engine is called again even without news, to retire what has ended and to
+// repair what others have undone.
+const (
+	stepRest   = 10 * time.Millisecond
+	stepAnyway = 30 * time.Second
+	syncRest   = 20 * time.Millisecond
+	syncAnyway = 10 * time.Second
+	rewatch    = time.Second
+)
+
+// Speaker is the loop. Create it with [New].
+type Speaker struct {
+	o       Options
+	metrics *metrics
+	steps   *runner.Runner
+	syncs   *runner.Runner
+	status  atomic.Pointer[Status]
+	beat    atomic.Int64 // when the last step ended, Unix nanoseconds
+
+	factsChanged, linksChanged, draining atomic.Bool
+
+	// The following belong to the goroutine of the steps.
+
+	facts     kube.Facts
+	haveFacts bool
+	links     []lb.Link
+	ledger    *ledger
+
+	mu     sync.Mutex // guards the following, which the two loops exchange
+	want   *datapath.State
+	report report
+}
+
+// report is what the datapath reached; its fields are replaced, not written to.
+type report struct {
+	ready      bool // the engine works
+	programmed map[netip.Addr]bool
+	failing    []netip.Addr // wanted, tried, not reached; sorted
+	reached    datapath.State
+	err        error
+}
+
+// New returns a Speaker that does nothing yet.
+func New(o Options) (*Speaker, error) {
+	o, err := o.validate()
+	if err != nil {
+		return nil, err
+	}
+	s := &Speaker{o: o, ledger: newLedger()}
+	s.report.ready = o.Engine == nil
+	s.status.Store(&Status{Node: o.Node})
+	s.metrics = newMetrics(o.Registerer, s)
+	s.steps = runner.New(s.step, runner.Options{MinInterval: stepRest, MaxInterval: stepAnyway, RetryMax: stepAnyway})
+	s.syncs = runner.New(s.sync, runner.Options{MinInterval: syncRest, MaxInterval: syncAnyway, RetryMax: syncAnyway})
+	s.factsChanged.Store(true)
+	s.linksChanged.Store(true)
+	return s, nil
+}
+
+// FactsChanged tells that [FactSource.Facts] has news. It does not block.
+func (s *Speaker) FactsChanged() {
+	s.factsChanged.Store(true)
+	s.steps.Trigger()
+}
+
+// Trigger tells that the members or the announcer's sockets have changed. It does not block.
+func (s *Speaker) Trigger() { s.steps.Trigger() }
+
+// Run works until ctx is done, then hands the addresses over and returns nil. The gossip and the announcer must outlive it.
+func (s *Speaker) Run(ctx context.Context) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var group errgroup.Group // of functions that do not fail
+	group.Go(func() error { return s.steps.Run(working) })
+	group.Go(func() error { s.watchLinks(working); return nil })
+	if s.o.Engine != nil {
+		group.Go(func() error { return s.syncs.Run(working) })
+	}
+	<-ctx.Done()
+	s.drain()
+	stop()
+	err := group.Wait()
+	s.o.Announcer.Set(nil)
+	s.o.Gossip.SetSelf(lb.Member{Draining: true})
+	return err
+}
+
+// drain waits until nothing is announced here any more, or nobody can take the rest, or the time is up.
+func (s *Speaker) drain() {
+	start := time.Now()
+	s.draining.Store(true)
+	s.steps.Trigger()
+	for time.Since(start) < s.o.DrainTimeout {
+		time.Sleep(stepRest)
+		if st := s.status.Load(); st.Draining && !st.awaitsTakers() {
+			break
+		}
+	}
+	held := 0
+	for _, d := range s.status.Load().Decisions {
+		if d.Announce {
+			held++
+		}
+	}
+	s.o.Log.Info("speaker drained", "took", time.Since(start).Round(time.Millisecond), "addressesLeft", held)
+}
+
+// watchLinks has the steps look at the links whenever they change.
+func (s *Speaker) watchLinks(ctx context.Context) {
+	changed := func() {
+		s.linksChanged.Store(true)
+		s.steps.Trigger()
+	}
+	for ctx.Err() == nil {
+		if err := s.o.Links.Watch(ctx, changed); err != nil {
+			s.o.Log.Warn("link events lost", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(rewatch):
+			changed() // what we have missed
+		}
+	}
+}

@@ -1,0 +1,301 @@
+package speaker
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+func TestAnnouncesAfterProgrammingAndWithdrawsBefore(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		if d := cmp.Diff([]string{"n1 programs 192.0.2.200", "n1 announces 192.0.2.200 epoch 1"}, w.took()); d != "" {
+			t.Errorf("at start (-want +got):\n%s", d)
+		}
+		w.change(func(f *kube.Facts) {
+			f.Services = append([]lb.Service{service(dns, vip2)}, f.Services...)
+			f.Endpoints[dns] = []lb.Endpoint{endpoint("n1")}
+		})
+		time.Sleep(time.Second)
+		w.change(func(f *kube.Facts) { f.Services = nil })
+		time.Sleep(time.Second)
+		got := w.took()
+		slices.Sort(got[2:4])
+		slices.Sort(got[4:])
+		want := []string{"n1 programs 192.0.2.201", "n1 announces 192.0.2.201 epoch 1",
+			"n1 withdraws 192.0.2.200", "n1 withdraws 192.0.2.201", "n1 unprograms 192.0.2.200", "n1 unprograms 192.0.2.201"}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("a Service came, all went (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestOneOwnerAndATakeoverThatDoesNotWaitForTheDatapath(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		owner := w.answering(vip)
+		if _, ok := w.nodes[lb.NodeName(owner)]; !ok {
+			t.Fatalf("%q answer, want one node", owner)
+		}
+		w.mu.Lock()
+		for _, n := range w.nodes {
+			n.slow = time.Minute
+		}
+		w.mu.Unlock()
+		w.change(func(f *kube.Facts) {
+			f.Services[0].Ports = append(f.Services[0].Ports, lb.Port{Name: "q", Protocol: lb.TCP, Port: 81})
+		})
+		time.Sleep(time.Second)
+		w.took()
+		w.nodes[lb.NodeName(owner)].die()
+		time.Sleep(50 * time.Millisecond)
+		heir := w.answering(vip)
+		if heir == "" || heir == owner {
+			t.Errorf("%q answer after %s died", heir, owner)
+		}
+		if got := w.took(); !slices.Contains(got, heir+" announces 192.0.2.200 epoch 2") {
+			t.Errorf("log %q", got)
+		}
+	})
+}
+
+func TestDrainLeavesNoMomentWithoutAnAnswer(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		owner := w.nodes[lb.NodeName(w.answering(vip))]
+		w.took()
+		start := time.Now()
+		owner.stop()
+		for {
+			if w.answering(vip) == "" {
+				t.Fatal("nobody answers")
+			}
+			select {
+			case err := <-owner.done:
+				if err != nil {
+					t.Fatal(err)
+				}
+			default:
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			break
+		}
+		owner.done = nil
+		heir := w.answering(vip)
+		t.Logf("%s took over from %s within %s", heir, owner.name, time.Since(start))
+		want := []string{heir + " announces 192.0.2.200 epoch 2", string(owner.name) + " withdraws 192.0.2.200"}
+		if d := cmp.Diff(want, w.took()); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+		if len(owner.kernel.VIPs) != 1 {
+			t.Error("the datapath was taken down, and connections with it")
+		}
+	})
+}
+
+func TestDrainAloneDoesNotWait(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		start := time.Now()
+		n.stop()
+		if err := <-n.done; err != nil {
+			t.Error(err)
+		}
+		n.done = nil
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("took %s although nobody could take over", took)
+		}
+		if w.answering(vip) != "" {
+			t.Error("still answers")
+		}
+	})
+}
+
+func TestAFailureOnOneNodeMovesTheAddress(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		owner := w.nodes[lb.NodeName(w.answering(vip))]
+		w.mu.Lock()
+		owner.refuse[vip] = true
+		w.mu.Unlock()
+		time.Sleep(time.Minute) // the next periodic sync meets the refusal
+		if got := w.answering(vip); got == "" || got == string(owner.name) {
+			t.Errorf("%q answer", got)
+		}
+		for _, n := range w.nodes {
+			w.mu.Lock()
+			n.refuse[vip] = true
+			w.mu.Unlock()
+		}
+		time.Sleep(time.Minute)
+		if got := w.answering(vip); got != "" {
+			t.Errorf("%q answer although no datapath forwards", got)
+		}
+		w.mu.Lock()
+		delete(owner.refuse, vip)
+		w.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if got := w.answering(vip); got != string(owner.name) {
+			t.Errorf("%q answer, want %s, whose datapath works again", got, owner.name)
+		}
+	})
+}
+
+func TestWithoutTheAPIServer(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		owner := w.nodes[lb.NodeName(w.answering(vip))]
+		w.mu.Lock()
+		w.down = true
+		w.mu.Unlock()
+		for _, n := range w.nodes {
+			n.FactsChanged()
+		}
+		time.Sleep(10 * time.Minute)
+		if got := w.answering(vip); got != string(owner.name) {
+			t.Errorf("%q answer after ten minutes without API server, want %s", got, owner.name)
+		}
+		owner.die()
+		time.Sleep(time.Second)
+		if got := w.answering(vip); got == "" || got == string(owner.name) {
+			t.Errorf("%q answer after %s died", got, owner.name)
+		}
+		fresh := w.newNode("n9", 9) // one that never got any facts
+		w.mu.Lock()
+		w.nodes["n9"] = fresh
+		w.mu.Unlock()
+		fresh.start()
+		time.Sleep(time.Minute)
+		if fresh.syncs > 0 || fresh.Ready() || !fresh.Healthy(time.Now()) {
+			t.Errorf("a speaker without facts: %d syncs, ready %t, healthy %t", fresh.syncs, fresh.Ready(), fresh.Healthy(time.Now()))
+		}
+	})
+}
+
+func TestLinkLossMovesTheAddressAndAReturnDoesNot(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		owner := w.nodes[lb.NodeName(w.answering(vip))]
+		set := func(up bool) {
+			w.mu.Lock()
+			owner.links[0].Up = up
+			w.mu.Unlock()
+			owner.linksChanged.Store(true)
+			owner.Trigger()
+			time.Sleep(100 * time.Millisecond)
+		}
+		set(false)
+		heir := w.answering(vip)
+		if heir == "" || heir == string(owner.name) {
+			t.Errorf("%q answer after the link of %s went down", heir, owner.name)
+		}
+		set(true)
+		if got := w.answering(vip); got != heir {
+			t.Errorf("%q answer after the link came back, want %s still", got, heir)
+		}
+	})
+}
+
+func TestAnnouncementThatTheWireRefuses(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		w.mu.Lock()
+		n.noSock = true
+		w.mu.Unlock()
+		n.Trigger()
+		time.Sleep(time.Second)
+		d := n.status.Load().Decisions[0]
+		if d.Announce || d.Reason != lb.AnnouncementRefused || len(n.member.Claims) != 0 {
+			t.Errorf("%s, claims %v", d, n.member.Claims)
+		}
+	})
+}
+
+func TestEventsAndConflicts(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		owner := w.nodes[lb.NodeName(w.answering(vip))]
+		var other *node
+		for _, n := range w.nodes {
+			if n != owner {
+				other = n
+			}
+		}
+		owner.Conflict(vip, "eth0", other.links[0].MAC)
+		owner.Conflict(vip, "eth0", lb.MAC{2, 0, 0, 0, 0, 0x66})
+		w.change(func(f *kube.Facts) { f.L2 = nil })
+		time.Sleep(time.Minute)
+		n := string(owner.name)
+		want := []string{
+			"default/web false Announcing: " + n + " announces 192.0.2.200 on eth0",
+			"default/web true AddressConflict: 192.0.2.200 is also used by 02:00:00:00:00:66, which is no speaker, on the segment of " + n + "'s eth0",
+			"default/web false Withdrawn: " + n + " no longer announces 192.0.2.200: no L2Advertisement covers 192.0.2.200",
+		}
+		if d := cmp.Diff(want, owner.events); d != "" {
+			t.Errorf("events of the owner (-want +got):\n%s", d)
+		}
+		if len(other.events) != 0 {
+			t.Errorf("events of the other: %q", other.events)
+		}
+	})
+}
+
+func TestHandlerAndMetrics(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		get := func(path string) (int, string) {
+			r := httptest.NewRecorder()
+			n.Handler().ServeHTTP(r, httptest.NewRequest("GET", path, nil))
+			return r.Code, r.Body.String()
+		}
+		for _, path := range []string{"/healthz", "/readyz"} {
+			if code, body := get(path); code != 200 {
+				t.Errorf("%s: %d %s", path, code, body)
+			}
+		}
+		_, body := get("/debug/decisions")
+		var got decisionsView
+		if err := json.Unmarshal([]byte(body), &got); err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Decisions) != 1 || got.Decisions[0].VIP != vip || !got.Decisions[0].Announce || got.Decisions[0].Epoch != 1 || len(got.Members) != 1 {
+			t.Errorf("decisions: %s", body)
+		}
+		if _, body := get("/debug/datapath"); !strings.Contains(body, `"listener": "192.0.2.200:80/TCP"`) {
+			t.Errorf("datapath: %s", body)
+		}
+		r := httptest.NewRecorder()
+		promhttp.HandlerFor(n.o.Registerer.(*prometheus.Registry), promhttp.HandlerOpts{}).ServeHTTP(r, httptest.NewRequest("GET", "/metrics", nil))
+		for _, want := range []string{
+			`fairlead_speaker_announced{ip="192.0.2.200",service="default/web",via="L2"} 1`,
+			`fairlead_speaker_ownership_changes_total 1`,
+			`fairlead_gossip_members 1`,
+			`fairlead_datapath_engine_info{engine="fake"} 1`,
+			`fairlead_datapath_sync_errors_total 0`,
+			`fairlead_datapath_sync_duration_seconds_count `,
+		} {
+			if !strings.Contains(r.Body.String(), "\n"+want) {
+				t.Errorf("metrics lack %s:\n%s", want, r.Body)
+			}
+		}
+		if n.Healthy(time.Now().Add(time.Hour)) {
+			t.Error("a loop that has not run for an hour is healthy")
+		}
+		n.draining.Store(true)
+		n.Trigger()
+		time.Sleep(time.Second)
+		if code, body := get("/readyz"); code != 503 || !strings.Contains(body, "draining") {
+			t.Errorf("/readyz while draining: %d %s", code, body)
+		}
+	})
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	if _, err := New(Options{Node: "n1"}); err == nil {
+		t.Error("options without executors are accepted")
+	}
+}

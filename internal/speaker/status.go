@@ -1,0 +1,48 @@
+package speaker
+
+import (
+	"net"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Status is what the last step saw and decided. It is never written to once published.
+type Status struct {
+	Node      lb.NodeName
+	Draining  bool
+	Ready     bool // the facts are known and the datapath works
+	Joined    bool // the other speakers are known, or known to be absent
+	Members   []lb.Member
+	Decisions []announce.Decision
+	Claims    []lb.Claim
+}
+
+// awaitsTakers reports whether an address is still announced here that somebody else is about to take.
+func (st *Status) awaitsTakers() bool {
+	for _, d := range st.Decisions {
+		if d.Announce && d.Owner != "" && d.Owner != st.Node {
+			return true
+		}
+	}
+	return false
+}
+
+// Ready reports whether this node could announce something: the first facts are there, the others are known, and the
+// datapath works.
+func (s *Speaker) Ready() bool {
+	st := s.status.Load()
+	return st.Ready && st.Joined && !st.Draining
+}
+
+// stuckAfter is how long without a step until the loop counts as stuck.
+const stuckAfter = 2 * stepAnyway
+
+// Healthy reports whether the loop is alive at now. A step that waits for its first facts is.
+func (s *Speaker) Healthy(now time.Time) bool {
+	beat := s.beat.Load()
+	return beat == 0 || now.Sub(time.Unix(0, beat)) < stuckAfter
+}
+
+func hardware(mac lb.MAC) string { return net.HardwareAddr(mac[:]).String() }

@@ -1,0 +1,212 @@
+package speaker
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// factsTimeout bounds how long a step waits for facts. Only the first one ever waits: a cache answers at once.
+const factsTimeout = 5 * time.Second
+
+// step looks at the world and acts on it once. An error means that some facts are old: the step has worked with those.
+func (s *Speaker) step(ctx context.Context) error {
+	err := s.refresh(ctx)
+	now := time.Now()
+	snap := s.snapshot()
+	decisions := announce.Plan(snap)
+
+	claims, later := s.ledger.claims(announced(decisions), addresses(decisions), others(snap), now)
+	if later {
+		time.AfterFunc(raiseEvery, s.steps.Trigger)
+	}
+	reached := s.o.Announcer.Set(targets(decisions, claims))
+	decisions = refuseUnreached(decisions, reached)
+	claims = slices.DeleteFunc(claims, func(c lb.Claim) bool { _, ok := reached[c.Addr]; return !ok })
+
+	self := s.self()
+	self.Claims = claims
+	s.o.Gossip.SetSelf(self)
+	s.tell(&Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Joined: len(snap.Members) > 0, Members: snap.Members,
+		Decisions: decisions, Claims: claims})
+	if s.o.Engine != nil && s.haveFacts {
+		s.handOver(datapath.Desired(snap)) // only now: what is unprogrammed by it is no longer announced
+	}
+	s.beat.Store(time.Now().UnixNano())
+	return err
+}
+
+// refresh reads again what has changed: the API server's facts and the links.
+func (s *Speaker) refresh(ctx context.Context) error {
+	if s.linksChanged.Swap(false) {
+		links, err := s.o.Links.Links()
+		if err != nil {
+			s.linksChanged.Store(true)
+			s.o.Log.Warn("links not read", "err", err)
+			return err
+		}
+		s.links = links
+		s.o.Announcer.SetLinks(links)
+	}
+	if s.factsChanged.Swap(false) {
+		ctx, cancel := context.WithTimeout(ctx, factsTimeout)
+		defer cancel()
+		facts, err := s.o.Facts.Facts(ctx)
+		if err != nil {
+			s.factsChanged.Store(true)
+			s.o.Log.Warn("facts not read", "err", err)
+			return err
+		}
+		s.facts, s.haveFacts = facts, true
+	}
+	return nil
+}
+
+// self is what this node says about itself, its claims as of the last step.
+func (s *Speaker) self() lb.Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return lb.Member{
+		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
+		Links: s.usable(), Claims: s.ledger.epochs(), Failing: s.report.failing,
+	}
+}
+
+// usable returns the links; those on which the announcer has no socket count as down.
+func (s *Speaker) usable() []lb.Link {
+	working := s.o.Announcer.Working()
+	out := slices.Clone(s.links)
+	for i := range out {
+		out[i].Up = out[i].Up && working[out[i].Name]
+	}
+	return out
+}
+
+func (s *Speaker) snapshot() lb.Snapshot {
+	self := s.self()
+	members := slices.Clone(s.o.Gossip.Members())
+	for i := range members {
+		if members[i].Node == s.o.Node {
+			members[i] = self
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return lb.Snapshot{
+		Self: s.o.Node, Services: s.facts.Services, Endpoints: s.facts.Endpoints, Nodes: s.facts.Nodes, Pools: s.facts.Pools, L2: s.facts.L2,
+		Members: members, Links: self.Links, Programmed: s.report.programmed, Forwards: s.o.Engine != nil,
+	}
+}
+
+// tell publishes st and reports what has changed since the last one: a log line and an Event each.
+func (s *Speaker) tell(st *Status) {
+	before := map[netip.Addr]announce.Decision{}
+	for _, d := range s.status.Load().Decisions {
+		before[d.VIP] = d
+	}
+	s.status.Store(st)
+	for _, d := range st.Decisions {
+		old := before[d.VIP]
+		delete(before, d.VIP)
+		switch {
+		case d.Announce && !old.Announce:
+			s.changed(d, EventAnnouncing, fmt.Sprintf("%s announces %s on %s", s.o.Node, d.VIP, strings.Join(d.Interfaces, ", ")))
+		case !d.Announce && old.Announce:
+			s.changed(d, EventWithdrawn, fmt.Sprintf("%s no longer announces %s: %s", s.o.Node, d.VIP, d.Message))
+		}
+	}
+	for _, old := range before {
+		if old.Announce {
+			s.o.Log.Info("address withdrawn", "vip", old.VIP, "services", old.Services)
+			s.metrics.changes.Inc()
+		}
+	}
+}
+
+func (s *Speaker) changed(d announce.Decision, reason, message string) {
+	s.metrics.changes.Inc()
+	if d.Announce {
+		s.o.Log.Info("address announced", "vip", d.VIP, "services", d.Services, "ifaces", d.Interfaces)
+	} else {
+		s.o.Log.Info("address withdrawn", "vip", d.VIP, "services", d.Services, "reason", d.Reason, "owner", d.Owner)
+	}
+	for _, svc := range d.Services {
+		s.o.Events.Event(svc, false, reason, message)
+	}
+}
+
+// Conflict tells that the station mac uses an address that this node announces on iface. Another speaker's is only late: the
+// claims settle it. A stranger's is reported.
+func (s *Speaker) Conflict(addr netip.Addr, iface string, mac lb.MAC) {
+	st := s.status.Load()
+	for _, m := range st.Members {
+		if slices.ContainsFunc(m.Links, func(l lb.Link) bool { return l.MAC == mac }) {
+			s.o.Log.Debug("another speaker announces an address of ours", "vip", addr, "iface", iface, "node", m.Node)
+			return
+		}
+	}
+	hw := hardware(mac)
+	s.o.Log.Warn("address conflict", "vip", addr, "iface", iface, "mac", hw)
+	for _, d := range st.Decisions {
+		if d.VIP != addr {
+			continue
+		}
+		for _, svc := range d.Services {
+			s.o.Events.Event(svc, true, EventConflict, fmt.Sprintf("%s is also used by %s, which is no speaker, on the segment of %s's %s", addr, hw, s.o.Node, iface))
+		}
+	}
+}
+
+func others(snap lb.Snapshot) []lb.Member {
+	return slices.DeleteFunc(slices.Clone(snap.Members), func(m lb.Member) bool { return m.Node == snap.Self })
+}
+
+func announced(decisions []announce.Decision) []netip.Addr {
+	var out []netip.Addr
+	for _, d := range decisions {
+		if d.Announce {
+			out = append(out, d.VIP)
+		}
+	}
+	return out
+}
+
+func addresses(decisions []announce.Decision) []netip.Addr {
+	out := make([]netip.Addr, 0, len(decisions))
+	for _, d := range decisions {
+		out = append(out, d.VIP)
+	}
+	return out
+}
+
+// targets joins the decisions to announce with the epochs of the claims; both are sorted by address.
+func targets(decisions []announce.Decision, claims []lb.Claim) map[netip.Addr]announce.Target {
+	out := make(map[netip.Addr]announce.Target, len(claims))
+	for _, c := range claims {
+		out[c.Addr] = announce.Target{Epoch: c.Epoch}
+	}
+	for _, d := range decisions {
+		if d.Announce {
+			out[d.VIP] = announce.Target{Interfaces: d.Interfaces, Epoch: out[d.VIP].Epoch}
+		}
+	}
+	return out
+}
+
+// refuseUnreached turns decisions that the announcer could not carry out into refusals.
+func refuseUnreached(decisions []announce.Decision, reached map[netip.Addr]announce.Target) []announce.Decision {
+	for i, d := range decisions {
+		if _, ok := reached[d.VIP]; d.Announce && !ok {
+			decisions[i].Announce, decisions[i].Interfaces = false, nil
+			decisions[i].Reason, decisions[i].Message = lb.AnnouncementRefused, fmt.Sprintf("no working socket for %s on %s", d.VIP, strings.Join(d.Interfaces, ", "))
+		}
+	}
+	return decisions
+}
