@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-lb/fairlead/lab/state"
+)
+
+// downTimeout bounds the end of a few hundred killed processes.
+const downTimeout = time.Minute
+
+func newDownCommand(flags *labFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Stop the lab and remove all that is of it",
+		Long: `Stop the lab and remove all that is of it, after a crash too.
+
+The lab's pid 1 is killed, with which the kernel ends every process, namespace,
+link, route and mount of the lab; then the state directory is removed.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return down(cmd.Context(), flags)
+		},
+	}
+}
+
+func down(ctx context.Context, flags *labFlags) error {
+	dir, err := flags.dir()
+	if err != nil {
+		return err
+	}
+	lock, err := dir.Acquire()
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return remove(ctx, dir)
+}
+
+// remove ends the lab and all that is left of it. The caller holds the lock.
+func remove(ctx context.Context, dir state.Dir) error {
+	factor, err := slow()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(factor*float64(downTimeout)))
+	defer cancel()
+	if process, alive := dir.Supervisor(); alive {
+		if err := process.Kill(ctx); err != nil {
+			return err
+		}
+	}
+	return clear(dir)
+}
+
+// clear removes the state directory of a lab that does not run.
+func clear(dir state.Dir) error {
+	if err := os.RemoveAll(string(dir)); err != nil {
+		return fmt.Errorf("removing state directory: %w", err)
+	}
+	return nil
+}
