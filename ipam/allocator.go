@@ -71,18 +71,23 @@ func (a *Allocator) SetPools(pools []lb.Pool, now time.Time) {
 }
 
 // Adopt takes over the addresses that s has in its status, as the work of an earlier process; call it for every Service
-// before the first Ensure. An address in no pool is adopted as well. The refusal says which address belongs to another
+// after the first SetPools and before the first Ensure. An address in no pool is adopted if s names the pool that it was
+// once from; otherwise another implementation must have put it there. The refusal says which address belongs to another
 // Service already and cannot be shared with it; the other addresses of s are adopted all the same.
 func (a *Allocator) Adopt(s lb.Service) lb.Refusal {
 	id := sharingID(s)
 	var refusal lb.Refusal
 	var addrs []netip.Addr
 	for _, addr := range s.Addrs() {
+		foreign := s.Pool == "" && !slices.ContainsFunc(a.pools, func(p *pool) bool { return p.Contains(addr) })
+		if foreign || slices.Contains(addrs, addr) {
+			continue
+		}
 		if r := a.joinable(addr, s, id); !r.OK() {
 			refusal = r
-		} else if !slices.Contains(addrs, addr) {
-			addrs = append(addrs, addr)
+			continue
 		}
+		addrs = append(addrs, addr)
 	}
 	if len(addrs) > 0 {
 		a.commit(s, id, s.Pool, addrs, time.Time{})

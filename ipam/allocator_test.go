@@ -256,10 +256,10 @@ func TestAllocator(t *testing.T) {
 			ensure(service("a", uid("other")), "small", "192.0.2.11"),
 		},
 		"restart": {
+			set(small),
 			adopt(service("a", has("small", "192.0.2.11")), ""),
 			adopt(service("b", has("gone", "203.0.113.9")), ""),
 			adopt(service("c", has("small", "192.0.2.11")), lb.AddressInUse),
-			set(small),
 			ensure(service("d"), "small", "192.0.2.10"),
 			ensure(service("a"), "small", "192.0.2.11"),
 			refuse(service("b"), lb.AddressOutsidePools, "203.0.113.9", "203.0.113.9").inPool("gone"),
@@ -268,6 +268,7 @@ func TestAllocator(t *testing.T) {
 		"becomes ours with an address": {
 			set(small),
 			ensure(service("a", has("", "192.0.2.11")), "small", "192.0.2.11"),
+			ensure(service("b", has("", "203.0.113.1")), "small", "192.0.2.10"), // another implementation's
 		},
 		"sharing": {
 			set(small),

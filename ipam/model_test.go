@@ -214,12 +214,12 @@ func (w *world) restart() {
 		j := w.random(i + 1) // whatever the order
 		keys[i], keys[j] = keys[j], keys[i]
 	}
+	w.a.SetPools(w.pools, w.now)
 	for _, key := range keys {
 		if refusal := w.a.Adopt(w.services[key]); !refusal.OK() {
 			w.t.Fatalf("adopting %s: %s", key, refusal)
 		}
 	}
-	w.a.SetPools(w.pools, w.now)
 	w.ensureAllAgain("a restart")
 }
 

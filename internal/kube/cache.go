@@ -21,6 +21,9 @@ import (
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
 )
 
+// typeField is the field of a Service that the API server can select by.
+const typeField = "spec.type"
+
 // Scheme returns a scheme with Kubernetes' kinds and ours.
 func Scheme() *runtime.Scheme {
 	s := runtime.NewScheme()
@@ -63,7 +66,7 @@ func NewSpeakerCache(cfg *rest.Config, opts Options) (cache.Cache, error) {
 		Mapper:           mapper(),
 		DefaultTransform: slim,
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
+			&corev1.Service{}: {Field: fields.OneTermEqualSelector(typeField, string(corev1.ServiceTypeLoadBalancer))},
 			&corev1.Pod{}:     {Namespaces: here, Label: speakers},
 
 			&v1beta1.IPAddressPool{}:   {Namespaces: here},

@@ -8,7 +8,7 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// LoadBalancerClass is the value of spec.loadBalancerClass that makes a Service ours.
+// LoadBalancerClass is the default of Options.Class.
 const LoadBalancerClass = "fairlead.dev/lb"
 
 // SpeakerLabel and SpeakerValue mark the speakers' pods; the chart sets them.
@@ -20,6 +20,7 @@ const (
 // Options is what both processes tell this package.
 type Options struct {
 	Namespace    string    // where Fairlead runs; its pools, advertisements and gossip key count in here only
+	Class        string    // the spec.loadBalancerClass that makes a Service ours
 	RequireClass bool      // leave Services without a class to others
 	IPMode       lb.IPMode // written to status.loadBalancer.ingress[].ipMode; the controller's business only
 }
@@ -27,6 +28,9 @@ type Options struct {
 func (o Options) validate() error {
 	if o.Namespace == "" {
 		return errors.New("kube: no namespace given; set --namespace to the one Fairlead runs in")
+	}
+	if o.Class == "" {
+		return errors.New("kube: the load balancer class is empty; set --load-balancer-class")
 	}
 	return nil
 }
@@ -38,7 +42,7 @@ func (o Options) Ours(s *corev1.Service) bool {
 		return false
 	}
 	if class := s.Spec.LoadBalancerClass; class != nil {
-		return *class == LoadBalancerClass
+		return *class == o.Class
 	}
 	return !o.RequireClass
 }

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/fairlead-lb/fairlead/internal/controller"
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "lbcontroller:", err)
+		os.Exit(1)
+	}
+}
+
+// config is what the command line says.
+type config struct {
+	kube      kube.Options
+	rest      time.Duration
+	httpAddr  string
+	logFormat string
+	logLevel  slog.Level
+	version   bool
+}
+
+func parse(args []string) (config, error) {
+	var c config
+	fs := flag.NewFlagSet("lbcontroller", flag.ContinueOnError)
+	fs.StringVar(&c.kube.Namespace, "namespace", "fairlead-system", "namespace of Fairlead and its pools")
+	fs.StringVar(&c.kube.Class, "load-balancer-class", kube.LoadBalancerClass, "spec.loadBalancerClass of the Services to serve")
+	fs.BoolVar(&c.kube.RequireClass, "require-class", false, "leave Services without a class to others")
+	ipMode := fs.String("ip-mode", string(lb.ModeProxy), "ipMode of the addresses: Proxy where Fairlead forwards, VIP where kube-proxy does")
+	fs.DurationVar(&c.rest, "address-rest", time.Minute, "how long a freed address is not given out again while others are free")
+	fs.StringVar(&c.httpAddr, "http-addr", ":9380", "address of /metrics, /healthz and /readyz")
+	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
+	fs.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	fs.String("kubeconfig", "", "kubeconfig file; default: the pod's service account")
+	fs.BoolVar(&c.version, "version", false, "print the version and exit")
+	if err := fs.Parse(args); err != nil {
+		return c, err
+	}
+	c.kube.IPMode = lb.IPMode(*ipMode)
+	if c.kube.IPMode != lb.ModeProxy && c.kube.IPMode != lb.ModeVIP {
+		return c, fmt.Errorf("--ip-mode is %q, want Proxy or VIP", *ipMode)
+	}
+	if c.logFormat != "json" && c.logFormat != "text" {
+		return c, fmt.Errorf("--log-format is %q, want json or text", c.logFormat)
+	}
+	if file := fs.Lookup("kubeconfig").Value.String(); file != "" {
+		return c, os.Setenv("KUBECONFIG", file) // where controller-runtime looks
+	}
+	return c, nil
+}
+
+func run(ctx context.Context, args []string) error {
+	c, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if c.version {
+		fmt.Println(version)
+		return nil
+	}
+	log := newLogger(c)
+	bridge := logr.FromSlogHandler(log.Handler())
+	ctrl.SetLogger(bridge)
+	klog.SetLogger(bridge)
+
+	cfg, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	cfg.UserAgent = "fairlead-lbcontroller/" + version
+	mgr, err := kube.NewManager(cfg, c.kube, bridge)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	queue := kube.NewQueue()
+	ctl, err := controller.New(kube.NewCluster(mgr, c.kube), queue, controller.Options{Rest: c.rest, Log: log, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	if err := kube.Serve(mgr, queue, ctl); err != nil {
+		return err
+	}
+	if err := mgr.Add(kube.NewGossipKeeper(mgr, c.kube)); err != nil {
+		return fmt.Errorf("adding the gossip key's keeper: %w", err)
+	}
+	log.Info("starting", "version", version, "namespace", c.kube.Namespace, "class", c.kube.Class, "requireClass", c.kube.RequireClass, "ipMode", c.kube.IPMode)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return mgr.Start(ctx) })
+	g.Go(func() error { return serve(ctx, c.httpAddr, handler(ctx, registry, mgr.GetCache())) })
+	return g.Wait()
+}
+
+func newLogger(c config) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.logLevel}
+	if c.logFormat == "text" {
+		return slog.New(slog.NewTextHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+}
+
+// serve answers HTTP until ctx ends.
+func serve(ctx context.Context, addr string, h http.Handler) error {
+	srv := &http.Server{Addr: addr, Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.ListenAndServe(); ctx.Err() == nil {
+		return fmt.Errorf("serving HTTP on %s: %w", addr, err)
+	}
+	return nil
+}

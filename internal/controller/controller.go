@@ -1,0 +1,236 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/ipam"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Cluster is the API server; kube.Cluster is the real one.
+type Cluster interface {
+	Existing(ctx context.Context) ([]kube.Wish, error) // our Services past the cache, the oldest first
+	Service(ctx context.Context, key lb.ServiceKey) (kube.Wish, error)
+	Pools(ctx context.Context) ([]lb.Pool, error)
+	WriteService(ctx context.Context, key lb.ServiceKey, v kube.Verdict) (wrote bool, err error)
+	WritePools(ctx context.Context, counts []kube.PoolCounts) error
+}
+
+// Queue has work come later; kube.Queue is the real one.
+type Queue interface {
+	Services(keys ...lb.ServiceKey)
+	Counts()
+}
+
+// Options configures a Controller.
+type Options struct {
+	Rest       time.Duration // how long a freed address is not given out again while others are free
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Controller holds the allocator and who waits for it. Its methods must not be called concurrently.
+type Controller struct {
+	cluster Cluster
+	queue   Queue
+	opts    Options
+	metrics *metrics
+
+	alloc   *ipam.Allocator // nil until everything in use has been adopted
+	pools   []lb.Pool
+	ours    map[lb.ServiceKey]time.Time // all our Services, by creation
+	waiting map[lb.ServiceKey]bool      // those that want more than they have
+}
+
+// New returns a controller that has seen nothing yet. It fails if the metrics cannot be registered.
+func New(cluster Cluster, queue Queue, opts Options) (*Controller, error) {
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Controller{cluster: cluster, queue: queue, opts: opts, metrics: m}, nil
+}
+
+// open adopts what is in use, before anything is given out. Services that wait are served in the order of their creation,
+// whatever the order of the events.
+func (c *Controller) open(ctx context.Context) error {
+	if c.alloc != nil {
+		return nil
+	}
+	pools, err := c.cluster.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	existing, err := c.cluster.Existing(ctx)
+	if err != nil {
+		return err
+	}
+	alloc := ipam.New(c.opts.Rest)
+	c.ours, c.waiting = map[lb.ServiceKey]time.Time{}, map[lb.ServiceKey]bool{}
+	adopted, now := 0, time.Now()
+	alloc.SetPools(pools, now)
+	for _, w := range existing {
+		c.ours[w.Service.Key] = w.Created
+		adopted += len(w.Service.Ingress)
+		if refusal := alloc.Adopt(w.Service); !refusal.OK() {
+			c.opts.Log.Error("address not adopted", "service", w.Service.Key, "reason", refusal.Reason, "message", refusal.Message)
+		}
+	}
+	for _, w := range existing {
+		if len(w.Service.Ingress) == 0 && w.Refusal.OK() {
+			alloc.Ensure(w.Service, now) // its own turn will write it
+		}
+	}
+	c.alloc, c.pools = alloc, pools
+	c.opts.Log.Info("allocation open", "pools", len(pools), "services", len(existing), "adopted", adopted)
+	c.queue.Services(c.sorted(c.ours)...)
+	return nil
+}
+
+// Service brings one Service up to date.
+func (c *Controller) Service(ctx context.Context, key lb.ServiceKey) error {
+	if err := c.open(ctx); err != nil {
+		return err
+	}
+	w, err := c.cluster.Service(ctx, key)
+	if err != nil {
+		return err
+	}
+	if w.State != kube.Ours {
+		return c.release(ctx, key, w)
+	}
+	c.ours[key] = w.Created
+	start := time.Now()
+	v, freed := c.decide(w, start)
+	if freed {
+		c.wake()
+	}
+	wrote, err := c.cluster.WriteService(ctx, key, v)
+	if err != nil || !wrote {
+		return err
+	}
+	c.queue.Counts()
+	log := c.opts.Log.With("service", key, "addresses", v.Addrs, "pool", v.Pool)
+	if v.Refusal.OK() {
+		c.metrics.duration.Observe(time.Since(start).Seconds())
+		log.Info("addresses assigned")
+	} else {
+		c.metrics.refusals.WithLabelValues(string(v.Refusal.Reason)).Inc()
+		log.Info("wish refused", "reason", v.Refusal.Reason, "message", v.Refusal.Message)
+	}
+	return nil
+}
+
+// decide asks the allocator. Where the wish cannot be read, the Service keeps what its status says.
+func (c *Controller) decide(w kube.Wish, now time.Time) (v kube.Verdict, freed bool) {
+	s := w.Service
+	if !w.Refusal.OK() {
+		c.waiting[s.Key] = true
+		return kube.Verdict{Ours: true, Pool: s.Pool, Addrs: s.Addrs(), Refusal: w.Refusal}, false
+	}
+	got, refusal := c.alloc.Ensure(s, now)
+	c.waiting[s.Key] = wantsMore(s, got, refusal)
+	if !c.waiting[s.Key] {
+		delete(c.waiting, s.Key)
+	}
+	return kube.Verdict{Ours: true, Pool: got.Pool, Addrs: got.Addrs, Refusal: refusal}, got.Freed
+}
+
+// wantsMore reports whether a free address could make a difference to s.
+func wantsMore(s lb.Service, got ipam.Assignment, refusal lb.Refusal) bool {
+	if !refusal.OK() && refusal.Reason != lb.AddressOutsidePools {
+		return true
+	}
+	return s.FamilyPolicy == lb.PreferDualStack && len(got.Addrs) < len(s.Families)
+}
+
+// release frees what a Service had that is gone or is not ours any more, and clears our traces from the latter.
+func (c *Controller) release(ctx context.Context, key lb.ServiceKey, w kube.Wish) error {
+	delete(c.ours, key)
+	delete(c.waiting, key)
+	if c.alloc.Release(key, time.Now()) {
+		c.opts.Log.Info("addresses released", "service", key)
+		c.wake()
+		c.queue.Counts()
+	}
+	if w.State == kube.Foreign && w.Marked {
+		_, err := c.cluster.WriteService(ctx, key, kube.Verdict{})
+		return err
+	}
+	return nil
+}
+
+// wake has all who wait asked again, the oldest first.
+func (c *Controller) wake() {
+	keys := map[lb.ServiceKey]time.Time{}
+	for key := range c.waiting {
+		keys[key] = c.ours[key]
+	}
+	c.queue.Services(c.sorted(keys)...)
+}
+
+// sorted returns the keys by time, then name.
+func (c *Controller) sorted(created map[lb.ServiceKey]time.Time) []lb.ServiceKey {
+	keys := make([]lb.ServiceKey, 0, len(created))
+	for key := range created {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b lb.ServiceKey) int {
+		if d := created[a].Compare(created[b]); d != 0 {
+			return d
+		}
+		return a.Compare(b)
+	})
+	return keys
+}
+
+// Pools takes over changed pools. Every Service is asked again then: some may be served now, some may be outside. If only
+// a namespace's labels or an advertisement changed, those who wait are enough.
+func (c *Controller) Pools(ctx context.Context) error {
+	if err := c.open(ctx); err != nil {
+		return err
+	}
+	pools, err := c.cluster.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	c.queue.Counts()
+	if reflect.DeepEqual(pools, c.pools) {
+		c.wake()
+		return nil
+	}
+	c.alloc.SetPools(pools, time.Now())
+	c.pools = pools
+	c.opts.Log.Info("pools changed", "pools", len(pools))
+	c.queue.Services(c.sorted(c.ours)...)
+	return nil
+}
+
+// Counts writes the status of the pools and sets the gauges.
+func (c *Controller) Counts(ctx context.Context) error {
+	if err := c.open(ctx); err != nil {
+		return err
+	}
+	usage := c.alloc.Usage()
+	c.metrics.set(usage)
+	counts := make([]kube.PoolCounts, len(usage))
+	for i, u := range usage {
+		counts[i] = kube.PoolCounts{
+			Pool:      u.Pool,
+			Assigned4: u.IPv4.Assigned, Available4: u.IPv4.Available,
+			Assigned6: u.IPv6.Assigned, Available6: u.IPv6.Available,
+		}
+	}
+	if err := c.cluster.WritePools(ctx, counts); err != nil {
+		return fmt.Errorf("writing the status of the pools: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Cluster is the API server as internal/controller sees it: Services and pools in, verdicts and counts out.
+type Cluster struct {
+	cached *Reader
+	live   client.Reader
+	writer client.StatusClient
+	events events.EventRecorder
+	opts   Options
+}
+
+// NewCluster reads from mgr's cache, and past it where only the newest will do.
+func NewCluster(mgr manager.Manager, opts Options) *Cluster {
+	return &Cluster{
+		cached: NewReader(mgr.GetClient(), opts),
+		live:   mgr.GetAPIReader(),
+		writer: mgr.GetClient(),
+		events: mgr.GetEventRecorder(FieldOwner),
+		opts:   opts,
+	}
+}
+
+// State says what a Service is to us.
+type State int
+
+// A Service may not exist, be somebody else's business, or ours.
+const (
+	Gone State = iota
+	Foreign
+	Ours
+)
+
+// Wish is one Service as the API server has it.
+type Wish struct {
+	State   State
+	Service lb.Service // if Ours
+	Refusal lb.Refusal // BadRequest if a wish in it cannot be read
+	Created time.Time  // metadata.creationTimestamp, in seconds
+	Marked  bool       // it carries our condition: its status was written by us
+}
+
+// Service returns the Service called key from the cache.
+func (c *Cluster) Service(ctx context.Context, key lb.ServiceKey) (Wish, error) {
+	var s corev1.Service
+	err := c.cached.client.Get(ctx, objectKey(key), &s, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		return Wish{State: Gone}, nil
+	}
+	if err != nil {
+		return Wish{}, fmt.Errorf("getting Service %s: %w", key, err)
+	}
+	var ns corev1.Namespace
+	err = c.cached.client.Get(ctx, client.ObjectKey{Name: s.Namespace}, &ns, client.UnsafeDisableDeepCopy)
+	if err != nil && !apierrors.IsNotFound(err) { // its event may arrive after the Service's, and wakes it then
+		return Wish{}, fmt.Errorf("getting Namespace of Service %s: %w", key, err)
+	}
+	return c.wish(&s, ns.Labels), nil
+}
+
+func (c *Cluster) wish(s *corev1.Service, namespaceLabels map[string]string) Wish {
+	w := Wish{State: Foreign, Created: s.CreationTimestamp.Time, Marked: marked(s)}
+	if c.opts.Ours(s) {
+		w.State = Ours
+		w.Service, w.Refusal = Service(s, namespaceLabels)
+	}
+	return w
+}
+
+// marked reports whether s carries our condition.
+func marked(s *corev1.Service) bool {
+	return meta.FindStatusCondition(s.Status.Conditions, ConditionAllocated) != nil
+}
+
+// Existing returns all our Services, past the cache, the oldest first. An earlier leader may have written a status that
+// the cache has not seen.
+func (c *Cluster) Existing(ctx context.Context) ([]Wish, error) {
+	namespaces, err := c.cached.namespaceLabels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list corev1.ServiceList
+	if err := c.live.List(ctx, &list, client.MatchingFields{typeField: string(corev1.ServiceTypeLoadBalancer)}); err != nil {
+		return nil, fmt.Errorf("listing Services: %w", err)
+	}
+	var out []Wish
+	for i := range list.Items {
+		s := &list.Items[i]
+		if c.opts.Ours(s) {
+			out = append(out, c.wish(s, namespaces[s.Namespace]))
+		}
+	}
+	slices.SortFunc(out, func(a, b Wish) int {
+		if d := a.Created.Compare(b.Created); d != 0 {
+			return d
+		}
+		return a.Service.Key.Compare(b.Service.Key)
+	})
+	return out, nil
+}
+
+// Pools returns the pools of our namespace, sorted by name.
+func (c *Cluster) Pools(ctx context.Context) ([]lb.Pool, error) { return c.cached.pools(ctx) }
+
+func objectKey(key lb.ServiceKey) client.ObjectKey {
+	return client.ObjectKey{Namespace: key.Namespace, Name: key.Name}
+}

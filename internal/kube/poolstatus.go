@@ -1,0 +1,121 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// ConditionReady is the condition of pools and advertisements, ReasonReady its reason where nothing is amiss.
+const (
+	ConditionReady = "Ready"
+	ReasonReady    = "Ready"
+)
+
+// PoolCounts is what the allocator counted in one pool.
+type PoolCounts struct {
+	Pool                  string
+	Assigned4, Available4 int64
+	Assigned6, Available6 int64
+}
+
+// WritePools brings the status of every pool and advertisement up to date: counts, and whether it is in force. What is
+// right already is not written.
+func (c *Cluster) WritePools(ctx context.Context, counts []PoolCounts) error {
+	var pools v1beta1.IPAddressPoolList
+	if err := c.cached.client.List(ctx, &pools); err != nil {
+		return fmt.Errorf("listing IPAddressPools: %w", err)
+	}
+	inForce, err := c.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	byName := map[string]PoolCounts{}
+	for _, n := range counts {
+		byName[n.Pool] = n
+	}
+	overlaps := Overlaps(inForce)
+	var errs []error
+	for i := range pools.Items {
+		errs = append(errs, c.writePool(ctx, &pools.Items[i], byName, overlaps))
+	}
+	return errors.Join(append(errs, c.writeAdvertisements(ctx))...)
+}
+
+func (c *Cluster) writePool(ctx context.Context, p *v1beta1.IPAddressPool, counts map[string]PoolCounts, overlaps map[string][]string) error {
+	_, refusal := Pool(p)
+	want := v1beta1.IPAddressPoolStatus{Conditions: p.Status.DeepCopy().Conditions}
+	if p.Namespace == c.opts.Namespace {
+		n := counts[p.Name]
+		want.AssignedIPv4, want.AvailableIPv4, want.AssignedIPv6, want.AvailableIPv6 = n.Assigned4, n.Available4, n.Assigned6, n.Available6
+	} else {
+		refusal = wrongNamespace(p.Namespace, c.opts.Namespace)
+	}
+	ready := readyCondition(refusal, p.Generation)
+	if others := overlaps[p.Name]; refusal.OK() && len(others) > 0 {
+		ready.Reason = string(lb.PoolOverlap)
+		ready.Message = fmt.Sprintf("holds addresses that %s holds too; no address is given out twice, but keep each in one pool", strings.Join(others, ", "))
+	}
+	said := meta.SetStatusCondition(&want.Conditions, ready)
+	if reflect.DeepEqual(want, p.Status) {
+		return nil
+	}
+	before := p.DeepCopy()
+	p.Status = want
+	return c.writeReady(ctx, p, before, ready, said)
+}
+
+func (c *Cluster) writeAdvertisements(ctx context.Context) error {
+	var list v1beta1.L2AdvertisementList
+	if err := c.cached.client.List(ctx, &list); err != nil {
+		return fmt.Errorf("listing L2Advertisements: %w", err)
+	}
+	var errs []error
+	for i := range list.Items {
+		a := &list.Items[i]
+		_, refusal := L2Advertisement(a)
+		if a.Namespace != c.opts.Namespace {
+			refusal = wrongNamespace(a.Namespace, c.opts.Namespace)
+		}
+		ready := readyCondition(refusal, a.Generation)
+		before := a.DeepCopy()
+		if meta.SetStatusCondition(&a.Status.Conditions, ready) {
+			errs = append(errs, c.writeReady(ctx, a, before, ready, true))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// writeReady patches the status, and records an Event if the condition is new and says no.
+func (c *Cluster) writeReady(ctx context.Context, after, before client.Object, ready metav1.Condition, said bool) error {
+	err := c.writer.Status().Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), client.FieldOwner(FieldOwner))
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status of %T %s: %w", after, after.GetName(), err)
+	}
+	if said && ready.Reason != ReasonReady {
+		c.events.Eventf(before, nil, corev1.EventTypeWarning, ready.Reason, "Validate", "%s", ready.Message)
+	}
+	return nil
+}
+
+func readyCondition(refusal lb.Refusal, generation int64) metav1.Condition {
+	c := metav1.Condition{Type: ConditionReady, Status: metav1.ConditionTrue, Reason: ReasonReady, ObservedGeneration: generation}
+	if !refusal.OK() {
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, string(refusal.Reason), refusal.Message
+	}
+	return c
+}

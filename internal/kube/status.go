@@ -1,0 +1,155 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// ConditionAllocated is the condition that every Service of ours carries, ReasonAllocated its reason where nothing is
+// amiss. Other reasons are lb's.
+const (
+	ConditionAllocated = "fairlead.dev/Allocated"
+	ReasonAllocated    = "Allocated"
+)
+
+// FieldOwner is our name in managedFields and in Events.
+const FieldOwner = "fairlead-controller"
+
+// Verdict is what the allocator decided about one Service. The zero Verdict stands for a Service that is none of ours any
+// more: it removes our traces.
+type Verdict struct {
+	Ours    bool
+	Pool    string
+	Addrs   []netip.Addr
+	Refusal lb.Refusal
+}
+
+// satisfied reports whether the Service has what it asks for.
+func (v Verdict) satisfied() bool {
+	return v.Refusal.OK() || v.Refusal.Reason == lb.AddressOutsidePools
+}
+
+// condition returns what the verdict says to the Service's owner.
+func (v Verdict) condition(generation int64) metav1.Condition {
+	c := metav1.Condition{Type: ConditionAllocated, Status: metav1.ConditionTrue, ObservedGeneration: generation, Reason: ReasonAllocated}
+	if !v.satisfied() {
+		c.Status = metav1.ConditionFalse
+	}
+	if v.Refusal.OK() {
+		texts := make([]string, len(v.Addrs))
+		for i, a := range v.Addrs {
+			texts[i] = a.String()
+		}
+		c.Message = fmt.Sprintf("%s from pool %q", strings.Join(texts, " and "), v.Pool)
+	} else {
+		c.Reason, c.Message = string(v.Refusal.Reason), v.Refusal.Message
+	}
+	return c
+}
+
+// WriteService makes status, condition and pool annotation of the Service say what v says, in one write, or in none if they
+// do. It reports whether it wrote. The write is refused with a conflict, an error, if the Service has changed since the
+// cache saw it; a Service that is gone is no error.
+func (c *Cluster) WriteService(ctx context.Context, key lb.ServiceKey, v Verdict) (bool, error) {
+	var s corev1.Service
+	err := c.cached.client.Get(ctx, objectKey(key), &s, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("getting Service %s: %w", key, err)
+	}
+	change := servicePatch(&s, v, c.opts.IPMode)
+	if change == nil {
+		return false, nil
+	}
+	body, err := json.Marshal(change)
+	if err != nil {
+		return false, fmt.Errorf("encoding the status of Service %s: %w", key, err)
+	}
+	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	err = c.writer.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body), client.FieldOwner(FieldOwner))
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("writing the status of Service %s: %w", key, err)
+	}
+	c.announce(&s, v)
+	return true, nil
+}
+
+// announce records the Event of a change.
+func (c *Cluster) announce(s *corev1.Service, v Verdict) {
+	said := v.condition(0)
+	kind := corev1.EventTypeNormal
+	switch {
+	case !v.Ours:
+		said.Reason, said.Message = "Released", "the Service is not of our type and class any more; its addresses are free"
+	case !v.Refusal.OK():
+		kind = corev1.EventTypeWarning
+	}
+	c.events.Eventf(s, nil, kind, said.Reason, "Allocate", "%s", said.Message)
+}
+
+// servicePatch returns the strategic merge patch that brings s to v, nil if it is there.
+func servicePatch(s *corev1.Service, v Verdict, mode lb.IPMode) map[string]any {
+	metadata, status := map[string]any{}, map[string]any{}
+	if want := wantedIngress(v, mode); !slices.Equal(want, ingress(s)) || len(want) != len(s.Status.LoadBalancer.Ingress) {
+		status["loadBalancer"] = map[string]any{"ingress": encodeIngress(want)}
+	}
+	name := AnnotationPrefix + AnnotationFromPool
+	if have, ok := s.Annotations[name]; v.Pool != have || ok && v.Pool == "" {
+		metadata["annotations"] = map[string]any{name: nil}
+		if v.Pool != "" {
+			metadata["annotations"] = map[string]any{name: v.Pool}
+		}
+	}
+	conditions := slices.Clone(s.Status.Conditions)
+	if !v.Ours {
+		if marked(s) {
+			status["conditions"] = []any{map[string]any{"$patch": "delete", "type": ConditionAllocated}}
+		}
+	} else if meta.SetStatusCondition(&conditions, v.condition(s.Generation)) {
+		status["conditions"] = []any{meta.FindStatusCondition(conditions, ConditionAllocated)}
+	}
+	if len(metadata) == 0 && len(status) == 0 {
+		return nil
+	}
+	metadata["resourceVersion"] = s.ResourceVersion // also another one if the Service was deleted and created anew
+	return map[string]any{"metadata": metadata, "status": status}
+}
+
+func wantedIngress(v Verdict, mode lb.IPMode) []lb.Ingress {
+	var out []lb.Ingress
+	for _, a := range v.Addrs {
+		out = append(out, lb.Ingress{Addr: a, Mode: mode})
+	}
+	return out
+}
+
+// encodeIngress returns nil, which deletes the field, for no addresses.
+func encodeIngress(in []lb.Ingress) any {
+	if len(in) == 0 {
+		return nil
+	}
+	var out []corev1.LoadBalancerIngress
+	for _, i := range in {
+		mode := corev1.LoadBalancerIPMode(i.Mode)
+		out = append(out, corev1.LoadBalancerIngress{IP: i.Addr.String(), IPMode: &mode})
+	}
+	return out
+}
