@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hidden directories of the host start empty in a container, as they would in an image.
-const hidden = "/tmp /var/tmp /run /root /home /var/log"
+// Hidden directories of the host start empty, as they would in an image. The lab's own state, with
+// its keys, is in one of them.
+const hidden = "/tmp /var/tmp /run /root /home /var/lib /var/log"
 
 // attached is a mount that is detached from any tree: its file descriptor survives the change of
 // root, so symbolic links of Source are followed outside and those of Target inside.
@@ -36,7 +37,7 @@ func (r Root) enter() error {
 		}
 		sources = append(sources, a)
 	}
-	merged, err := overlay(r.Lower, r.Scratch)
+	merged, err := Overlay(r.Lower, r.Scratch)
 	if err != nil {
 		return err
 	}
@@ -98,8 +99,10 @@ func setReadOnly(dirfd int, path string, flags uint) error {
 	return unix.MountSetattr(dirfd, path, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
-// overlay mounts lower below an empty layer in memory and returns where.
-func overlay(lower, scratch string) (string, error) {
+// Overlay mounts a tmpfs on the existing directory scratch and, below that, the tree lower with an
+// empty writable layer in that tmpfs; it returns where. What holds state of this machine rather
+// than software, such as /run and /var/lib, is empty in it. Mounts below lower are not visible.
+func Overlay(lower, scratch string) (string, error) {
 	if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NODEV, "mode=755"); err != nil {
 		return "", fmt.Errorf("mounting the container's own layer on %s: %w", scratch, err)
 	}
