@@ -48,6 +48,8 @@ func componentCommand(name string) *cobra.Command {
 		return controllermanager.NewControllerManagerCommand()
 	case "kube-scheduler":
 		return scheduler.NewSchedulerCommand()
+	case "node":
+		return newNodeCommand()
 	case "kube-proxy":
 		return proxy.NewProxyCommand()
 	}

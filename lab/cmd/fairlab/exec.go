@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -72,9 +71,7 @@ func execute(ctx context.Context, flags *labFlags, name string, argv []string) e
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	code, err := enter.Run(target(supervisor.Pid, member), cmd)
+	code, err := enter.Run(target(supervisor.Pid, member), argv)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-lb/fairlead/lab/container"
+	"github.com/fairlead-lb/fairlead/lab/enter"
 )
+
+// exitNotStarted is what shells answer for a command that is not found.
+const exitNotStarted = 127
 
 // exitError ends the program with a code and without a further message.
 type exitError int
@@ -25,6 +29,9 @@ func main() {
 			os.Exit(container.Main(os.Args[2:]))
 		case "pause":
 			os.Exit(container.Pause(os.Args[2:]))
+		case enter.ExecArg:
+			fmt.Fprintln(os.Stderr, "fairlab:", enter.Exec(os.Args[2:]))
+			os.Exit(exitNotStarted)
 		}
 	}
 	os.Exit(run())
