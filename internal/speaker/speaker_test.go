@@ -61,7 +61,7 @@ func TestOneOwnerAndATakeoverThatDoesNotWaitForTheDatapath(t *testing.T) {
 		if heir == "" || heir == owner {
 			t.Errorf("%q answer after %s died", heir, owner)
 		}
-		if got := w.took(); !slices.Contains(got, heir+" announces 192.0.2.200 epoch 2") {
+		if got := w.took(); len(got) != 2 || !strings.HasPrefix(got[1], heir+" announces 192.0.2.200 epoch ") {
 			t.Errorf("log %q", got)
 		}
 	})
@@ -91,9 +91,8 @@ func TestDrainLeavesNoMomentWithoutAnAnswer(t *testing.T) {
 		owner.done = nil
 		heir := w.answering(vip)
 		t.Logf("%s took over from %s within %s", heir, owner.name, time.Since(start))
-		want := []string{heir + " announces 192.0.2.200 epoch 2", string(owner.name) + " withdraws 192.0.2.200"}
-		if d := cmp.Diff(want, w.took()); d != "" {
-			t.Errorf("(-want +got):\n%s", d)
+		if got := w.took(); len(got) != 2 || !strings.HasPrefix(got[0], heir+" announces 192.0.2.200 epoch ") || got[1] != string(owner.name)+" withdraws 192.0.2.200" {
+			t.Errorf("log %q, want an announcement, then a withdrawal", got)
 		}
 		if len(owner.kernel.VIPs) != 1 {
 			t.Error("the datapath was taken down, and connections with it")
@@ -225,6 +224,9 @@ func TestEventsAndConflicts(t *testing.T) {
 				other = n
 			}
 		}
+		w.mu.Lock()
+		other.events = nil // two that start at the same time may both begin, until they hear of each other
+		w.mu.Unlock()
 		owner.Conflict(vip, "eth0", other.links[0].MAC)
 		owner.Conflict(vip, "eth0", lb.MAC{2, 0, 0, 0, 0, 0x66})
 		w.change(func(f *kube.Facts) { f.L2 = nil })
@@ -235,7 +237,7 @@ func TestEventsAndConflicts(t *testing.T) {
 			"default/web true AddressConflict: 192.0.2.200 is also used by 02:00:00:00:00:66, which is no speaker, on the segment of " + n + "'s eth0",
 			"default/web false Withdrawn: " + n + " no longer announces 192.0.2.200: no L2Advertisement covers 192.0.2.200",
 		}
-		if d := cmp.Diff(want, owner.events); d != "" {
+		if d := cmp.Diff(want, owner.events[max(0, len(owner.events)-len(want)):]); d != "" {
 			t.Errorf("events of the owner (-want +got):\n%s", d)
 		}
 		if len(other.events) != 0 {

@@ -1,0 +1,10 @@
+// Command speaker runs on every node. It elects, together with its peers, who announces which address of a LoadBalancer
+// Service, answers ARP for those that this node owns, and programs the node's datapath, which forwards them to the
+// endpoints.
+//
+// On SIGTERM it hands its addresses over to other nodes and leaves the datapath in place for the connections that it
+// carries; a second SIGTERM ends it at once. With --cleanup it removes everything that it ever wrote to the node, and exits.
+//
+// It serves /metrics, /healthz (the loop is alive), /readyz (it could announce), /debug/decisions (each address with the
+// reason why it is announced here or not) and /debug/datapath over HTTP, on port 9381 of the node by default.
+package main

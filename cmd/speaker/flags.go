@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// config is what the command line says.
+type config struct {
+	kube     kube.Options
+	node     lb.NodeName
+	nodeIP   netip.Addr
+	stateDir string
+
+	gossipPort          uint
+	probeInterval       time.Duration
+	probeTimeout        time.Duration
+	suspicionMult       int
+	mode, engine        string
+	httpAddr, logFormat string
+	logLevel            slog.Level
+	cleanup, version    bool
+}
+
+func parse(args []string) (config, error) {
+	var c config
+	fs := flag.NewFlagSet("speaker", flag.ContinueOnError)
+	fs.Func("node-name", "name of the Node that this process runs on (required)", func(s string) error { c.node = lb.NodeName(s); return nil })
+	fs.Func("node-ip", "address of the node under which the other speakers reach it (required)", func(s string) (err error) { c.nodeIP, err = netip.ParseAddr(s); return err })
+	fs.StringVar(&c.kube.Namespace, "namespace", "fairlead-system", "namespace of Fairlead, its pools and its gossip key")
+	fs.StringVar(&c.kube.Class, "load-balancer-class", kube.LoadBalancerClass, "spec.loadBalancerClass of the Services to serve")
+	fs.BoolVar(&c.kube.RequireClass, "require-class", false, "leave Services without a class to others")
+	fs.UintVar(&c.gossipPort, "gossip-port", 7947, "port of the speakers' gossip, TCP and UDP")
+	fs.DurationVar(&c.probeInterval, "gossip-probe-interval", 200*time.Millisecond, "how often a speaker probes another")
+	fs.DurationVar(&c.probeTimeout, "gossip-probe-timeout", 80*time.Millisecond, "how long it waits for the answer; at most 0.4 x the interval")
+	fs.IntVar(&c.suspicionMult, "gossip-suspicion-mult", 3, "how many probe intervals a silent speaker has before it counts as dead")
+	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
+	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
+	fs.StringVar(&c.stateDir, "state-dir", "", "directory for what a restart without the API server needs; none if empty")
+	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /readyz and /debug")
+	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
+	fs.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	fs.String("kubeconfig", "", "kubeconfig file; default: the pod's service account")
+	fs.BoolVar(&c.cleanup, "cleanup", false, "remove everything that Fairlead wrote to this node, and exit")
+	fs.BoolVar(&c.version, "version", false, "print the version and exit")
+	if err := fs.Parse(args); err != nil {
+		return c, err
+	}
+	if file := fs.Lookup("kubeconfig").Value.String(); file != "" {
+		if err := os.Setenv("KUBECONFIG", file); err != nil { // where controller-runtime looks
+			return c, err
+		}
+	}
+	return c, c.validate()
+}
+
+func (c config) validate() error {
+	switch {
+	case c.logFormat != "json" && c.logFormat != "text":
+		return fmt.Errorf("--log-format is %q, want json or text", c.logFormat)
+	case c.cleanup || c.version:
+		return nil
+	case c.mode != "external" && c.mode != "none":
+		return fmt.Errorf("--datapath-mode is %q, want external or none", c.mode)
+	case c.node == "":
+		return errors.New("--node-name is missing")
+	case !c.nodeIP.IsValid():
+		return errors.New("--node-ip is missing")
+	case c.gossipPort == 0 || c.gossipPort > 65535:
+		return fmt.Errorf("--gossip-port is %d, want 1 to 65535", c.gossipPort)
+	}
+	return nil
+}

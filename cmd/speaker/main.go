@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/fairlead-lb/fairlead/announce/arp"
+	"github.com/fairlead-lb/fairlead/election/gossip"
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/internal/speaker"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "speaker:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	c, err := parse(args)
+	if err != nil || c.version {
+		if err == nil {
+			fmt.Println(version)
+		}
+		return err
+	}
+	log := newLogger(c)
+	if c.cleanup {
+		return cleanup(ctx, log)
+	}
+	cfg, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	cfg.UserAgent = "fairlead-speaker/" + version
+	p, err := assemble(ctx, c, cfg, log)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "version", version, "node", c.node, "addr", c.nodeIP, "mode", c.mode)
+	return p.run(ctx, c)
+}
+
+// process is everything that runs.
+type process struct {
+	cache    cache.Cache
+	gossip   *gossip.Gossip
+	arp      *arp.Responder
+	speaker  *speaker.Speaker
+	registry *prometheus.Registry
+}
+
+// assemble puts the executors into the speaker. It waits for the gossip key, which the controller makes.
+func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger) (*process, error) {
+	p := &process{registry: prometheus.NewRegistry()}
+	live, err := kube.NewClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	key, err := kube.GossipKey(ctx, live, c.kube.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if p.cache, err = kube.NewSpeakerCache(cfg, c.kube); err != nil {
+		return nil, err
+	}
+	recorder, err := kube.NewRecorder(context.WithoutCancel(ctx), cfg, p.cache, "fairlead-speaker")
+	if err != nil {
+		return nil, err
+	}
+	reader := kube.NewReader(p.cache, c.kube)
+	port := uint16(c.gossipPort)
+	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
+	p.gossip, err = gossip.New(gossip.Options{
+		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Key: key, Log: log, Peers: peers(reader, port), Changed: trigger,
+		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.arp, err = arp.New(arp.Options{Log: log, Registerer: p.registry, Changed: trigger,
+		Conflict: func(x arp.Conflict) { p.speaker.Conflict(x.Addr, x.Interface, x.MAC) }})
+	if err != nil {
+		return nil, err
+	}
+	var engine speaker.Engine // none: announce only
+	if c.mode == "external" {
+		if engine, err = openEngine(ctx, c.engine, log); err != nil {
+			return nil, err
+		}
+	}
+	p.speaker, err = speaker.New(speaker.Options{Node: c.node, Facts: reader, Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp,
+		Engine: engine, Events: recorder, Log: log, Registerer: p.registry})
+	return p, err
+}
+
+// run works until ctx is done or something fails. The speaker stops first, while the others still carry its goodbye.
+func (p *process) run(ctx context.Context, c config) error {
+	others, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, failing := errgroup.WithContext(ctx)
+	g.Go(func() error { defer stop(); return p.speaker.Run(failing) })
+	g.Go(func() error { return p.gossip.Run(others) })
+	g.Go(func() error { return p.arp.Run(others) })
+	g.Go(func() error { return p.cache.Start(others) })
+	g.Go(func() error { return ignore(others, kube.Watch(others, p.cache, c.kube, p.speaker.FactsChanged)) })
+	g.Go(func() error { return serve(others, c.httpAddr, p.handler()) })
+	return g.Wait()
+}
+
+// ignore drops errors that only say that the work has ended.
+func ignore(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

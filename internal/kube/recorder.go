@@ -1,0 +1,55 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// recorderTimeout bounds the look for the Service in the cache, which answers at once when it has synced.
+const recorderTimeout = time.Second
+
+// Recorder puts the speaker's Events on Services.
+type Recorder struct {
+	client client.Reader
+	events events.EventRecorder
+}
+
+// NewRecorder sends Events to the API server of cfg in the background until ctx ends, under the name component. The Services
+// are looked up in c, the speaker's cache.
+func NewRecorder(ctx context.Context, cfg *rest.Config, c client.Reader, component string) (*Recorder, error) {
+	set, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the client for Events: %w", err)
+	}
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: set.EventsV1()})
+	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
+		return nil, fmt.Errorf("starting to record Events: %w", err)
+	}
+	context.AfterFunc(ctx, broadcaster.Shutdown)
+	return &Recorder{client: c, events: broadcaster.NewRecorder(Scheme(), component)}, nil
+}
+
+// Event records what happened to the announcement of svc. It does not block on the API server; a Service that has gone gets
+// none.
+func (r *Recorder) Event(svc lb.ServiceKey, warning bool, reason, message string) {
+	ctx, cancel := context.WithTimeout(context.Background(), recorderTimeout)
+	defer cancel()
+	var s corev1.Service
+	if err := r.client.Get(ctx, client.ObjectKey{Namespace: svc.Namespace, Name: svc.Name}, &s); err != nil {
+		return
+	}
+	kind := corev1.EventTypeNormal
+	if warning {
+		kind = corev1.EventTypeWarning
+	}
+	r.events.Eventf(&s, nil, kind, reason, "Announce", "%s", message)
+}
