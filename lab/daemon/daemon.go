@@ -20,8 +20,9 @@ const (
 	maxPause = 10 * time.Second
 	wellTime = 30 * time.Second
 
-	// stopGrace is how long a program may take to obey before it is killed.
-	stopGrace = 20 * time.Second
+	// stopGrace is how long a program may take to obey before it is killed. The API
+	// server, which serves nobody new meanwhile, would wait a minute for its watchers.
+	stopGrace = 5 * time.Second
 )
 
 // Spec is a program to run.

@@ -19,11 +19,14 @@ type Target struct {
 	NetNS string // file of the network namespace
 }
 
-// Run runs cmd in the target and returns its exit code, 128 plus the number of the
-// signal that ended it. The working directory stays the same, as a path. The command
-// dies with this process. Run is to be called once, at the end of a program: the
-// thread that it enters with stays in the namespaces.
-func Run(target Target, cmd *exec.Cmd) (int, error) {
+// Run runs argv in the target with this process's standard streams and returns its
+// exit code, 128 plus the number of the signal that ended it. The working directory
+// stays the same, as a path. The command dies with this process.
+//
+// Run is to be called once, at the end of a program, which must call Exec when it is
+// started as `self ExecArg ARGV...`: the thread that it enters with stays in the
+// namespaces, and the command's life is tied to that thread.
+func Run(target Target, argv []string) (int, error) {
 	runtime.LockOSThread()
 	dir, err := os.Getwd()
 	if err != nil {
@@ -32,15 +35,14 @@ func Run(target Target, cmd *exec.Cmd) (int, error) {
 	if err := target.enter(); err != nil {
 		return 0, err
 	}
-	if cmd.Dir == "" {
-		cmd.Dir = dir
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := exec.Command("/proc/self/exe", append([]string{ExecArg}, argv...)...)
+	cmd.Dir = dir
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("starting %s: %w", cmd.Path, err)
+		return 0, fmt.Errorf("starting %s: %w", argv[0], err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -54,6 +56,30 @@ func Run(target Target, cmd *exec.Cmd) (int, error) {
 			return exitCode(err)
 		}
 	}
+}
+
+// ExecArg is the argument that has a program call Exec.
+const ExecArg = "exec-here"
+
+// Exec turns this process into argv, and returns only with an error. It is the
+// second half of Run: os/exec's own Pdeathsig takes a parent outside of the pid
+// namespace for a dead one.
+func Exec(argv []string) error {
+	path, err := exec.LookPath(argv[0])
+	if err != nil {
+		return fmt.Errorf("finding program: %w", err)
+	}
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("tying the command to its parent: %w", err)
+	}
+	if os.Getppid() != 0 { // 0 is a parent in another pid namespace, which is the one that lives
+		return errors.New("parent has ended")
+	}
+	if err := syscall.Exec(path, argv, os.Environ()); err != nil {
+		return fmt.Errorf("running %s: %w", path, err)
+	}
+	panic("enter: exec returned without an error")
 }
 
 // enter moves the calling thread. Its children are in the pid namespace too.

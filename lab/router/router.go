@@ -72,8 +72,12 @@ router bgp %[1]d
 	}
 	for _, name := range []string{"zebra", "bgpd", "bfdd"} {
 		program := "/usr/lib/frr/" + name
+		file := "/dev/null" // not the machine's own in /etc/frr
+		if name == "bgpd" {
+			file = s.File
+		}
 		argv := []string{
-			program, "-f", s.File, "-i", filepath.Join(run, name+".pid"), "-z", filepath.Join(run, "zserv.api"),
+			program, "-f", file, "-i", filepath.Join(run, name+".pid"), "-z", filepath.Join(run, "zserv.api"),
 			"--vty_socket", run, "--log", "stdout",
 		}
 		if name == "bfdd" {

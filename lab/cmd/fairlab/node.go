@@ -20,16 +20,12 @@ func newNodeCommand(flags *labFlags) *cobra.Command {
 
 func newDrainCommand(flags *labFlags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "drain NODE [KUBECTL FLAGS]",
+		Use:   "drain NODE [-- KUBECTL FLAGS]",
 		Short: "Cordon the node and evict its pods, with kubectl drain",
 		Long: `Cordon the node and evict its pods, with kubectl drain --ignore-daemonsets
 --delete-emptydir-data --force. Undo it with fairlab kubectl uncordon NODE.`,
-		DisableFlagParsing: true,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			args, err := flags.split(args)
-			if err != nil {
-				return err
-			}
 			drain := []string{"kubectl", "drain", "--ignore-daemonsets", "--delete-emptydir-data", "--force"}
 			return become(flags, "fairlab-kube", append(drain, args...))
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,7 +121,7 @@ func join(ctx context.Context, dir state.Dir, lab config.Lab) (running bool, err
 		return false, ctx.Err()
 	}
 	if diff := have.Diff(lab); diff != nil {
-		return false, fmt.Errorf("lab %s runs with other options: %v; `fairlab down --name %s` first", lab.Name, diff, lab.Name)
+		return false, fmt.Errorf("lab %s runs with other options: %s; `fairlab down --name %s` first", lab.Name, strings.Join(diff, ", "), lab.Name)
 	}
 	fmt.Printf("lab %s is up already\n", lab.Name)
 	return true, nil
