@@ -7,7 +7,6 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Auto Assign",type=boolean,JSONPath=`.spec.autoAssign`
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
@@ -107,12 +106,20 @@ type ServiceAllocation struct {
 // IPAddressPoolStatus is what the allocator reports. Counts end at 9223372036854775807.
 type IPAddressPoolStatus struct {
 	// assignedIPv4 is the number of IPv4 addresses that Services own.
+	//
+	// +optional
 	AssignedIPv4 int64 `json:"assignedIPv4"`
 	// assignedIPv6 is the number of IPv6 addresses that Services own.
+	//
+	// +optional
 	AssignedIPv6 int64 `json:"assignedIPv6"`
 	// availableIPv4 is the number of IPv4 addresses that are left.
+	//
+	// +optional
 	AvailableIPv4 int64 `json:"availableIPv4"`
 	// availableIPv6 is the number of IPv6 addresses that are left.
+	//
+	// +optional
 	AvailableIPv6 int64 `json:"availableIPv6"`
 
 	// conditions has the condition Ready: False means that nothing is allocated from the pool, and the reason says why.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,7 +21,7 @@ const (
 // Options is what both processes tell this package.
 type Options struct {
 	Namespace    string    // where Fairlead runs; its pools, advertisements and gossip key count in here only
-	Class        string    // the spec.loadBalancerClass that makes a Service ours
+	Class        string    // the spec.loadBalancerClass that makes a Service ours; default LoadBalancerClass
 	RequireClass bool      // leave Services without a class to others
 	IPMode       lb.IPMode // written to status.loadBalancer.ingress[].ipMode; the controller's business only
 }
@@ -28,9 +29,6 @@ type Options struct {
 func (o Options) validate() error {
 	if o.Namespace == "" {
 		return errors.New("kube: no namespace given; set --namespace to the one Fairlead runs in")
-	}
-	if o.Class == "" {
-		return errors.New("kube: the load balancer class is empty; set --load-balancer-class")
 	}
 	return nil
 }
@@ -42,7 +40,7 @@ func (o Options) Ours(s *corev1.Service) bool {
 		return false
 	}
 	if class := s.Spec.LoadBalancerClass; class != nil {
-		return *class == o.Class
+		return *class == cmp.Or(o.Class, LoadBalancerClass)
 	}
 	return !o.RequireClass
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
@@ -71,9 +73,7 @@ func (c *Cluster) writePool(ctx context.Context, p *v1beta1.IPAddressPool, count
 	if reflect.DeepEqual(want, p.Status) {
 		return nil
 	}
-	before := p.DeepCopy()
-	p.Status = want
-	return c.writeReady(ctx, p, before, ready, said)
+	return c.writeReady(ctx, p, want, ready, said)
 }
 
 func (c *Cluster) writeAdvertisements(ctx context.Context) error {
@@ -89,25 +89,29 @@ func (c *Cluster) writeAdvertisements(ctx context.Context) error {
 			refusal = wrongNamespace(a.Namespace, c.opts.Namespace)
 		}
 		ready := readyCondition(refusal, a.Generation)
-		before := a.DeepCopy()
 		if meta.SetStatusCondition(&a.Status.Conditions, ready) {
-			errs = append(errs, c.writeReady(ctx, a, before, ready, true))
+			errs = append(errs, c.writeReady(ctx, a, a.Status, ready, true))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// writeReady patches the status, and records an Event if the condition is new and says no.
-func (c *Cluster) writeReady(ctx context.Context, after, before client.Object, ready metav1.Condition, said bool) error {
-	err := c.writer.Status().Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), client.FieldOwner(FieldOwner))
+// writeReady replaces the status of o, zeros included, and records an Event if the condition is new and there is more to
+// say than that all is well.
+func (c *Cluster) writeReady(ctx context.Context, o client.Object, status any, ready metav1.Condition, said bool) error {
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": o.GetResourceVersion()}, "status": status})
+	if err != nil {
+		return fmt.Errorf("encoding the status of %T %s: %w", o, o.GetName(), err)
+	}
+	err = c.writer.Status().Patch(ctx, o, client.RawPatch(types.MergePatchType, body), client.FieldOwner(FieldOwner))
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("writing the status of %T %s: %w", after, after.GetName(), err)
+		return fmt.Errorf("writing the status of %T %s: %w", o, o.GetName(), err)
 	}
 	if said && ready.Reason != ReasonReady {
-		c.events.Eventf(before, nil, corev1.EventTypeWarning, ready.Reason, "Validate", "%s", ready.Message)
+		c.events.Eventf(o, nil, corev1.EventTypeWarning, ready.Reason, "Validate", "%s", ready.Message)
 	}
 	return nil
 }
