@@ -145,9 +145,19 @@ func hide(upper string) error {
 	return nil
 }
 
-// pivot makes dir the root and forgets the old one (pivot_root(2), "pivot_root(".", ".")").
+// pivot makes dir the root of the mount namespace and forgets the old one (pivot_root(2),
+// "pivot_root(".", ".")"). The caller's root may be another one than the namespace's, which it is
+// in a node; entering the namespace that one is in already leads to its root.
 func pivot(dir string) error {
-	if err := unix.Chdir(dir); err != nil {
+	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening new root: %w", err)
+	}
+	defer unix.Close(root)
+	if err := join([]Namespace{{Kind: "mnt", Path: "/proc/self/ns/mnt"}}); err != nil {
+		return err
+	}
+	if err := unix.Fchdir(root); err != nil {
 		return fmt.Errorf("entering new root: %w", err)
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {

@@ -24,6 +24,9 @@ func (s *streamRuntime) Exec(ctx context.Context, id string, args []string, in i
 	code, err := (*Runtime)(s).execute(ctx, id, session{args: args, tty: tty, in: in, out: writer(out), err: writer(errs), resize: resize})
 	if failed := (*StartError)(nil); errors.As(err, &failed) {
 		code = failed.Code
+		if errs != nil {
+			fmt.Fprintln(errs, failed) // clients print no more than the code of what they get as error
+		}
 	} else if err != nil {
 		return err
 	} else if code != 0 {

@@ -45,7 +45,7 @@ func enterDisk(cfg Config) (disk, error) {
 		return disk{}, err
 	}
 	binds := [][2]string{
-		{"/proc", "/proc"}, {"/sys", "/sys"}, {"/dev", "/dev"}, {varLib, "/var/lib"},
+		{"/proc", "/proc"}, {"/sys", "/sys"}, {"/dev", "/dev"}, {"/run", "/run"}, {varLib, "/var/lib"},
 		{cfg.RootDir, cfg.RootDir}, {cfg.LogDir, d.logs}, {cfg.BinDir, cfg.BinDir},
 	}
 	for _, file := range []string{cfg.Kubeconfig, cfg.ClientCAFile, cfg.ServerCertFile, cfg.ServerKeyFile} {

@@ -7,6 +7,7 @@
 // lack of disk or memory, image garbage collection, iptables chains.
 //
 // Run is called in a process that has mount, network, UTS, IPC and process id namespaces of its own
-// with the node's interfaces and routes in place; everything ends when their init process ends.
+// with the node's interfaces and routes in place and a /run of its own; everything ends when their init
+// process ends.
 // The caller is the command `fairlab-kube node`.
 package node

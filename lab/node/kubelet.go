@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
@@ -63,12 +64,18 @@ func kubeletOptions(cfg Config, d disk, resolvConf string) (*options.KubeletServ
 	s.ReadOnlyPort = 0
 	s.EnableSystemLogHandler = false // it would show the machine's /var/log
 
-	s.ClusterDNS = cfg.ClusterDNS
+	if s.ClusterDNS = cfg.ClusterDNS; len(s.ClusterDNS) == 0 {
+		// Nobody answers there either, but names fail at once, and without an Event for every pod.
+		s.ClusterDNS = []string{"127.0.0.1"}
+	}
 	s.ClusterDomain = "cluster.local"
 	s.ResolverConfig = resolvConf
 	s.PodLogsDir = d.logs
 	s.MakeIPTablesUtilChains = false
 	s.FailSwapOn = false
+	if s.MaxOpenFiles, err = maxOpenFiles(s.MaxOpenFiles); err != nil {
+		return nil, err
+	}
 
 	s.CgroupsPerQOS = false
 	s.EnforceNodeAllocatable = nil
@@ -78,6 +85,15 @@ func kubeletOptions(cfg Config, d disk, resolvConf string) (*options.KubeletServ
 	s.ImageGCHighThresholdPercent = 100 // off
 	s.VolumeStatsAggPeriod.Duration = -1 * time.Second
 	return s, nil
+}
+
+// maxOpenFiles lowers the wish to what this process may have.
+func maxOpenFiles(wish int64) (int64, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("reading limit of open files: %w", err)
+	}
+	return int64(min(uint64(wish), limit.Max)), nil
 }
 
 // clients talk to the API server as the node. The heartbeat has its own, which is never throttled
