@@ -39,16 +39,16 @@ func Scheme() *runtime.Scheme {
 // start, and its informers keep trying, while the API server is away or the CRDs are not there yet.
 func mapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
-	ours := schema.GroupVersion{Group: v1beta1.Group, Version: v1beta1.Version}
-	m.Add(ours.WithKind("IPAddressPool"), meta.RESTScopeNamespace)
-	m.Add(ours.WithKind("L2Advertisement"), meta.RESTScopeNamespace)
-	for _, kind := range []string{"Service", "Pod", "Secret", "Event"} {
-		m.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	add := func(gv schema.GroupVersion, scope meta.RESTScope, kinds ...string) {
+		for _, kind := range kinds {
+			m.Add(gv.WithKind(kind), scope)
+			m.Add(gv.WithKind(kind+"List"), scope) // a cache of some namespaces only asks for the list's scope
+		}
 	}
-	for _, kind := range []string{"Node", "Namespace"} {
-		m.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeRoot)
-	}
-	m.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
+	add(schema.GroupVersion{Group: v1beta1.Group, Version: v1beta1.Version}, meta.RESTScopeNamespace, "IPAddressPool", "L2Advertisement")
+	add(corev1.SchemeGroupVersion, meta.RESTScopeNamespace, "Service", "Pod", "Secret", "Event")
+	add(corev1.SchemeGroupVersion, meta.RESTScopeRoot, "Node", "Namespace")
+	add(discoveryv1.SchemeGroupVersion, meta.RESTScopeNamespace, "EndpointSlice")
 	return m
 }
 
