@@ -11,16 +11,19 @@ import (
 	"github.com/fairlead-lb/fairlead/datapath"
 )
 
-// Guard decides who may connect to a VIP and who is masqueraded; datapath/nft.Table is one.
+// Guard decides who may connect to a VIP and who is masqueraded; datapath/nft.Table is one. VIPs returns those that the kernel has
+// been told, by this process or an earlier one.
 type Guard interface {
+	VIPs(ctx context.Context) ([]netip.Addr, error)
 	Set(ctx context.Context, s datapath.State, now time.Time) error
 	Delete(ctx context.Context) error
 }
 
-// Local makes the node take packets for a VIP; datapath/link.Routes does.
+// Local makes the node take packets for a VIP; datapath/link.Routes does. Read returns what Up added; Up adds nothing for an
+// address that the node has anyway.
 type Local interface {
 	Read() ([]netip.Addr, error)
-	Up(vip netip.Addr) error
+	Up(vip netip.Addr) (added bool, err error)
 	Down(vip netip.Addr) error
 }
 
@@ -61,8 +64,9 @@ type backend interface {
 type Engine struct {
 	Options
 	kernel   backend
-	have     datapath.State // the record of what the kernel holds
-	read     time.Time      // when have was read in full; zero = never
+	have     datapath.State      // the record of what the kernel holds
+	borrowed map[netip.Addr]bool // VIPs that the node delivers without our doing
+	read     time.Time           // when have was read in full; zero = never
 	verified time.Time
 	writes   int
 }
@@ -72,7 +76,7 @@ func New(o Options) (*Engine, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Engine{Options: o, kernel: &kernel{}}, nil
+	return &Engine{Options: o, kernel: &kernel{}, borrowed: map[netip.Addr]bool{}}, nil
 }
 
 // Name returns "ipvs".
@@ -153,12 +157,26 @@ func (e *Engine) carryOut(ctx context.Context, op datapath.Op) error {
 	e.writes++
 	switch op.Verb {
 	case datapath.VIPUp:
-		return e.Local.Up(op.VIP)
+		return e.up(op.VIP)
 	case datapath.VIPDown:
+		if e.borrowed[op.VIP] {
+			delete(e.borrowed, op.VIP)
+			return nil
+		}
 		return e.Local.Down(op.VIP)
 	default:
 		return e.kernel.apply(ctx, op)
 	}
+}
+
+func (e *Engine) up(vip netip.Addr) error {
+	added, err := e.Local.Up(vip)
+	if added || err != nil {
+		delete(e.borrowed, vip)
+	} else {
+		e.borrowed[vip] = true
+	}
+	return err
 }
 
 // concerns reports whether the kernel has to change: not for what only the guard does or only the record keeps.
@@ -191,8 +209,8 @@ func (e *Engine) Cleanup(ctx context.Context) error {
 	return err
 }
 
-func union(a, b []netip.Addr) []netip.Addr {
-	out := slices.Concat(a, b)
+func union(sets ...[]netip.Addr) []netip.Addr {
+	out := slices.Concat(sets...)
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
 }

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -31,7 +32,7 @@ func (e *Engine) refresh(ctx context.Context, want datapath.State, now time.Time
 
 // unchanged reports whether the kernel has the VIPs and virtual servers of the record and no others at those VIPs.
 func (e *Engine) unchanged(ctx context.Context) (bool, error) {
-	vips, err := e.Local.Read()
+	vips, err := e.vips()
 	if err != nil {
 		return false, err
 	}
@@ -47,16 +48,31 @@ func (e *Engine) unchanged(ctx context.Context) (bool, error) {
 	}), nil
 }
 
-// readAll replaces the record by what the kernel holds. Ours is what sits at a VIP that carries our mark, or at one that is wanted
-// now. What IPVS does not know about a server (its Service, verdict, source ranges) is taken over from the old record, as are the
-// deadlines.
+// vips returns the VIPs that the node delivers for us. Those that it had anyway are asked for again, in case it lost them.
+func (e *Engine) vips() ([]netip.Addr, error) {
+	for vip := range e.borrowed {
+		if err := e.up(vip); err != nil {
+			return nil, err
+		}
+	}
+	ours, err := e.Local.Read()
+	return union(ours, slices.Collect(maps.Keys(e.borrowed))), err
+}
+
+// readAll replaces the record by what the kernel holds. Ours is what sits at a VIP that carries our mark, that the guard knows, or
+// that is wanted now. What IPVS does not know about a server (its Service, verdict, source ranges) is taken over from the old record,
+// as are the deadlines.
 func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, now time.Time) error {
-	vips, err := e.Local.Read()
+	vips, err := e.vips()
+	if err != nil {
+		return err
+	}
+	guarded, err := e.Guard.VIPs(ctx)
 	if err != nil {
 		return err
 	}
 	have := datapath.State{VIPs: vips}
-	if have.Servers, err = e.kernel.services(ctx, union(vips, wanted)); err != nil {
+	if have.Servers, err = e.kernel.services(ctx, union(vips, guarded, wanted, e.have.VIPs)); err != nil {
 		return err
 	}
 	for i := range have.Servers {

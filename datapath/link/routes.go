@@ -42,12 +42,17 @@ func (Routes) Read() ([]netip.Addr, error) {
 	return slices.Compact(out), nil
 }
 
-// Up makes the node deliver packets to vip locally. An address that the node already has is left as it is.
-func (Routes) Up(vip netip.Addr) error {
-	if err := netlink.RouteAdd(route(vip)); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("adding local route for %s: %w", vip, err)
+// Up makes the node deliver packets to vip locally. An address that the node already has, ours or not, is left as it is; then
+// nothing was added.
+func (Routes) Up(vip netip.Addr) (added bool, err error) {
+	switch err := netlink.RouteAdd(route(vip)); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EEXIST):
+		return false, nil
+	default:
+		return false, fmt.Errorf("adding local route for %s: %w", vip, err)
 	}
-	return nil
 }
 
 // Down takes back what Up added, and nothing else.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -205,6 +206,31 @@ func (t *Table) lost(ctx context.Context, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// VIPs returns the VIPs that the table in the kernel guards, sorted; none if there is no table.
+func (t *Table) VIPs(ctx context.Context) ([]netip.Addr, error) {
+	found, err := t.nft.ListAll(ctx)
+	if err != nil {
+		return nil, nil // no table; if nftables does not work at all, Set will say so
+	}
+	var out []netip.Addr
+	for _, f := range families() {
+		if !slices.Contains(found["set"], f.vips()) {
+			continue
+		}
+		elements, err := t.nft.ListElements(ctx, "set", f.vips())
+		if err != nil {
+			return nil, fmt.Errorf("reading VIPs of table %s: %w", TableName, err)
+		}
+		for _, e := range elements {
+			if a, err := netip.ParseAddr(e.Key[0]); err == nil {
+				out = append(out, a)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out, nil
 }
 
 // Delete removes the table with everything in it.
