@@ -107,7 +107,7 @@ func (l *Lab) UDP(ctx context.Context, target netip.AddrPort, message string, in
 // WhoHas asks the segment from the client who owns addr for half a second and returns how often each MAC answered.
 func (l *Lab) WhoHas(ctx context.Context, addr netip.Addr) (map[string]int, error) {
 	macs := map[string]int{}
-	return macs, l.probe(ctx, &macs, "arp", addr.String())
+	return macs, l.probe(ctx, &macs, "arp", addr.String(), "-for", "500ms")
 }
 
 func (l *Lab) probe(ctx context.Context, into any, args ...string) error {
