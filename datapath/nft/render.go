@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -18,14 +19,15 @@ type family struct {
 	digit string // "4"
 	ip    string // nft's protocol keyword
 	addr  string // nft's type of an address
-	ping  string // what may reach a VIP besides its Services
+	ping  string // matches a ping
+	may   string // matches what may reach a VIP besides its Services
 }
 
 func familyOf(a netip.Addr) family {
 	if a.Is4() {
-		return family{"4", "ip", "ipv4_addr", "icmp type echo-request"}
+		return family{"4", "ip", "ipv4_addr", "icmp type echo-request", "icmp type echo-request"}
 	}
-	return family{"6", "ip6", "ipv6_addr", "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert }"}
+	return family{"6", "ip6", "ipv6_addr", "icmpv6 type echo-request", "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert }"}
 }
 
 func families() []family {
@@ -36,6 +38,7 @@ func (f family) vips() string     { return "vips" + f.digit }
 func (f family) masq() string     { return "masquerade" + f.digit }
 func (f family) verdicts() string { return "verdicts" + f.digit }
 func (f family) services() string { return "services" + f.digit }
+func (f family) affinity() string { return "affinity" + f.digit }
 
 // listener is the expression that a listener's key is looked up with.
 func (f family) listener() string { return f.ip + " daddr . meta l4proto . th dport" }
@@ -114,10 +117,11 @@ func (o Options) frameFamily(r ruleset, f family) {
 		r.rule(vip, f.listener(), "@"+f.masq(), o.setMark())
 	}
 	r.rule(vip, f.listener(), "vmap @"+f.verdicts())
-	r.rule(vip, f.ping, "return")
+	r.rule(vip, f.may, "return")
 	r.rule(vip, "goto refuse")
 	if o.Forward {
 		r.sets[f.services()] = set{kind: listener, verdicts: true, elements: map[string]string{}}
+		r.sets[f.affinity()] = set{kind: f.client(1), memory: true}
 		r.rule("services", f.listener(), "vmap @"+f.services())
 		r.rule("services", f.ip, "daddr @"+f.vips(), f.ping, "redirect") // this node answers pings for the VIP
 		r.rule(strays, f.ip, "daddr @"+f.vips(), "ct state new drop")
@@ -187,40 +191,63 @@ func (o Options) forward(r ruleset, v datapath.VirtualServer) {
 	case len(open) == 1:
 		r.rule(ch, dnat+open[0].String())
 	default:
-		r.rule(ch, dnat+oneOf(open, "map", func(a netip.AddrPort) string { return a.Addr().String() + " . " + port(a) }))
+		r.rule(ch, dnat+oneOf(open))
 	}
-}
-
-// sticky writes a server with affinity: each endpoint remembers its clients in a set of its own. An endpoint that goes away
-// takes its set along, so its clients choose anew. The set's name holds the timeout, which nft cannot change in place.
-func sticky(r ruleset, v datapath.VirtualServer, open []netip.AddrPort, dnat string) {
-	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
-	endpoint := func(a netip.AddrPort) string {
-		return "endpoint-" + name(v.Listener) + "/" + strings.ReplaceAll(a.Addr().String(), ":", "_") + "-" + port(a)
-	}
-	for _, a := range open {
-		if _, ok := r.chains[endpoint(a)]; ok {
-			continue // weight above 1
-		}
-		clients := fmt.Sprintf("clients-%ds-%s", v.Affinity/time.Second, strings.TrimPrefix(endpoint(a), "endpoint-"))
-		r.sets[clients] = set{kind: f.addr, timeout: v.Affinity}
-		r.rule(ch, f.ip, "saddr @"+clients, "goto", endpoint(a))
-		r.rule(endpoint(a), "update @"+clients, "{", f.ip, "saddr }")
-		r.rule(endpoint(a), dnat+a.String())
-	}
-	r.rule(ch, oneOf(open, "vmap", func(a netip.AddrPort) string { return "goto " + endpoint(a) }))
 }
 
 // oneOf is an expression that picks one of the endpoints at random.
-func oneOf(open []netip.AddrPort, mapping string, value func(netip.AddrPort) string) string {
+func oneOf(open []netip.AddrPort) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "numgen random mod %d %s { ", len(open), mapping)
+	fmt.Fprintf(&b, "numgen random mod %d map { ", len(open))
 	for i, a := range open {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%d : %s", i, value(a))
+		fmt.Fprintf(&b, "%d : %s . %s", i, a.Addr(), port(a))
 	}
 	b.WriteString(" }")
 	return b.String()
+}
+
+// client is the key of the affinity memory: who came to which listener, and the number of the endpoint they were given. A rule can only
+// bring a constant into a key as a counter that never moves.
+func (f family) client(endpoint uint32) string {
+	return fmt.Sprintf("%s saddr . %s . numgen inc mod 1 offset %d", f.ip, f.listener(), endpoint)
+}
+
+// sticky writes a server with affinity: first a rule per endpoint for the clients that it has, then one per endpoint for newcomers, the
+// i-th of n with probability 1/(n-i). Each remembers the client, from now on for the affinity's time. All servers share one memory,
+// because every set makes every nft transaction slower; an endpoint that goes away has no rule, so its clients choose anew.
+func sticky(r ruleset, v datapath.VirtualServer, open []netip.AddrPort, dnat string) {
+	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
+	var known, newcomers []string
+	numbers := map[uint32]netip.AddrPort{}
+	for i, a := range open {
+		client := f.client(number(numbers, a))
+		remember := fmt.Sprintf("update @%s { %s timeout %ds } %s%s", f.affinity(), client, v.Affinity/time.Second, dnat, a)
+		if i == 0 || open[i-1] != a { // a weight above 1 counts for newcomers only
+			known = append(known, fmt.Sprintf("%s @%s %s", client, f.affinity(), remember))
+		}
+		if left := len(open) - i; left > 1 {
+			remember = fmt.Sprintf("numgen random mod %d == 0 %s", left, remember)
+		}
+		newcomers = append(newcomers, remember)
+	}
+	for _, rule := range append(known, newcomers...) {
+		r.rule(ch, rule)
+	}
+}
+
+// number names an endpoint within its server: a hash of its address, so that every instance of the program gives it the same one.
+func number(taken map[uint32]netip.AddrPort, a netip.AddrPort) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(a.String()))
+	n := h.Sum32()
+	for {
+		if holder, ok := taken[n]; !ok || holder == a {
+			taken[n] = a
+			return n
+		}
+		n++
+	}
 }

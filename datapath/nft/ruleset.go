@@ -25,14 +25,18 @@ type chain struct {
 
 // set is an nftables set, or a verdict map if its elements have values.
 type set struct {
-	kind     string            // nft type of the key
+	kind     string            // nft type of the key, or expression if memory
 	verdicts bool              // a map from key to verdict
-	timeout  time.Duration     // above 0: filled by packets, entries forgotten when unused for so long
+	memory   bool              // filled by packets, each entry with its timeout
 	elements map[string]string // "a . b . c" -> verdict or ""
 }
 
-// affinityEntries bounds how many clients one endpoint can remember.
-const affinityEntries = 65536
+// How many clients all sets of memory together can hold per family (some 100 bytes each; who finds no room has no affinity), and the
+// timeout of entries that say none.
+const (
+	memoryEntries = 1 << 20
+	memoryTimeout = time.Hour
+)
 
 func newRuleset() ruleset {
 	return ruleset{chains: map[string]chain{}, sets: map[string]set{}}
@@ -97,8 +101,8 @@ func addSet(tx *knftables.Transaction, name string, s set) {
 	switch {
 	case s.verdicts:
 		tx.Add(&knftables.Map{Name: name, Type: s.kind + " : verdict"})
-	case s.timeout > 0:
-		tx.Add(&knftables.Set{Name: name, Type: s.kind, Timeout: &s.timeout, Size: knftables.PtrTo[uint64](affinityEntries),
+	case s.memory:
+		tx.Add(&knftables.Set{Name: name, TypeOf: s.kind, Timeout: knftables.PtrTo(memoryTimeout), Size: knftables.PtrTo[uint64](memoryEntries),
 			Flags: []knftables.SetFlag{knftables.DynamicFlag, knftables.TimeoutFlag}})
 	default:
 		tx.Add(&knftables.Set{Name: name, Type: s.kind})

@@ -141,8 +141,7 @@ func (t *Table) sweep(ctx context.Context) bool {
 	return true
 }
 
-// takeOver replaces the content of a table that may exist in any shape. Clients that endpoints remember are kept where their
-// set is still wanted.
+// takeOver replaces the content of a table that may exist in any shape, except the memory of who has affinity to what.
 func (t *Table) takeOver(ctx context.Context, want ruleset) error {
 	tx := t.nft.NewTransaction()
 	tx.Add(&knftables.Table{})
@@ -163,7 +162,7 @@ func (t *Table) takeOver(ctx context.Context, want ruleset) error {
 	}
 	for _, name := range found["set"] {
 		trash.sets[name] = false
-		if s, ok := want.sets[name]; !ok || s.timeout == 0 {
+		if !want.sets[name].memory {
 			tx.Flush(&knftables.Set{Name: name})
 		}
 	}
