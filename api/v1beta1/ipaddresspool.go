@@ -47,8 +47,9 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=100
-	// +kubebuilder:validation:items:XValidation:rule="self.contains('/') ? isCIDR(self) : (self.split('-').size() == 2 && self.split('-').all(a, isIP(a.trim())))",messageExpression="'\"' + self + '\" is neither a CIDR such as 192.0.2.0/28 nor a range such as 192.0.2.10-192.0.2.20; write a single address as a /32 or /128'"
-	// +kubebuilder:validation:items:XValidation:rule="self.contains('/') || self.split('-').size() != 2 || !self.split('-').all(a, isIP(a.trim())) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",messageExpression="'\"' + self + '\" begins in one IP family and ends in the other; use one entry per family'"
+	// +kubebuilder:validation:items:XValidation:rule="self.contains('/') ? isCIDR(self) : (self.split('-').size() == 2 && self.split('-').all(a, isIP(a.trim())))",message="is neither a CIDR nor a range; write it like 192.0.2.0/28 or 192.0.2.10-192.0.2.20, a single address as a /32 or /128"
+	// +kubebuilder:validation:items:XValidation:rule="self.contains('/') || self.split('-').size() != 2 || !self.split('-').all(a, isIP(a.trim())) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",message="begins in one IP family and ends in the other; use one entry per family"
+	// +kubebuilder:validation:items:XValidation:rule="self.contains('/') || self.contains(':') || self.split('-').size() != 2 || !self.split('-').all(a, isIP(a.trim())) || [[0, 1].map(i, [0, 1, 2, 3].map(j, int(self.split('-')[i].trim().split('.')[j])))].all(r, r[0][0]*16777216 + r[0][1]*65536 + r[0][2]*256 + r[0][3] <= r[1][0]*16777216 + r[1][1]*65536 + r[1][2]*256 + r[1][3])",message="ends before it starts; swap the two addresses"
 	Addresses []string `json:"addresses"`
 
 	// autoAssign says whether Services that ask for no particular pool or address may be served from this one. If false,
