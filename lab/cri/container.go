@@ -121,7 +121,7 @@ func (r *Runtime) start(c *containerState) error {
 	if c.pidMode() == runtimeapi.NamespaceMode_CONTAINER {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWPID
 	}
-	pipes, err := connect(cmd, c.config.GetTty(), c.config.GetStdin())
+	pipes, err := connect(cmd, c.config.GetTty(), c.config.GetStdin(), "/dev/ptmx")
 	if err != nil {
 		return err
 	}

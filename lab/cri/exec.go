@@ -69,7 +69,9 @@ func (r *Runtime) execute(ctx context.Context, id string, s session) (int, error
 	}
 	defer os.RemoveAll(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	p, err := connect(cmd, s.tty, s.in != nil)
+	// One of the container's own terminals, so that it has a name there.
+	ptmx := fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", c.process.Process.Pid)
+	p, err := connect(cmd, s.tty, s.in != nil, ptmx)
 	if err != nil {
 		return 0, err
 	}

@@ -51,7 +51,7 @@ func (i *Images) find(image string) (program, error) {
 		target := "/fairlab"
 		return program{name: name, file: i.shim, mount: &container.Mount{Source: i.shim, Target: target, ReadOnly: true}, entrypoint: []string{target, "pause"}}, nil
 	case "busybox", "debian":
-		return program{name: name, file: "/bin/sh", entrypoint: []string{"sh"}}, nil
+		return program{name: name, file: "/bin/sh", args: []string{"sh"}}, nil
 	}
 	file := filepath.Join(i.binDir, name)
 	if name == "" || !executable(file) {

@@ -106,9 +106,11 @@ func (n *network) ensureBridge() error {
 	return nil
 }
 
-// nodeSysctls make the node a router for its pods. Redirects would tell pods to talk past it.
+// nodeSysctls make the node a router for its pods. Redirects would tell pods to talk past it, and a
+// bridge that calls the packet filter translates addresses by itself, without routing.
 const nodeSysctls = "net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 " +
-	"net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.cni0.send_redirects=0"
+	"net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.cni0.send_redirects=0 " +
+	"net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
 
 // podSysctls make addresses usable at once and keep routes as they are set.
 const podSysctls = "net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0 " +
@@ -118,7 +120,7 @@ func setSysctls(list string) error {
 	for _, s := range strings.Fields(list) {
 		name, value, _ := strings.Cut(s, "=")
 		err := os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6 or br_netfilter
 			return fmt.Errorf("setting sysctl %s: %w", name, err)
 		}
 	}
@@ -137,6 +139,10 @@ func (n *network) connect(pid int, peer string, addrs []netip.Addr) error {
 		return fmt.Errorf("creating link %s: %w", peer, err)
 	}
 	err := netlink.LinkSetUp(veth)
+	if err == nil {
+		// For a br_netfilter that is loaded later: it sends a pod's packet to itself back by the same port.
+		err = netlink.LinkSetHairpin(veth, true)
+	}
 	if err == nil {
 		err = n.configurePod(pid, addrs)
 	}

@@ -22,12 +22,13 @@ type pipes struct {
 	once  sync.Once
 }
 
-// connect sets the standard streams of cmd, which must have SysProcAttr.
-func connect(cmd *exec.Cmd, tty, stdin bool) (*pipes, error) {
+// connect sets the standard streams of cmd, which must have SysProcAttr. If it is to have a
+// terminal, that is made with the device ptmx.
+func connect(cmd *exec.Cmd, tty, stdin bool, ptmx string) (*pipes, error) {
 	p := &pipes{}
 	var err error
 	if tty {
-		err = p.connectTerminal(cmd, stdin)
+		err = p.connectTerminal(cmd, stdin, ptmx)
 	} else {
 		err = p.connectPipes(cmd, stdin)
 	}
@@ -39,8 +40,8 @@ func connect(cmd *exec.Cmd, tty, stdin bool) (*pipes, error) {
 	return p, nil
 }
 
-func (p *pipes) connectTerminal(cmd *exec.Cmd, stdin bool) error {
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+func (p *pipes) connectTerminal(cmd *exec.Cmd, stdin bool, ptmx string) error {
+	master, err := os.OpenFile(ptmx, os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return fmt.Errorf("opening terminal: %w", err)
 	}

@@ -52,8 +52,8 @@ func TestFindImage(t *testing.T) {
 	}{
 		{"x/agnhost:2.40", "/agnhost", "pause", "/agnhost"},
 		{"fairlead-lb/speaker:dev", "/speaker", "", "/speaker"},
-		{"busybox", "sh", "", ""},
-		{"debian:12", "sh", "", ""},
+		{"busybox", "", "sh", ""},
+		{"debian:12", "", "sh", ""},
 		{"registry.k8s.io/pause:3.10", "/fairlab pause", "", "/fairlab"},
 	} {
 		p, err := images.find(tc.image)

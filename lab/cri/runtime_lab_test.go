@@ -295,7 +295,7 @@ func TestStop(t *testing.T) {
 		{"without grace", "echo ready; while :; do sleep 0.05; done", 0, 137},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			id, err := n.start(pod, &runtimeapi.ContainerConfig{Image: image("debian"), Args: []string{"-c", tc.script}})
+			id, err := n.start(pod, &runtimeapi.ContainerConfig{Image: image("debian"), Args: []string{"sh", "-c", tc.script}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -407,7 +407,7 @@ func TestSharedProcessNamespaceAndTerminal(t *testing.T) {
 	shared := &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_POD}
 	pod := n.run(&runtimeapi.PodSandboxConfig{Linux: &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: shared}}})
 	id, err := n.start(pod, &runtimeapi.ContainerConfig{
-		Image: image("debian"), Args: []string{"-c", "tty; echo pid $$; read x; echo got $x"}, Tty: true, Stdin: true,
+		Image: image("debian"), Args: []string{"sh", "-c", "tty; echo pid $$; read x; echo got $x"}, Tty: true, Stdin: true,
 		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: shared}},
 	})
 	if err != nil {

@@ -157,7 +157,7 @@ func dependencies(ctx context.Context, cfg Config, s *options.KubeletServer, m m
 		Auth: auth, TLSOptions: tls,
 		KubeClient: c.kube, EventClient: c.events.CoreV1(), HeartbeatClient: c.heartbeat, OnHeartbeatFailure: c.onHeartbeatFailure,
 		RemoteRuntimeService: runtime, RemoteImageService: images,
-		CAdvisorInterface: m, ContainerManager: cm.NewStubContainerManager(), OOMAdjuster: oom.NewFakeOOMAdjuster(),
+		CAdvisorInterface: m, ContainerManager: noCgroups{cm.NewStubContainerManager()}, OOMAdjuster: oom.NewFakeOOMAdjuster(),
 		OSInterface: kubecontainer.RealOS{}, Mounter: mounter, HostUtil: hostutil.NewHostUtil(), Subpather: subpath.New(mounter),
 		VolumePlugins:             volumePlugins(),
 		PodStartupLatencyTracker:  kubeletutil.NewPodStartupLatencyTracker(),
