@@ -25,8 +25,8 @@ func newLogger(c config) *slog.Logger {
 	return slog.New(h)
 }
 
-// memberlistLog turns memberlist's lines, "date time [LEVEL] memberlist: text", into records. What it calls an error is the
-// normal noise of probing nodes that are down.
+// memberlistLog turns memberlist's lines, "date time [LEVEL] memberlist: text", into records. Its levels are lowered by one:
+// what it warns of, and what it calls an error, is the normal noise of members that come and go.
 func memberlistLog(log *slog.Logger) io.Writer {
 	return lineWriter(func(line string) {
 		level, text := slog.LevelInfo, line
@@ -36,7 +36,7 @@ func memberlistLog(log *slog.Logger) io.Writer {
 				switch word {
 				case "DEBUG":
 					level = slog.LevelDebug
-				case "WARN", "ERR", "ERROR":
+				case "ERR", "ERROR":
 					level = slog.LevelWarn
 				}
 			}

@@ -22,10 +22,12 @@ type Gossip struct {
 	list *memberlist.Memberlist // set by Run before anything uses it
 
 	resend chan struct{} // our record or the members have changed
+	rejoin chan struct{} // look for peers now
 
 	mu      sync.Mutex // guards the following
 	table   *table
 	settled bool
+	heard   time.Time             // when another member's word arrived last
 	sent    map[lb.NodeName]stamp // the youngest of our records that the member has received
 	busy    map[lb.NodeName]bool  // a send is under way
 }
@@ -38,7 +40,7 @@ func New(o Options) (*Gossip, error) {
 	}
 	incarnation := uint64(time.Now().UnixMilli()) // grows from process to process; merge repairs a clock that went back
 	return &Gossip{
-		o: o, resend: make(chan struct{}, 1), table: newTable(o.Node, incarnation),
+		o: o, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), table: newTable(o.Node, incarnation),
 		sent: map[lb.NodeName]stamp{}, busy: map[lb.NodeName]bool{},
 	}, nil
 }
@@ -62,6 +64,21 @@ func (g *Gossip) Members() []lb.Member {
 		return nil
 	}
 	return g.table.members()
+}
+
+// Rejoin has this member look at once for peers that it has lost. It does not block.
+func (g *Gossip) Rejoin() {
+	select {
+	case g.rejoin <- struct{}{}:
+	default:
+	}
+}
+
+// Heard returns when the record of any other member arrived last, the zero time if never.
+func (g *Gossip) Heard() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.heard
 }
 
 // Run joins and takes part until ctx is done; then it says goodbye and returns nil. An error means that the address could not
@@ -146,7 +163,7 @@ func (g *Gossip) left(n *memberlist.Node) {
 	g.table.leave(lb.NodeName(n.Name), time.Now())
 	delete(g.sent, lb.NodeName(n.Name))
 	g.mu.Unlock()
-	g.o.Log.Info("speaker left", "node", n.Name, "graceful", n.State == memberlist.StateLeft)
+	g.o.Log.Info("speaker left", "node", n.Name)
 	g.o.Changed()
 }
 
@@ -162,6 +179,7 @@ func (g *Gossip) receive(b []byte) {
 	}
 	news := false
 	g.mu.Lock()
+	g.heard = time.Now()
 	for _, r := range records {
 		if g.table.merge(r, time.Now()) {
 			news = true

@@ -214,8 +214,13 @@ func TestPartitionHeals(t *testing.T) {
 				c.lost.Store(true) // they find each other without the directory
 				time.Sleep(length)
 				c.net.setCut(nil)
-				took := c.within(20*time.Second, "node-1/1 node-2/2 node-3", 1, 2, 3)
+				healed := time.Now()
+				c.members[1].Rejoin()
+				took := c.within(2*time.Second, "node-1/1 node-2/2 node-3", 1, 2, 3)
 				t.Logf("after %s together again in %s", length, took)
+				if c.members[1].Heard().Before(healed) {
+					t.Error("heard nothing since the heal")
+				}
 			})
 		})
 	}

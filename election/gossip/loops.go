@@ -37,8 +37,11 @@ func (g *Gossip) joinLoop(ctx context.Context) {
 		if g.hasSettled() {
 			pause = joinLater
 		}
-		if !sleep(ctx, pause/2+rand.N(pause)) { // members that start together must not move in step
+		select {
+		case <-ctx.Done():
 			return
+		case <-g.rejoin:
+		case <-time.After(pause/2 + rand.N(pause)): // members that start together must not move in step
 		}
 	}
 }

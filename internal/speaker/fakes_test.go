@@ -57,6 +57,8 @@ type node struct {
 	refuse  map[netip.Addr]bool // the kernel refuses these VIPs
 	slow    time.Duration
 	syncs   int
+	rejoins int
+	heard   time.Time
 	events  []string
 }
 
@@ -206,6 +208,16 @@ func (n *node) Members() []lb.Member {
 		}
 	}
 	return out
+}
+
+// Rejoin implements Gossip.
+func (n *node) Rejoin() { n.world.mu.Lock(); n.rejoins++; n.world.mu.Unlock() }
+
+// Heard implements Gossip.
+func (n *node) Heard() time.Time {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	return n.heard
 }
 
 type fakeLinks struct{ n *node }

@@ -100,10 +100,7 @@ func (s *Speaker) decisionsView() decisionsView {
 	self := lb.Member{Claims: st.Claims}
 	for _, d := range st.Decisions {
 		dv := decisionView{VIP: d.VIP, Via: string(d.Via), Announce: d.Announce, Owner: d.Owner, Interfaces: d.Interfaces,
-			Epoch: self.Claim(d.VIP), Reason: d.Reason, Message: d.Message}
-		for _, svc := range d.Services {
-			dv.Services = append(dv.Services, svc.String())
-		}
+			Services: names(d.Services), Epoch: self.Claim(d.VIP), Reason: d.Reason, Message: d.Message}
 		v.Decisions = append(v.Decisions, dv)
 	}
 	return v

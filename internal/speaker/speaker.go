@@ -29,6 +29,8 @@ type FactSource interface {
 type Gossip interface {
 	SetSelf(lb.Member)
 	Members() []lb.Member
+	Rejoin()          // look for lost members now
+	Heard() time.Time // when another member's word arrived last
 }
 
 // LinkSource knows the links of this node; [Netlink] is one.
@@ -124,11 +126,13 @@ type Speaker struct {
 	facts     kube.Facts
 	haveFacts bool
 	links     []lb.Link
+	cameUp    map[string]time.Time // links that are not trusted yet; see trusted
 	ledger    *ledger
 
 	mu     sync.Mutex // guards the following, which the two loops exchange
 	want   *datapath.State
 	report report
+	macs   map[lb.MAC]lb.NodeName // of all speakers' links, also of those that are away
 }
 
 // report is what the datapath reached; its fields are replaced, not written to.
@@ -146,7 +150,7 @@ func New(o Options) (*Speaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Speaker{o: o, ledger: newLedger()}
+	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}}
 	s.report.ready = o.Engine == nil
 	s.status.Store(&Status{Node: o.Node})
 	s.metrics = newMetrics(o.Registerer, s)

@@ -177,27 +177,73 @@ func TestWithoutTheAPIServer(t *testing.T) {
 	})
 }
 
+// setLink changes the state of a node's link and lets everybody react.
+func (n *node) setLink(up bool) {
+	n.world.mu.Lock()
+	n.links[0].Up = up
+	n.world.mu.Unlock()
+	n.linksChanged.Store(true)
+	n.Trigger()
+	time.Sleep(100 * time.Millisecond)
+}
+
 func TestLinkLossMovesTheAddressAndAReturnDoesNot(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {
 		owner := w.nodes[lb.NodeName(w.answering(vip))]
-		set := func(up bool) {
-			w.mu.Lock()
-			owner.links[0].Up = up
-			w.mu.Unlock()
-			owner.linksChanged.Store(true)
-			owner.Trigger()
-			time.Sleep(100 * time.Millisecond)
-		}
-		set(false)
+		owner.setLink(false)
 		heir := w.answering(vip)
 		if heir == "" || heir == string(owner.name) {
 			t.Errorf("%q answer after the link of %s went down", heir, owner.name)
 		}
-		set(true)
+		owner.setLink(true)
+		time.Sleep(time.Minute)
 		if got := w.answering(vip); got != heir {
 			t.Errorf("%q answer after the link came back, want %s still", got, heir)
 		}
 	})
+}
+
+// TestAReturningLinkIsNotTrustedBeforeTheOthersWereHeard is about a node that lost its link and with it all other members.
+func TestAReturningLinkIsNotTrustedBeforeTheOthersWereHeard(t *testing.T) {
+	tests := []struct {
+		name  string
+		heard time.Duration // after the link's return; 0 = never
+		trust time.Duration
+	}{
+		{"others heard at once", 10 * time.Millisecond, trustAfterWord},
+		{"others heard late", 5 * time.Second, 5 * time.Second},
+		{"nobody left", 0, trustAnyway},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, 2, func(t *testing.T, w *world) {
+				n := w.nodes[lb.NodeName(w.answering(vip))]
+				n.setLink(false)
+				w.mu.Lock()
+				n.alive = false
+				w.mu.Unlock()
+				n.setLink(true)
+				start := time.Now()
+				if n.rejoins != 1 {
+					t.Errorf("asked %d times to rejoin", n.rejoins)
+				}
+				if tt.heard > 0 {
+					time.AfterFunc(tt.heard, func() {
+						w.mu.Lock()
+						n.heard = time.Now()
+						w.mu.Unlock()
+						n.Trigger()
+					})
+				}
+				for len(n.member.Claims) == 0 && time.Since(start) < time.Minute {
+					time.Sleep(10 * time.Millisecond)
+				}
+				if took := time.Since(start); took < tt.trust-200*time.Millisecond || took > tt.trust+200*time.Millisecond {
+					t.Errorf("claimed the address after %s, want %s", took, tt.trust)
+				}
+			})
+		})
+	}
 }
 
 func TestAnnouncementThatTheWireRefuses(t *testing.T) {
@@ -228,6 +274,12 @@ func TestEventsAndConflicts(t *testing.T) {
 		other.events = nil // two that start at the same time may both begin, until they hear of each other
 		w.mu.Unlock()
 		owner.Conflict(vip, "eth0", other.links[0].MAC)
+		w.mu.Lock()
+		other.alive = false
+		w.mu.Unlock()
+		owner.Trigger()
+		time.Sleep(time.Second)
+		owner.Conflict(vip, "eth0", other.links[0].MAC) // it is back on the wire before it is a member again
 		owner.Conflict(vip, "eth0", lb.MAC{2, 0, 0, 0, 0, 0x66})
 		w.change(func(f *kube.Facts) { f.L2 = nil })
 		time.Sleep(time.Minute)

@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"net"
 	"time"
 
 	"github.com/fairlead-lb/fairlead/announce"
@@ -44,5 +43,3 @@ func (s *Speaker) Healthy(now time.Time) bool {
 	beat := s.beat.Load()
 	return beat == 0 || now.Sub(time.Unix(0, beat)) < stuckAfter
 }
-
-func hardware(mac lb.MAC) string { return net.HardwareAddr(mac[:]).String() }

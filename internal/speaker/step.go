@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -52,8 +53,7 @@ func (s *Speaker) refresh(ctx context.Context) error {
 			s.o.Log.Warn("links not read", "err", err)
 			return err
 		}
-		s.links = links
-		s.o.Announcer.SetLinks(links)
+		s.setLinks(links)
 	}
 	if s.factsChanged.Swap(false) {
 		ctx, cancel := context.WithTimeout(ctx, factsTimeout)
@@ -61,7 +61,11 @@ func (s *Speaker) refresh(ctx context.Context) error {
 		facts, err := s.o.Facts.Facts(ctx)
 		if err != nil {
 			s.factsChanged.Store(true)
-			s.o.Log.Warn("facts not read", "err", err)
+			level := slog.LevelWarn
+			if !s.haveFacts {
+				level = slog.LevelInfo // the cache is filling
+			}
+			s.o.Log.Log(ctx, level, "facts not read", "err", err)
 			return err
 		}
 		s.facts, s.haveFacts = facts, true
@@ -75,18 +79,8 @@ func (s *Speaker) self() lb.Member {
 	defer s.mu.Unlock()
 	return lb.Member{
 		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
-		Links: s.usable(), Claims: s.ledger.epochs(), Failing: s.report.failing,
+		Links: s.usable(time.Now()), Claims: s.ledger.epochs(), Failing: s.report.failing,
 	}
-}
-
-// usable returns the links; those on which the announcer has no socket count as down.
-func (s *Speaker) usable() []lb.Link {
-	working := s.o.Announcer.Working()
-	out := slices.Clone(s.links)
-	for i := range out {
-		out[i].Up = out[i].Up && working[out[i].Name]
-	}
-	return out
 }
 
 func (s *Speaker) snapshot() lb.Snapshot {
@@ -112,6 +106,7 @@ func (s *Speaker) tell(st *Status) {
 		before[d.VIP] = d
 	}
 	s.status.Store(st)
+	s.learnMACs(st.Members)
 	for _, d := range st.Decisions {
 		old := before[d.VIP]
 		delete(before, d.VIP)
@@ -124,8 +119,8 @@ func (s *Speaker) tell(st *Status) {
 	}
 	for _, old := range before {
 		if old.Announce {
-			s.o.Log.Info("address withdrawn", "vip", old.VIP, "services", old.Services)
 			s.metrics.changes.Inc()
+			s.o.Log.Info("address withdrawn", "vip", old.VIP, "services", names(old.Services))
 		}
 	}
 }
@@ -133,35 +128,21 @@ func (s *Speaker) tell(st *Status) {
 func (s *Speaker) changed(d announce.Decision, reason, message string) {
 	s.metrics.changes.Inc()
 	if d.Announce {
-		s.o.Log.Info("address announced", "vip", d.VIP, "services", d.Services, "ifaces", d.Interfaces)
+		s.o.Log.Info("address announced", "vip", d.VIP, "services", names(d.Services), "ifaces", d.Interfaces)
 	} else {
-		s.o.Log.Info("address withdrawn", "vip", d.VIP, "services", d.Services, "reason", d.Reason, "owner", d.Owner)
+		s.o.Log.Info("address withdrawn", "vip", d.VIP, "services", names(d.Services), "reason", d.Reason, "owner", d.Owner)
 	}
 	for _, svc := range d.Services {
 		s.o.Events.Event(svc, false, reason, message)
 	}
 }
 
-// Conflict tells that the station mac uses an address that this node announces on iface. Another speaker's is only late: the
-// claims settle it. A stranger's is reported.
-func (s *Speaker) Conflict(addr netip.Addr, iface string, mac lb.MAC) {
-	st := s.status.Load()
-	for _, m := range st.Members {
-		if slices.ContainsFunc(m.Links, func(l lb.Link) bool { return l.MAC == mac }) {
-			s.o.Log.Debug("another speaker announces an address of ours", "vip", addr, "iface", iface, "node", m.Node)
-			return
-		}
+func names(services []lb.ServiceKey) []string {
+	out := make([]string, 0, len(services))
+	for _, svc := range services {
+		out = append(out, svc.String())
 	}
-	hw := hardware(mac)
-	s.o.Log.Warn("address conflict", "vip", addr, "iface", iface, "mac", hw)
-	for _, d := range st.Decisions {
-		if d.VIP != addr {
-			continue
-		}
-		for _, svc := range d.Services {
-			s.o.Events.Event(svc, true, EventConflict, fmt.Sprintf("%s is also used by %s, which is no speaker, on the segment of %s's %s", addr, hw, s.o.Node, iface))
-		}
-	}
+	return out
 }
 
 func others(snap lb.Snapshot) []lb.Member {
