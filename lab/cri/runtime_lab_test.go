@@ -187,7 +187,7 @@ func image(name string) *runtimeapi.ImageSpec {
 func get(t *testing.T, url string) string {
 	t.Helper()
 	var last error
-	for range 100 {
+	for range 1500 { // 30 s: agnhost starts slowly in an emulated machine
 		resp, err := http.Get(url)
 		if err == nil {
 			body, _ := io.ReadAll(resp.Body)

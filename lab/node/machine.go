@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	cadvisor "github.com/google/cadvisor/info/v1"
 	cadvisorv2 "github.com/google/cadvisor/info/v2"
@@ -90,9 +91,10 @@ func (m machine) VersionInfo() (*cadvisor.VersionInfo, error) {
 	return &v, nil
 }
 
-// ContainerInfoV2 implements the kubelet's cadvisor.Interface.
-func (m machine) ContainerInfoV2(string, cadvisorv2.RequestOptions) (map[string]cadvisorv2.ContainerInfo, error) {
-	return map[string]cadvisorv2.ContainerInfo{}, nil
+// ContainerInfoV2 implements the kubelet's cadvisor.Interface. The kubelet takes an empty sample for
+// "unknown" and no sample for an error.
+func (m machine) ContainerInfoV2(name string, _ cadvisorv2.RequestOptions) (map[string]cadvisorv2.ContainerInfo, error) {
+	return map[string]cadvisorv2.ContainerInfo{name: {Stats: []*cadvisorv2.ContainerStats{{Timestamp: time.Now()}}}}, nil
 }
 
 // GetRequestedContainersInfo implements the kubelet's cadvisor.Interface.
