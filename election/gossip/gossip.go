@@ -74,11 +74,13 @@ func (g *Gossip) Rejoin() {
 	}
 }
 
-// Heard returns when the record of any other member arrived last, the zero time if never.
-func (g *Gossip) Heard() time.Time {
+// UpToDate reports whether another member was heard after since, and every node that one of them has spoken of as living
+// since then is a member here too. A member that was cut off takes the others for dead, and keeps doing so for some time
+// after they have answered.
+func (g *Gossip) UpToDate(since time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.heard
+	return g.table.upToDate(since)
 }
 
 // Run joins and takes part until ctx is done; then it says goodbye and returns nil. An error means that the address could not
@@ -179,7 +181,6 @@ func (g *Gossip) receive(b []byte) {
 	}
 	news := false
 	g.mu.Lock()
-	g.heard = time.Now()
 	for _, r := range records {
 		if g.table.merge(r, time.Now()) {
 			news = true

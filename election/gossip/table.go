@@ -15,6 +15,7 @@ type table struct {
 	alive   map[lb.NodeName]netip.AddrPort // per memberlist, without this node
 	records map[lb.NodeName]known          // of others, alive or not: a record may arrive before its node
 	peers   map[netip.AddrPort]time.Time   // where members were seen alive last
+	spoken  map[lb.NodeName]time.Time      // when another member last sent the record of a node, its own or one that it holds for living
 }
 
 type known struct {
@@ -31,6 +32,7 @@ func newTable(self lb.NodeName, incarnation uint64) *table {
 		alive:   map[lb.NodeName]netip.AddrPort{},
 		records: map[lb.NodeName]known{},
 		peers:   map[netip.AddrPort]time.Time{},
+		spoken:  map[lb.NodeName]time.Time{},
 	}
 }
 
@@ -55,6 +57,7 @@ func (t *table) merge(r record, now time.Time) bool {
 		t.self.incarnation = r.incarnation + 1
 		return true
 	}
+	t.spoken[r.Node] = now
 	old, ok := t.records[r.Node]
 	if ok && !r.newer(old.stamp) {
 		return false
@@ -75,6 +78,21 @@ func (t *table) leave(node lb.NodeName, now time.Time) {
 	delete(t.alive, node)
 }
 
+// upToDate reports whether others were spoken of after since, and all of those are alive here.
+func (t *table) upToDate(since time.Time) bool {
+	heard := false
+	for node, at := range t.spoken {
+		if !at.After(since) {
+			continue
+		}
+		if _, alive := t.alive[node]; !alive {
+			return false
+		}
+		heard = true
+	}
+	return heard
+}
+
 // prune forgets nodes that have been away for long.
 func (t *table) prune(now time.Time) {
 	alive := map[netip.AddrPort]bool{}
@@ -82,6 +100,7 @@ func (t *table) prune(now time.Time) {
 		alive[addr] = true
 	}
 	maps.DeleteFunc(t.peers, func(a netip.AddrPort, at time.Time) bool { return !alive[a] && now.Sub(at) > forget })
+	maps.DeleteFunc(t.spoken, func(_ lb.NodeName, at time.Time) bool { return now.Sub(at) > forget })
 	maps.DeleteFunc(t.records, func(n lb.NodeName, k known) bool { _, ok := t.alive[n]; return !ok && now.Sub(k.at) > forget })
 }
 

@@ -213,11 +213,11 @@ func (n *node) Members() []lb.Member {
 // Rejoin implements Gossip.
 func (n *node) Rejoin() { n.world.mu.Lock(); n.rejoins++; n.world.mu.Unlock() }
 
-// Heard implements Gossip.
-func (n *node) Heard() time.Time {
+// UpToDate implements Gossip.
+func (n *node) UpToDate(since time.Time) bool {
 	n.world.mu.Lock()
 	defer n.world.mu.Unlock()
-	return n.heard
+	return n.heard.After(since)
 }
 
 type fakeLinks struct{ n *node }

@@ -7,12 +7,11 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// A link that has come up is trusted once another speaker was heard since and had a second to tell who owns what, or after
-// ten seconds of silence. A node whose cable was out would otherwise take its former addresses back before it knows that
-// others have them.
+// A link that has come up is trusted once the other speakers are known again, or after ten seconds of silence. A node whose
+// cable was out would otherwise take its former addresses back before it knows that others have them.
 const (
-	trustAfterWord = time.Second
-	trustAnyway    = 10 * time.Second
+	trustPoll   = 100 * time.Millisecond
+	trustAnyway = 10 * time.Second
 )
 
 // setLinks takes in the links as they are now, and has the announcer listen on them.
@@ -25,8 +24,6 @@ func (s *Speaker) setLinks(links []lb.Link) {
 			delete(s.cameUp, l.Name)
 		case before >= 0 && !s.links[before].Up:
 			s.cameUp[l.Name] = time.Now()
-			time.AfterFunc(trustAfterWord, s.steps.Trigger)
-			time.AfterFunc(trustAnyway, s.steps.Trigger)
 			rejoin = true
 		}
 	}
@@ -37,14 +34,14 @@ func (s *Speaker) setLinks(links []lb.Link) {
 	}
 }
 
-// usable returns the links; those that are not trusted yet, or where the announcer has no socket, count as down.
-func (s *Speaker) usable(now time.Time) []lb.Link {
+// judgeLinks decides which links can be used now: those that are not trusted yet, or where the announcer has no socket, count
+// as down.
+func (s *Speaker) judgeLinks(now time.Time) {
 	working := s.o.Announcer.Working()
-	out := slices.Clone(s.links)
-	for i := range out {
-		out[i].Up = out[i].Up && working[out[i].Name] && s.trusted(out[i].Name, now)
+	s.usable = slices.Clone(s.links)
+	for i, l := range s.usable {
+		s.usable[i].Up = l.Up && working[l.Name] && s.trusted(l.Name, now)
 	}
-	return out
 }
 
 // trusted reports whether a link that is up has been so for long enough. A cluster of one node has nobody to ask.
@@ -53,10 +50,10 @@ func (s *Speaker) trusted(link string, now time.Time) bool {
 	if !fresh {
 		return true
 	}
-	heard := s.o.Gossip.Heard().After(since) && now.Sub(since) >= trustAfterWord
-	if heard || now.Sub(since) >= trustAnyway || len(s.facts.Nodes) == 1 {
+	if s.o.Gossip.UpToDate(since) || now.Sub(since) >= trustAnyway || len(s.facts.Nodes) == 1 {
 		delete(s.cameUp, link)
 		return true
 	}
+	time.AfterFunc(trustPoll, s.steps.Trigger)
 	return false
 }

@@ -29,8 +29,9 @@ type FactSource interface {
 type Gossip interface {
 	SetSelf(lb.Member)
 	Members() []lb.Member
-	Rejoin()          // look for lost members now
-	Heard() time.Time // when another member's word arrived last
+	Rejoin() // look for lost members now
+	// UpToDate reports whether others were heard after since and all they speak of are members here.
+	UpToDate(since time.Time) bool
 }
 
 // LinkSource knows the links of this node; [Netlink] is one.
@@ -126,6 +127,7 @@ type Speaker struct {
 	facts     kube.Facts
 	haveFacts bool
 	links     []lb.Link
+	usable    []lb.Link            // the same, without those that cannot be announced on
 	cameUp    map[string]time.Time // links that are not trusted yet; see trusted
 	ledger    *ledger
 

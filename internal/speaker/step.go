@@ -21,6 +21,7 @@ const factsTimeout = 5 * time.Second
 func (s *Speaker) step(ctx context.Context) error {
 	err := s.refresh(ctx)
 	now := time.Now()
+	s.judgeLinks(now)
 	snap := s.snapshot()
 	decisions := announce.Plan(snap)
 
@@ -79,7 +80,7 @@ func (s *Speaker) self() lb.Member {
 	defer s.mu.Unlock()
 	return lb.Member{
 		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
-		Links: s.usable(time.Now()), Claims: s.ledger.epochs(), Failing: s.report.failing,
+		Links: s.usable, Claims: s.ledger.epochs(), Failing: s.report.failing,
 	}
 }
 
