@@ -145,7 +145,7 @@ func (s *supervisor) startMembers(ctx context.Context) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf("client, router and %d nodes have booted", s.Lab.Nodes)
+	text := fmt.Sprintf("client, router and %s have booted", nodeNames(s.Lab.Nodes))
 	if s.Lab.Router != config.RouterNone {
 		text += ", the router with " + string(s.Lab.Router)
 	}
@@ -171,8 +171,15 @@ func (s *supervisor) awaitNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.progress.step("%d nodes are Ready, kube-proxy: %s", s.Lab.Nodes, s.Lab.KubeProxy)
+	s.progress.step("Ready: %s; kube-proxy: %s", nodeNames(s.Lab.Nodes), s.Lab.KubeProxy)
 	return nil
+}
+
+func nodeNames(n int) string {
+	if n == 1 {
+		return topology.NodeName(1)
+	}
+	return topology.NodeName(1) + " to " + topology.NodeName(n)
 }
 
 // allReady names the nodes that are not.
