@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -99,7 +100,7 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	lacking, err := e.apply(ctx, ops)
 	e.have.Partial = lacking
 	errs := []error{err}
-	if after := (datapath.State{VIPs: e.have.VIPs, Servers: want.Servers}); !after.Equal(guarded) {
+	if after := (datapath.State{VIPs: held(e.have), Servers: want.Servers}); !after.Equal(guarded) {
 		errs = append(errs, e.Guard.Set(ctx, after, now))
 	}
 	if len(ops) > 0 {
@@ -111,7 +112,7 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 // between is what the guard holds while the kernel goes from have to want: it stands before a VIP comes up and until it is down, and
 // goes on masquerading until the far endpoints, which could not answer otherwise, are out of service.
 func between(have, want datapath.State) datapath.State {
-	out := datapath.State{VIPs: union(have.VIPs, want.VIPs), Servers: slices.Clone(want.Servers)}
+	out := datapath.State{VIPs: union(held(have), want.VIPs), Servers: slices.Clone(want.Servers)}
 	for i, w := range out.Servers {
 		h, _ := have.Server(w.Listener)
 		out.Servers[i].Masquerade = w.Masquerade || h.Masquerade
@@ -119,28 +120,36 @@ func between(have, want datapath.State) datapath.State {
 	return out
 }
 
-// apply carries the operations out, keeps the record, and returns the VIPs on which something failed, sorted.
+// held returns the VIPs of a state, and the addresses of its servers, should one have outlived its VIP.
+func held(s datapath.State) []netip.Addr {
+	addrs := make([]netip.Addr, 0, len(s.Servers))
+	for _, v := range s.Servers {
+		addrs = append(addrs, v.Addr.Addr())
+	}
+	return union(s.VIPs, addrs)
+}
+
+// apply carries the operations out, keeps the record, and returns the VIPs on which something failed, sorted. What depends on a
+// failed operation is not tried: destinations of a server that could not be added, and taking a VIP down that still has servers.
 func (e *Engine) apply(ctx context.Context, ops []datapath.Op) (lacking []netip.Addr, err error) {
 	var errs []error
-	failed := map[datapath.Listener]bool{}
+	absent, failed := map[datapath.Listener]bool{}, map[netip.Addr]bool{}
 	for _, op := range ops {
-		if failed[op.Server.Listener] && op.Verb != datapath.DeleteServer {
-			continue // its server is not there
+		vip := op.VIP
+		if !vip.IsValid() {
+			vip = op.Server.Addr.Addr()
+		}
+		if absent[op.Server.Listener] || op.Verb == datapath.VIPDown && failed[vip] {
+			continue
 		}
 		if err := e.applyOne(ctx, op); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", op, err))
-			switch op.Verb {
-			case datapath.VIPUp, datapath.VIPDown:
-				lacking = append(lacking, op.VIP)
-			default:
-				lacking = append(lacking, op.Server.Addr.Addr())
-				failed[op.Server.Listener] = op.Verb == datapath.AddServer
-			}
+			failed[vip] = true
+			absent[op.Server.Listener] = op.Verb == datapath.AddServer
 			e.read = time.Time{} // the record may be wrong: look at the kernel next time
 		}
 	}
-	slices.SortFunc(lacking, netip.Addr.Compare)
-	return slices.Compact(lacking), errors.Join(errs...)
+	return slices.SortedFunc(maps.Keys(failed), netip.Addr.Compare), errors.Join(errs...)
 }
 
 func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {

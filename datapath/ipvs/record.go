@@ -72,7 +72,7 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, now time.Time
 		return err
 	}
 	have := datapath.State{VIPs: vips}
-	if have.Servers, err = e.kernel.services(ctx, union(vips, guarded, wanted, e.have.VIPs)); err != nil {
+	if have.Servers, err = e.kernel.services(ctx, union(vips, guarded, wanted, held(e.have))); err != nil {
 		return err
 	}
 	for i := range have.Servers {

@@ -14,7 +14,8 @@
 //
 // Only the first packet of a connection sees these rules, conntrack remembers the rest: reprogramming cuts nobody off.
 // Changes are one atomic transaction of what differs from what was written before. That, and not one rewrite of the whole table, because
-// at 1,000 Services (2 cores, kernel 6.18) a change takes 8 ms and a rewrite 80 ms, and a rewrite would forget who has affinity to what.
+// at 1,000 Services of 5 endpoints (2 busy cores, kernel 6.18, nft 1.0.6) one changed endpoint takes 30 ms and a rewrite 700 ms. Most of
+// the 30 ms is nft reading the names of all chains; at 10,000 Services it is 120 ms.
 //
 // The package decides nothing and never looks at foreign tables.
 package nft

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +43,48 @@ func (f family) affinity() string { return "affinity" + f.digit }
 
 // listener is the expression that a listener's key is looked up with.
 func (f family) listener() string { return f.ip + " daddr . meta l4proto . th dport" }
+
+// changed returns the parts of two states in which they differ. Everything in the table belongs to one VIP or one server, so the
+// difference of the tables of the parts is that of the whole tables.
+func changed(old, new datapath.State) (from, to datapath.State) {
+	from.VIPs, to.VIPs = except(old.VIPs, new.VIPs), except(new.VIPs, old.VIPs)
+	i, j := 0, 0
+	for i < len(old.Servers) || j < len(new.Servers) {
+		order := 0
+		switch {
+		case i == len(old.Servers):
+			order = 1
+		case j == len(new.Servers):
+			order = -1
+		default:
+			order = old.Servers[i].Compare(new.Servers[j].Listener)
+		}
+		if order < 0 || order == 0 && !old.Servers[i].Equal(new.Servers[j]) {
+			from.Servers = append(from.Servers, old.Servers[i])
+		}
+		if order > 0 || order == 0 && !old.Servers[i].Equal(new.Servers[j]) {
+			to.Servers = append(to.Servers, new.Servers[j])
+		}
+		if order <= 0 {
+			i++
+		}
+		if order >= 0 {
+			j++
+		}
+	}
+	return from, to
+}
+
+// except returns the addresses of a that are not in b; both are sorted.
+func except(a, b []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, x := range a {
+		if _, in := slices.BinarySearchFunc(b, x, netip.Addr.Compare); !in {
+			out = append(out, x)
+		}
+	}
+	return out
+}
 
 // render returns the table's content for a state.
 func (o Options) render(s datapath.State) ruleset {

@@ -53,7 +53,8 @@ func (o Options) validate() (Options, error) {
 // Table is the table in the kernel of the calling thread's network namespace. It is not safe for concurrent use.
 type Table struct {
 	Options
-	written  ruleset // what the kernel holds; no chains = unknown
+	have     datapath.State // what the kernel holds, if rules is not empty
+	rules    map[string]int // how many each chain has; empty = what the kernel holds is unknown
 	trash    garbage
 	seen     uint32 // generation of nftables after our last look
 	verified time.Time
@@ -66,28 +67,31 @@ func OpenTable(o Options) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Table{Options: o, written: newRuleset(), trash: newGarbage()}, nil
+	return &Table{Options: o, trash: newGarbage()}, nil
 }
 
 // Set makes the table say what the state asks for. All of it or nothing is in force: on error the table is as before. It writes
 // only differences, and nothing if there are none. The first Set takes over whatever a predecessor left; so does one that finds
 // that somebody else flushed the table, which is noticed a second after the flush at the latest if Set is called then.
 func (t *Table) Set(ctx context.Context, s datapath.State, now time.Time) error {
-	want := t.render(s)
 	if t.lost(ctx, now) {
-		t.written, t.trash = newRuleset(), newGarbage()
+		t.rules, t.trash = nil, newGarbage()
 	}
-	if len(t.written.chains) == 0 {
-		return t.takeOver(ctx, want)
+	if len(t.rules) == 0 {
+		return t.takeOver(ctx, s)
+	}
+	from, to := changed(t.have, s)
+	if len(from.VIPs)+len(to.VIPs)+len(from.Servers)+len(to.Servers) == 0 && t.trash.empty() {
+		return nil
 	}
 	tx := t.nft.NewTransaction()
-	trash := diff(tx, t.written, want)
-	return t.commit(ctx, tx, want, trash)
+	old, new := t.render(from), t.render(to)
+	return t.commit(ctx, tx, s, new, diff(tx, old, new))
 }
 
-// commit runs the transaction and then tries to get rid of what it left over; what cannot be deleted yet is tried again at the
-// next Set.
-func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, want ruleset, trash garbage) error {
+// commit runs the transaction, after which the kernel holds s: written of it by this transaction, the rest before. Then it tries
+// to get rid of what is left over; what cannot be deleted yet is tried again at the next Set.
+func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, s datapath.State, written ruleset, trash garbage) error {
 	before, err := t.generation()
 	if err != nil {
 		return err
@@ -100,11 +104,7 @@ func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, want rule
 		commits++
 		t.writes++
 	}
-	t.written = want
-	maps.Copy(t.trash.chains, trash.chains)
-	maps.Copy(t.trash.sets, trash.sets)
-	maps.DeleteFunc(t.trash.chains, func(name string, _ bool) bool { _, used := want.chains[name]; return used })
-	maps.DeleteFunc(t.trash.sets, func(name string, _ bool) bool { _, used := want.sets[name]; return used })
+	t.account(s, written, trash)
 	if !t.trash.empty() && t.sweep(ctx) {
 		commits++
 		t.writes++
@@ -117,6 +117,26 @@ func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, want rule
 		t.seen = before // somebody else wrote meanwhile: look again
 	}
 	return err
+}
+
+// account records what a transaction did.
+func (t *Table) account(s datapath.State, written ruleset, trash garbage) {
+	if t.rules == nil {
+		t.rules = map[string]int{}
+	}
+	for name := range trash.chains {
+		delete(t.rules, name)
+		t.trash.chains[name] = true
+	}
+	maps.Copy(t.trash.sets, trash.sets)
+	for name, c := range written.chains {
+		t.rules[name] = len(c.rules)
+		delete(t.trash.chains, name)
+	}
+	for name := range written.sets {
+		delete(t.trash.sets, name)
+	}
+	t.have = s
 }
 
 func (t *Table) sweep(ctx context.Context) bool {
@@ -142,12 +162,13 @@ func (t *Table) sweep(ctx context.Context) bool {
 }
 
 // takeOver replaces the content of a table that may exist in any shape, except the memory of who has affinity to what.
-func (t *Table) takeOver(ctx context.Context, want ruleset) error {
+func (t *Table) takeOver(ctx context.Context, s datapath.State) error {
+	want := t.render(s)
 	tx := t.nft.NewTransaction()
 	tx.Add(&knftables.Table{})
 	found, err := t.nft.ListAll(ctx)
-	if err != nil && !knftables.IsNotFound(err) {
-		found = nil
+	if err != nil {
+		found = nil // no table; should nftables not work at all, the transaction will say so
 	}
 	trash := newGarbage()
 	for _, name := range found["chain"] {
@@ -167,7 +188,7 @@ func (t *Table) takeOver(ctx context.Context, want ruleset) error {
 		}
 	}
 	diff(tx, newRuleset(), want)
-	if err := t.commit(ctx, tx, want, trash); err == nil || len(found) == 0 {
+	if err := t.commit(ctx, tx, s, want, trash); err == nil || len(found) == 0 {
 		return err
 	}
 	// The predecessor's objects have other types: start from nothing, still in one step.
@@ -177,13 +198,13 @@ func (t *Table) takeOver(ctx context.Context, want ruleset) error {
 	tx.Add(&knftables.Table{})
 	diff(tx, newRuleset(), want)
 	t.trash = newGarbage()
-	return t.commit(ctx, tx, want, newGarbage())
+	return t.commit(ctx, tx, s, want, newGarbage())
 }
 
 // lost reports whether the kernel no longer has the chains and rules that were written. As long as nobody writes to nftables it
 // costs one small netlink request.
 func (t *Table) lost(ctx context.Context, now time.Time) bool {
-	if len(t.written.chains) == 0 || now.Sub(t.verified) < verifyEvery {
+	if len(t.rules) == 0 || now.Sub(t.verified) < verifyEvery {
 		return false
 	}
 	current, err := t.generation()
@@ -199,8 +220,8 @@ func (t *Table) lost(ctx context.Context, now time.Time) bool {
 	for _, r := range rules {
 		count[r.Chain]++
 	}
-	for name, c := range t.written.chains {
-		if count[name] != len(c.rules) {
+	for name, n := range t.rules {
+		if count[name] != n {
 			return true
 		}
 	}
@@ -237,7 +258,7 @@ func (t *Table) Delete(ctx context.Context) error {
 	tx := t.nft.NewTransaction()
 	tx.Add(&knftables.Table{}) // so that deleting one that is not there is no error
 	tx.Delete(&knftables.Table{})
-	t.written, t.trash = newRuleset(), newGarbage()
+	t.have, t.rules, t.trash = datapath.State{}, nil, newGarbage()
 	if err := t.nft.Run(ctx, tx); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("deleting table %s: %w", TableName, err)
 	}

@@ -1,0 +1,280 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// node is a fake of everything an engine talks to: IPVS, local routes, the guard and conntrack. It refuses operations that make no
+// sense in its state, and notes if a VIP was ever up without its guard.
+type node struct {
+	ipvs      []datapath.VirtualServer // what IPVS itself knows, ours and foreign
+	routes    []netip.Addr
+	addresses []netip.Addr // that the node has anyway
+	guard     datapath.State
+	writes    int
+	refuse    func() error
+	unguarded []netip.Addr
+}
+
+func (n *node) engine() *Engine {
+	return &Engine{Options: Options{Guard: guard{n}, Local: local{n}, Flows: n}, kernel: n, borrowed: map[netip.Addr]bool{}}
+}
+
+func (n *node) maybe() error {
+	if n.refuse != nil {
+		return n.refuse()
+	}
+	return nil
+}
+
+func (n *node) close() {}
+
+func (n *node) Forget(context.Context, datapath.State, datapath.State) error { return nil }
+
+func (n *node) services(_ context.Context, vips []netip.Addr) ([]datapath.VirtualServer, error) {
+	var out []datapath.VirtualServer
+	for _, v := range n.ipvs {
+		if slices.Contains(vips, v.Addr.Addr()) {
+			v.Destinations = nil
+			out = append(out, v)
+		}
+	}
+	return out, n.maybe()
+}
+
+func (n *node) destinations(_ context.Context, v datapath.VirtualServer) ([]datapath.Destination, error) {
+	s := datapath.State{Servers: n.ipvs}
+	found, ok := s.Server(v.Listener)
+	if !ok {
+		return nil, errors.New("no such service")
+	}
+	return slices.Clone(found.Destinations), n.maybe()
+}
+
+// apply does what the kernel does, which knows nothing of verdicts, ranges and deadlines.
+func (n *node) apply(_ context.Context, op datapath.Op) error {
+	if err := n.maybe(); err != nil {
+		return err
+	}
+	n.writes++
+	op.Server = datapath.VirtualServer{Listener: op.Server.Listener, Scheduler: op.Server.Scheduler, Affinity: op.Server.Affinity}
+	op.Destination.Until = time.Time{}
+	s := datapath.State{VIPs: []netip.Addr{op.Server.Addr.Addr()}, Servers: n.ipvs}
+	err := s.Apply(op)
+	n.ipvs = s.Servers
+	return err
+}
+
+type local struct{ *node }
+
+func (l local) Read() ([]netip.Addr, error) { return slices.Clone(l.routes), l.maybe() }
+
+func (l local) Up(vip netip.Addr) (bool, error) {
+	if err := l.maybe(); err != nil || slices.Contains(l.addresses, vip) {
+		return false, err
+	}
+	if !slices.Contains(l.guard.VIPs, vip) {
+		l.unguarded = append(l.unguarded, vip)
+	}
+	if slices.Contains(l.routes, vip) {
+		return false, nil
+	}
+	l.writes++
+	l.routes = union(l.routes, []netip.Addr{vip})
+	return true, nil
+}
+
+func (l local) Down(vip netip.Addr) error {
+	if err := l.maybe(); err != nil {
+		return err
+	}
+	l.writes++
+	l.routes = slices.DeleteFunc(l.routes, func(a netip.Addr) bool { return a == vip })
+	return nil
+}
+
+type guard struct{ *node }
+
+func (g guard) VIPs(context.Context) ([]netip.Addr, error) { return g.guard.VIPs, nil }
+
+func (g guard) Set(_ context.Context, s datapath.State, _ time.Time) error {
+	if err := g.maybe(); err != nil {
+		return err
+	}
+	g.node.guard = datapath.State{VIPs: slices.Clone(s.VIPs), Servers: s.Servers}
+	for _, a := range g.routes {
+		if !slices.Contains(s.VIPs, a) {
+			g.unguarded = append(g.unguarded, a)
+		}
+	}
+	return nil
+}
+
+func (g guard) Delete(context.Context) error {
+	g.node.guard = datapath.State{}
+	return nil
+}
+
+// dump prints IPVS and routes.
+func (n *node) dump() string { return datapath.State{VIPs: n.routes, Servers: n.ipvs}.String() }
+
+func (n *node) setConns(f func() int) {
+	for i := range n.ipvs {
+		for j := range n.ipvs[i].Destinations {
+			n.ipvs[i].Destinations[j].Conns = f()
+		}
+	}
+}
+
+// state draws servers at three VIPs.
+func state(r *rand.Rand) datapath.State {
+	var s datapath.State
+	for vip := range 3 {
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(200 + vip)})
+		for port := range 2 {
+			if r.IntN(2) == 0 {
+				continue
+			}
+			v := datapath.VirtualServer{
+				Listener:  datapath.Listener{Addr: netip.AddrPortFrom(addr, uint16(80+port)), Protocol: []lb.Protocol{lb.TCP, lb.UDP}[port]},
+				Scheduler: datapath.RoundRobin, Affinity: time.Duration(r.IntN(2)) * time.Hour, Masquerade: r.IntN(2) == 0,
+				Verdict: []datapath.Verdict{datapath.Forward, datapath.Reject, datapath.Drop}[r.IntN(3)],
+			}
+			for e := range 4 {
+				if w := r.IntN(3); w > 0 {
+					v.Destinations = append(v.Destinations, datapath.Destination{
+						Addr: netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:80", e)), Weight: w - 1, Method: datapath.NAT})
+				}
+			}
+			s.Servers = append(s.Servers, v)
+			s.VIPs = union(s.VIPs, []netip.Addr{addr})
+		}
+	}
+	return s
+}
+
+// foreign is a virtual server that belongs to somebody else.
+func foreign() datapath.VirtualServer {
+	return datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.MustParseAddrPort("198.51.100.7:80"), Protocol: lb.TCP}, Scheduler: "wrr",
+		Destinations: []datapath.Destination{{Addr: netip.MustParseAddrPort("10.9.9.9:80"), Weight: 3, Method: datapath.NAT}}}
+}
+
+// TestShuffle replays random states through operations that fail now and then, restarts, and other people's flushes. When
+// things have calmed down and connections have ended, the kernel holds what a fresh one would, and the foreign server.
+func TestShuffle(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	n := &node{ipvs: []datapath.VirtualServer{foreign()}, addresses: []netip.Addr{netip.MustParseAddr("192.0.2.202")}}
+	e, now, ctx := n.engine(), t0, context.Background()
+	for round := range 1500 {
+		want := state(r)
+		n.refuse = func() error {
+			if r.IntN(8) == 0 {
+				return errors.New("no memory")
+			}
+			return nil
+		}
+		switch r.IntN(20) {
+		case 0:
+			e = n.engine()
+		case 1:
+			n.ipvs = []datapath.VirtualServer{foreign()} // somebody flushed, and set up his own again
+		case 2:
+			n.routes = nil
+		}
+		n.setConns(func() int { return r.IntN(2) })
+		now = now.Add(time.Second)
+		if reached, err := e.Sync(ctx, want, now); err == nil {
+			for _, a := range want.VIPs {
+				if !reached.Programmed()[a] {
+					t.Fatalf("round %d: no error, but %s is not programmed:\n%s", round, a, reached)
+				}
+			}
+		}
+		n.refuse = nil
+		for range 3 {
+			n.setConns(func() int { return 0 })
+			now = now.Add(time.Second)
+			if _, err := e.Sync(ctx, want, now); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		fresh := &node{ipvs: []datapath.VirtualServer{foreign()}, addresses: n.addresses}
+		if _, err := fresh.engine().Sync(ctx, want, now); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(fresh.dump(), n.dump()); d != "" {
+			t.Fatalf("round %d (-fresh +replayed):\n%s\nguard:\n%s", round, d, n.guard)
+		}
+		if !n.guard.Equal(fresh.guard) {
+			t.Fatalf("round %d: guard\n%s\nwant\n%s", round, n.guard, fresh.guard)
+		}
+		before := n.writes
+		now = now.Add(readEvery)
+		if _, err := e.Sync(ctx, want, now); err != nil || n.writes != before {
+			t.Fatalf("round %d: %d writes with nothing to do, %v", round, n.writes-before, err)
+		}
+		if len(n.unguarded) > 0 {
+			t.Fatalf("round %d: %v was up without its guard", round, n.unguarded)
+		}
+	}
+	if err := e.Cleanup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(datapath.State{Servers: []datapath.VirtualServer{foreign()}}.String(), n.dump()); d != "" {
+		t.Errorf("after the cleanup (-want +got):\n%s", d)
+	}
+}
+
+func TestFailuresAreNamedByVIP(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	want := state(r)
+	for len(want.VIPs) < 2 {
+		want = state(r)
+	}
+	n := &node{}
+	e := n.engine()
+	broken := want.Servers[0].Addr.Addr()
+	e.kernel = failing{n, broken}
+	reached, err := e.Sync(context.Background(), want, t0)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	expect := map[netip.Addr]bool{}
+	for _, a := range want.VIPs {
+		if a != broken {
+			expect[a] = true
+		}
+	}
+	if d := cmp.Diff(expect, reached.Programmed(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Errorf("programmed (-want +got):\n%s", d)
+	}
+}
+
+// failing is a kernel that accepts nothing at one VIP.
+type failing struct {
+	*node
+	vip netip.Addr
+}
+
+func (f failing) apply(ctx context.Context, op datapath.Op) error {
+	if op.Server.Addr.Addr() == f.vip {
+		return errors.New("no memory")
+	}
+	return f.node.apply(ctx, op)
+}
