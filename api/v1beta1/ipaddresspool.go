@@ -123,7 +123,7 @@ type IPAddressPoolStatus struct {
 	// +optional
 	AvailableIPv6 int64 `json:"availableIPv6"`
 
-	// conditions has the condition Ready: False means that nothing is allocated from the pool, and the reason says why.
+	// conditions has the condition Ready: False means that the pool, or what the message names of it, is ignored.
 	//
 	// +optional
 	// +listType=map

@@ -100,7 +100,7 @@ type PreferredNodeSelector struct {
 
 // L2AdvertisementStatus says whether the advertisement is in force.
 type L2AdvertisementStatus struct {
-	// conditions has the condition Ready: False means that the advertisement is ignored, and the reason says why.
+	// conditions has the condition Ready: False means that the advertisement, or what the message names of it, is ignored.
 	//
 	// +optional
 	// +listType=map
