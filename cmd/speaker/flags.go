@@ -44,7 +44,7 @@ func parse(args []string) (config, error) {
 	fs.IntVar(&c.suspicionMult, "gossip-suspicion-mult", 3, "how many probe intervals a silent speaker has before it counts as dead")
 	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
-	fs.StringVar(&c.stateDir, "state-dir", "", "directory for what a restart without the API server needs; none if empty")
+	fs.StringVar(&c.stateDir, "state-dir", "", "directory, for us alone, that keeps what a restart without the API server needs; none if empty")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /readyz and /debug")
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")

@@ -61,6 +61,7 @@ func run(ctx context.Context, args []string) error {
 // process is everything that runs.
 type process struct {
 	cache    cache.Cache
+	memory   *speaker.Memory
 	gossip   *gossip.Gossip
 	arp      *arp.Responder
 	speaker  *speaker.Speaker
@@ -74,7 +75,8 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	key, err := kube.GossipKey(ctx, live, c.kube.Namespace)
+	p.memory = speaker.OpenMemory(c.stateDir, log)
+	key, err := p.memory.Key(ctx, func(ctx context.Context) ([]byte, error) { return kube.GossipKey(ctx, live, c.kube.Namespace) })
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	port := uint16(c.gossipPort)
 	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
 	p.gossip, err = gossip.New(gossip.Options{
-		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Key: key, Log: log, Peers: peers(reader, port), Changed: trigger,
+		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Key: key, Log: log, Peers: peers(p.memory, reader, port), Changed: trigger,
 		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log),
 	})
 	if err != nil {
@@ -106,7 +108,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 			return nil, err
 		}
 	}
-	p.speaker, err = speaker.New(speaker.Options{Node: c.node, Facts: reader, Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp,
+	p.speaker, err = speaker.New(speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp,
 		Engine: engine, Events: recorder, Log: log, Registerer: p.registry})
 	return p, err
 }
@@ -117,6 +119,7 @@ func (p *process) run(ctx context.Context, c config) error {
 	defer stop()
 	g, failing := errgroup.WithContext(ctx)
 	g.Go(func() error { defer stop(); return p.speaker.Run(failing) })
+	g.Go(func() error { return p.memory.Run(others) })
 	g.Go(func() error { return p.gossip.Run(others) })
 	g.Go(func() error { return p.arp.Run(others) })
 	g.Go(func() error { return p.cache.Start(others) })

@@ -21,12 +21,13 @@ const (
 
 // joinLoop looks for peers that are not members, forever.
 func (g *Gossip) joinLoop(ctx context.Context) {
-	var listed time.Time // since when the directory has been heard
+	var listed time.Time // since when we know whom to look for
 	for {
 		missing, err := g.missing(ctx)
 		if err != nil {
 			g.o.Log.Debug("peers not listed", "err", err)
-		} else if listed.IsZero() {
+		}
+		if listed.IsZero() && (err == nil || len(missing) > 0) {
 			listed = time.Now()
 		}
 		g.join(ctx, missing)

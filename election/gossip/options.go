@@ -25,7 +25,7 @@ type Options struct {
 	Log  *slog.Logger
 
 	// Peers returns the addresses where speakers may be found, this one's included or not. It is asked again for as long as
-	// Run runs; while it fails, the peers known from earlier are tried.
+	// Run runs; what it returns beside an error is tried too, and so are the peers known from earlier.
 	Peers func(context.Context) ([]netip.AddrPort, error)
 
 	// Changed is called when the members or what they say have changed. It must not block.
