@@ -2,7 +2,7 @@
 // above all. The guest sees the host's whole file tree (programs, tools, the checkout) below a throw-away overlay, so that
 // it can write anything and change nothing. Output, error output and exit code are the command's own.
 //
-//	vm run [-mem 2G] [-cpus 2] [-timeout 20m] [-env NAME,...] -- COMMAND ARGS...
+//	vm run [-mem 2G] [-cpus 2] [-timeout 20m] [-env NAME,...] [-share DIR]... -- COMMAND ARGS...
 //	go test -exec "$PWD/bin/vm run --" -tags kernel ./test/kernel
 //
 // It installs the Debian packages it needs, unpacks the kernel once into a cache (default .cache/vm beside go.mod) and uses

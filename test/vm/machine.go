@@ -26,6 +26,7 @@ type machine struct {
 	accel  string // kvm or tcg
 	memory string
 	cpus   int
+	shares []string // directories of the host that the guest may write to
 	out    io.Writer
 	err    io.Writer
 }
@@ -51,13 +52,15 @@ func (m machine) run(ctx context.Context, command, env []string) (int, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	files := m.fileServer(ctx, dir)
-	if err := files.Start(); err != nil {
-		return 0, fmt.Errorf("starting virtiofsd: %w", err)
-	}
-	defer func() { cancel(); _ = files.Wait() }()
-	if err := awaitSocket(ctx, filepath.Join(dir, "virtiofs")); err != nil {
-		return 0, err
+	for _, s := range m.trees() {
+		files := fileServer(ctx, dir, s)
+		if err := files.Start(); err != nil {
+			return 0, fmt.Errorf("starting virtiofsd: %w", err)
+		}
+		defer func() { cancel(); _ = files.Wait() }()
+		if err := awaitSocket(ctx, filepath.Join(dir, s.tag)); err != nil {
+			return 0, err
+		}
 	}
 	console := filepath.Join(dir, "console")
 	qemu := m.qemu(ctx, dir, console)
@@ -81,6 +84,9 @@ func (m machine) writeScripts(dir string, command, env []string) error {
 		return err
 	}
 	head := fmt.Sprintf("RELEASE=%s MODULES=%s RUN=%s DIRECTORY=%s\n", quote(m.kernel.release), quote(m.kernel.modules), quote(dir), quote(cwd))
+	for _, t := range m.trees()[1:] {
+		head += fmt.Sprintf("mount -t virtiofs %s %s\n", t.tag, quote(t.source))
+	}
 	if err := os.WriteFile(filepath.Join(dir, "stage2"), []byte(head+stage2), 0o644); err != nil {
 		return err
 	}
@@ -99,12 +105,27 @@ func (m machine) writeScripts(dir string, command, env []string) error {
 // quote makes s one word for a shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// fileServer is the virtiofsd that shares / with the guest; Debian 12 has the one written in C, later releases the one in Rust.
-func (m machine) fileServer(ctx context.Context, dir string) *exec.Cmd {
-	socket := "--socket-path=" + filepath.Join(dir, "virtiofs")
-	cmd := exec.CommandContext(ctx, "/usr/libexec/virtiofsd", socket, "--shared-dir=/", "--sandbox=none", "--cache=always")
+// tree is a part of the host's file system that the guest can mount by its tag.
+type tree struct {
+	tag, source string
+	cache       string // what the guest may remember of it: always, or auto where it writes
+}
+
+// trees are the whole tree, which the guest mounts read-only, and then the shares.
+func (m machine) trees() []tree {
+	out := []tree{{"host", "/", "always"}}
+	for i, dir := range m.shares {
+		out = append(out, tree{fmt.Sprintf("share%d", i), dir, "auto"})
+	}
+	return out
+}
+
+// fileServer is the virtiofsd that serves a tree; Debian 12 has the one written in C, later releases the one in Rust.
+func fileServer(ctx context.Context, dir string, t tree) *exec.Cmd {
+	socket := "--socket-path=" + filepath.Join(dir, t.tag)
+	cmd := exec.CommandContext(ctx, "/usr/libexec/virtiofsd", socket, "--shared-dir="+t.source, "--sandbox=none", "--cache="+t.cache)
 	if old := "/usr/lib/qemu/virtiofsd"; exists(old) {
-		cmd = exec.CommandContext(ctx, old, socket, "-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot")
+		cmd = exec.CommandContext(ctx, old, socket, "-o", "source="+t.source, "-o", "cache="+t.cache, "-o", "sandbox=chroot", "-o", "log_level=err")
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
@@ -118,8 +139,10 @@ func (m machine) qemu(ctx context.Context, dir, console string) *exec.Cmd {
 	args := []string{
 		"-machine", "pc,memory-backend=mem", "-accel", accel, "-cpu", cpu, "-smp", strconv.Itoa(m.cpus), "-m", m.memory,
 		"-object", "memory-backend-memfd,id=mem,share=on,size=" + m.memory,
-		"-chardev", "socket,id=fs,path=" + filepath.Join(dir, "virtiofs"), "-device", "vhost-user-fs-pci,chardev=fs,tag=host",
 		"-device", "virtio-serial-pci",
+	}
+	for _, t := range m.trees() {
+		args = append(args, "-chardev", "socket,id="+t.tag+",path="+filepath.Join(dir, t.tag), "-device", "vhost-user-fs-pci,chardev="+t.tag+",tag="+t.tag)
 	}
 	for i := range 3 {
 		id := fmt.Sprintf("port%d", i)

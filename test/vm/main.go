@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 const exitTrouble = 125
 
 func main() {
+	runtime.LockOSThread() // QEMU and virtiofsd are told to die with the thread that started them
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	code, err := run(ctx, os.Args[1:])
@@ -34,12 +36,25 @@ type options struct {
 	cpus    int
 	timeout time.Duration
 	env     []string
+	shares  shares
 	command []string
+}
+
+// shares are directories that the guest writes through to the host, given by repeated flags.
+type shares []string
+
+func (s *shares) String() string { return strings.Join(*s, ",") }
+
+// Set adds a directory by its absolute path.
+func (s *shares) Set(dir string) error {
+	abs, err := filepath.Abs(dir)
+	*s = append(*s, abs)
+	return err
 }
 
 func run(ctx context.Context, args []string) (int, error) {
 	if len(args) == 0 || args[0] != "run" {
-		return 0, errors.New("usage: vm run [flags] -- COMMAND ARGS...")
+		return 0, errors.New("the only use is: vm run [flags] -- COMMAND [ARGUMENT]")
 	}
 	fs := flag.NewFlagSet("vm run", flag.ContinueOnError)
 	var o options
@@ -49,11 +64,12 @@ func run(ctx context.Context, args []string) (int, error) {
 	fs.IntVar(&o.cpus, "cpus", 2, "processors of the guest")
 	fs.DurationVar(&o.timeout, "timeout", 20*time.Minute, "the guest is killed after this time")
 	fs.StringVar(&env, "env", "", "names of further environment variables to pass on, separated by commas; PATH, HOME and FAIRL* always are")
+	fs.Var(&o.shares, "share", "directory in which the guest's writes are real; may be repeated")
 	if err := fs.Parse(args[1:]); err != nil {
 		return 0, err
 	}
 	if o.command = fs.Args(); len(o.command) == 0 {
-		return 0, errors.New("no command given: vm run [flags] -- COMMAND ARGS...")
+		return 0, errors.New("no command given: vm run [flags] -- COMMAND [ARGUMENT]")
 	}
 	o.env = environment(os.Environ(), strings.Split(env, ","))
 	if o.cache == "" {
@@ -105,16 +121,34 @@ func boot(ctx context.Context, o options) (int, error) {
 	if err := installPackages(ctx); err != nil {
 		return 0, err
 	}
-	k, err := prepareKernel(ctx, o.cache)
-	if err != nil {
-		return 0, err
-	}
-	accel, err := accelerator(ctx, k, o.cache)
+	k, accel, err := prepare(ctx, o.cache)
 	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the guest did not finish within %v", o.timeout))
 	defer cancel()
-	m := machine{kernel: k, accel: accel, memory: o.memory, cpus: o.cpus, out: os.Stdout, err: os.Stderr}
+	m := machine{kernel: k, accel: accel, memory: o.memory, cpus: o.cpus, shares: o.shares, out: os.Stdout, err: os.Stderr}
 	return m.run(ctx, o.command, o.env)
+}
+
+// prepare makes kernel, initramfs and the choice of accelerator ready. Of several runners on one cache, as go test starts them for
+// several packages, one works and the others wait for it.
+func prepare(ctx context.Context, cache string) (kernel, string, error) {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return kernel{}, "", err
+	}
+	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return kernel{}, "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return kernel{}, "", fmt.Errorf("locking %s: %w", lock.Name(), err)
+	}
+	k, err := prepareKernel(ctx, cache)
+	if err != nil {
+		return kernel{}, "", err
+	}
+	accel, err := accelerator(ctx, k, cache)
+	return k, accel, err
 }

@@ -56,16 +56,6 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// firstOf returns the first of the paths that exists.
-func firstOf(paths ...string) (string, error) {
-	for _, p := range paths {
-		if exists(p) {
-			return p, nil
-		}
-	}
-	return "", fmt.Errorf("none of %s exists", strings.Join(paths, ", "))
-}
-
 // quiet runs a command and shows its output only if it fails.
 func quiet(cmd *exec.Cmd) error {
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -3,6 +3,10 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mkdir -p /dev/pts /dev/shm /run /lib/modules
 mount -t devpts devpts /dev/pts
+ln -sf /proc/self/fd /dev/fd
+ln -sf /proc/self/fd/0 /dev/stdin
+ln -sf /proc/self/fd/1 /dev/stdout
+ln -sf /proc/self/fd/2 /dev/stderr
 mount -t tmpfs shm /dev/shm
 mount -t tmpfs run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
@@ -18,7 +22,15 @@ cd "$DIRECTORY"
 # The ports are called vportNpM, where N depends on the order of the devices; M is what vm gave them.
 set -- /dev/vport*p1
 port=${1%1}
-/bin/sh "$RUN/command" > "${port}1" 2> "${port}2" < /dev/null
-echo "$?" > "${port}3"
+# A port opens once only, but programs may open /dev/stdout again: they get pipes.
+mkfifo /run/vm-stdout /run/vm-stderr
+cat /run/vm-stdout > "${port}1" & out=$!
+cat /run/vm-stderr > "${port}2" & err=$!
+/bin/sh "$RUN/command" > /run/vm-stdout 2> /run/vm-stderr < /dev/null
+code=$?
+# Processes that outlive the command keep its pipes open; what they still say is waited for, but not for long.
+(sleep 2; kill $out $err) 2>/dev/null &
+wait $out $err
+echo "$code" > "${port}3"
 sync
 poweroff -f 2>/dev/null || busybox poweroff -f
