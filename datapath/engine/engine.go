@@ -52,10 +52,10 @@ func Open(ctx context.Context, name string) (Choice, error) {
 		}
 		return openIPVS()
 	case NFT:
-		return openNFT()
+		return openNFT(ctx)
 	case Auto:
 		if err := ipvs.Probe(ctx); err != nil {
-			c, openErr := openNFT()
+			c, openErr := openNFT(ctx)
 			c.Why = err.Error()
 			return c, openErr
 		}
@@ -80,11 +80,36 @@ func openIPVS() (Choice, error) {
 	return Choice{Engine: e, Raised: raised}, err
 }
 
-func openNFT() (Choice, error) {
+func openNFT(ctx context.Context) (Choice, error) {
+	if err := retireIPVS(ctx); err != nil {
+		return Choice{}, err
+	}
 	table, err := nft.OpenTable(nft.Options{Forward: true})
 	if err != nil {
 		return Choice{}, err
 	}
 	raised, err := link.Raise(link.Forwarding()...)
 	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Raised: raised}, err
+}
+
+// retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have
+// the same table.
+func retireIPVS(ctx context.Context) error {
+	left, err := link.Routes{}.Read()
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	if ipvs.Probe(ctx) == nil {
+		c, err := openIPVS()
+		if err != nil {
+			return err
+		}
+		return c.Engine.Cleanup(ctx)
+	}
+	for _, vip := range left {
+		if err := (link.Routes{}).Down(vip); err != nil {
+			return err
+		}
+	}
+	return nil
 }

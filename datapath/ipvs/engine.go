@@ -93,8 +93,7 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	before := e.have.Clone()
 	guarded := between(before, want)
 	if err := e.Guard.Set(ctx, guarded, now); err != nil {
-		e.have.Partial = want.VIPs
-		return e.have, err
+		return e.have, err // nothing has changed
 	}
 	ops := datapath.Diff(e.have, want, now)
 	lacking, err := e.apply(ctx, ops)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/datapath/engine"
-	"github.com/fairlead-lb/fairlead/datapath/ipvs"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -48,10 +47,7 @@ func without(s datapath.State) datapath.State {
 // BenchmarkSync measures what an engine costs: first is everything on an empty node, restart a new instance that finds all of it in
 // the kernel, change is one endpoint of one Service coming or going, and same is a call with nothing to do.
 func BenchmarkSync(b *testing.B) {
-	names := []string{engine.NFT}
-	if ipvs.Probe(context.Background()) == nil {
-		names = append(names, engine.IPVS)
-	}
+	names := engines()
 	if *engineFlag != "" {
 		names = []string{*engineFlag}
 	}

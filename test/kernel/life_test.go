@@ -178,6 +178,23 @@ func TestRepairsWhatOthersFlush(t *testing.T) {
 	})
 }
 
+// TestTheOtherEngineTakesOver goes through all pairs of engines that the kernel offers.
+func TestTheOtherEngineTakesOver(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, b *bed) {
+		name := b.Name()
+		for _, other := range engines() {
+			b.sync(t, snapshot(service(nil, "pod-a", "pod-b")))
+			b.restart(t, other)
+			b.sync(t, snapshot(service(nil, "pod-a", "far")))
+			if p, _ := collect(t, "client", "tcp", vip+":80", many); len(p) != 2 {
+				t.Errorf("from %s to %s: %v answered", name, other, p)
+			}
+			b.restart(t, name)
+		}
+		b.sync(t, lb.Snapshot{Forwards: true}) // and Cleanup of this engine must leave nothing of the other
+	})
+}
+
 func TestForeignThingsAreNotTouched(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, b *bed) {
 		foreign := `nft add table inet other; nft add chain inet other c '{ type filter hook input priority 0; }'; nft add rule inet other c tcp dport 9 drop

@@ -49,14 +49,19 @@ func TestMain(m *testing.M) {
 // forEachEngine runs body once per engine, each time on an empty node.
 func forEachEngine(t *testing.T, body func(t *testing.T, b *bed)) {
 	t.Helper()
-	names := []string{*engineFlag}
-	if *engineFlag == "" {
-		names = []string{engine.NFT}
-		if ipvs.Probe(context.Background()) == nil {
-			names = append(names, engine.IPVS)
-		}
+	names := engines()
+	if *engineFlag != "" {
+		names = []string{*engineFlag}
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) { body(t, newBed(t, name)) })
 	}
+}
+
+// engines returns those that the kernel offers.
+func engines() []string {
+	if ipvs.Probe(context.Background()) == nil {
+		return []string{engine.NFT, engine.IPVS}
+	}
+	return []string{engine.NFT}
 }
