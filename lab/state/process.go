@@ -8,8 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process names a process for good: its pid may be given to another one later,
@@ -21,11 +21,11 @@ type Process struct {
 
 // FindProcess looks up a running process.
 func FindProcess(pid int) (Process, error) {
-	start, _, err := readStat(pid)
+	stat, err := readStat(pid)
 	if err != nil {
 		return Process{}, err
 	}
-	return Process{Pid: pid, start: start}, nil
+	return Process{Pid: pid, start: stat.start}, nil
 }
 
 // SaveSupervisor records the lab's supervisor.
@@ -57,45 +57,72 @@ func (d Dir) Supervisor() (Process, bool) {
 
 // Alive reports whether the process still runs; a zombie does not.
 func (p Process) Alive() bool {
-	start, status, err := readStat(p.Pid)
-	return err == nil && start == p.start && status != 'Z' && status != 'X'
+	stat, err := readStat(p.Pid)
+	return err == nil && stat.start == p.start && !stat.dead()
 }
 
 // Kill ends the process with SIGKILL and returns when it is gone. A supervisor is
 // gone only after every process of its lab is, because it is their pid 1.
 func (p Process) Kill(ctx context.Context) error {
-	if !p.Alive() {
+	fd, err := unix.PidfdOpen(p.Pid, 0)
+	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
-	if err := syscall.Kill(p.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err != nil {
+		return fmt.Errorf("opening process %d: %w", p.Pid, err)
+	}
+	defer unix.Close(fd)
+	if !p.Alive() { // the descriptor may be that of another process, with the pid of the dead one
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("killing process %d: %w", p.Pid, err)
 	}
-	for wait := time.Millisecond; p.Alive(); wait = min(2*wait, 100*time.Millisecond) {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for process %d to end: %w", p.Pid, ctx.Err())
-		case <-time.After(wait):
+	for ctx.Err() == nil {
+		const tick = 100 // milliseconds between two looks at ctx
+		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, tick)
+		if ready > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("waiting for process %d: %w", p.Pid, err)
 		}
 	}
-	return nil
+	return fmt.Errorf("waiting for process %d to end: %w", p.Pid, ctx.Err())
 }
 
-// readStat returns a process's start time and status letter.
-func readStat(pid int) (start string, status byte, err error) {
+// stat is what is used of /proc/PID/stat.
+type stat struct {
+	start   string
+	status  byte
+	threads int
+}
+
+// dead reports whether all threads have ended. The first one alone may be a zombie
+// while another still ends the processes of the pid namespace.
+func (s stat) dead() bool {
+	return s.status == 'X' || s.status == 'Z' && s.threads <= 1
+}
+
+func readStat(pid int) (stat, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "", 0, fmt.Errorf("reading process %d: %w", pid, err)
+		return stat{}, fmt.Errorf("reading process %d: %w", pid, err)
 	}
 	return parseStat(data)
 }
 
 // parseStat reads proc(5)'s stat. The second field, the command in parentheses, may
 // itself hold blanks and parentheses.
-func parseStat(data []byte) (start string, status byte, err error) {
+func parseStat(data []byte) (stat, error) {
 	end := bytes.LastIndexByte(data, ')')
 	fields := bytes.Fields(data[end+1:])
 	if end < 0 || len(fields) < 20 {
-		return "", 0, fmt.Errorf("reading process status: %d fields after the command, want 20 or more", len(fields))
+		return stat{}, fmt.Errorf("reading process status: %d fields after the command, want 20 or more", len(fields))
 	}
-	return string(fields[19]), fields[0][0], nil
+	threads, err := strconv.Atoi(string(fields[17]))
+	if err != nil {
+		return stat{}, fmt.Errorf("reading process status: number of threads: %w", err)
+	}
+	return stat{start: string(fields[19]), status: fields[0][0], threads: threads}, nil
 }

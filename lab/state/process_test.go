@@ -10,23 +10,26 @@ import (
 )
 
 func TestParseStat(t *testing.T) {
-	tail := " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 9876 20"
+	const tail = " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 4 18 9876 20"
 	tests := []struct {
-		name, in, start string
-		status          byte
-		ok              bool
+		name, in string
+		want     stat
+		ok       bool
+		dead     bool
 	}{
-		{"plain", "7 (sh) S" + tail, "9876", 'S', true},
-		{"blank and parenthesis in the command", "7 (a) Z (b) R" + tail, "9876", 'R', true},
-		{"zombie", "7 (sh) Z" + tail, "9876", 'Z', true},
-		{"short", "7 (sh) S 1 2", "", 0, false},
-		{"empty", "", "", 0, false},
+		{"plain", "7 (sh) S" + tail, stat{"9876", 'S', 4}, true, false},
+		{"blank and parenthesis in the command", "7 (a) Z (b) R" + tail, stat{"9876", 'R', 4}, true, false},
+		{"zombie leader", "7 (sh) Z" + tail, stat{"9876", 'Z', 4}, true, false},
+		{"zombie", "7 (sh) Z" + strings.Replace(tail, " 16 4 ", " 16 1 ", 1), stat{"9876", 'Z', 1}, true, true},
+		{"no number", "7 (sh) S" + strings.Replace(tail, " 16 4 ", " 16 x ", 1), stat{}, false, false},
+		{"short", "7 (sh) S 1 2", stat{}, false, false},
+		{"empty", "", stat{}, false, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			start, status, err := parseStat([]byte(tt.in))
-			if (err == nil) != tt.ok || start != tt.start || status != tt.status {
-				t.Errorf("parseStat = %q, %q, %v; want %q, %q, ok %v", start, status, err, tt.start, tt.status, tt.ok)
+			got, err := parseStat([]byte(tt.in))
+			if (err == nil) != tt.ok || got != tt.want || got.dead() != tt.dead {
+				t.Errorf("parseStat = %v, %v, dead %v; want %v, ok %v, dead %v", got, err, got.dead(), tt.want, tt.ok, tt.dead)
 			}
 		})
 	}
@@ -36,9 +39,9 @@ func FuzzParseStat(f *testing.F) {
 	f.Add([]byte("7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 9876 20"))
 	f.Add([]byte(")"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		start, status, err := parseStat(data)
-		if err == nil && (start == "" || status == 0) {
-			t.Errorf("parseStat(%q) = %q, %q without an error", data, start, status)
+		got, err := parseStat(data)
+		if err == nil && (got.start == "" || got.status == 0) {
+			t.Errorf("parseStat(%q) = %v without an error", data, got)
 		}
 	})
 }

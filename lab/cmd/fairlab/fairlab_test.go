@@ -122,14 +122,14 @@ func TestPrintStatus(t *testing.T) {
 	const want = `lab lab: up, 2 nodes, kube-proxy nftables, router none
 kubeconfig: /s/lab/kubeconfig
 
-CONTROL PLANE   PID  HEALTH
-etcd            8    ok
-kube-apiserver  0    stopped
+CONTROL PLANE   LAB PID  HEALTH
+etcd            8        ok
+kube-apiserver  0        stopped
 
-MEMBER  POWER  PID  LINKS               ADDRESSES    KUBERNETES                    DATAPATH
-client  on     40   eth0:up             192.0.2.100  -                             -
-node-1  on     41   eth0:down mgmt0:up               Ready                         nft
-node-2  off    0    eth0:down                        NotReady (NodeStatusUnknown)  -
+MEMBER  POWER  LAB PID  LINKS               ADDRESSES    KUBERNETES                    DATAPATH
+client  on     40       eth0:up             192.0.2.100  -                             -
+node-1  on     41       eth0:down mgmt0:up               Ready                         nft
+node-2  off    0        eth0:down                        NotReady (NodeStatusUnknown)  -
 `
 	var out bytes.Buffer
 	if err := printStatus(&out, status); err != nil {

@@ -303,6 +303,10 @@ func TestCrash(t *testing.T) {
 			t.Errorf("nodes of %s: %s", name, got)
 		}
 	}
+	l.must("down", "--all")
+	if left := l.processes(); left != nil {
+		t.Errorf("down --all leaves %q", left)
+	}
 }
 
 // However `up` is ended half-way, `down` leaves nothing.

@@ -51,11 +51,11 @@ func printStatus(out io.Writer, status control.Status) error {
 	}
 	fmt.Fprintf(w, "lab %s: %s, %d nodes, kube-proxy %s, router %s\n", status.Lab.Name, phase, status.Lab.Nodes, status.Lab.KubeProxy, status.Lab.Router)
 	fmt.Fprintf(w, "kubeconfig: %s\n", status.Kubeconfig)
-	fmt.Fprintf(w, "\nCONTROL PLANE\tPID\tHEALTH\n")
+	fmt.Fprintf(w, "\nCONTROL PLANE\tLAB PID\tHEALTH\n")
 	for _, c := range status.ControlPlane {
 		fmt.Fprintf(w, "%s\t%d\t%s\n", c.Name, c.Pid, c.Health)
 	}
-	fmt.Fprintf(w, "\nMEMBER\tPOWER\tPID\tLINKS\tADDRESSES\tKUBERNETES\tDATAPATH\n")
+	fmt.Fprintf(w, "\nMEMBER\tPOWER\tLAB PID\tLINKS\tADDRESSES\tKUBERNETES\tDATAPATH\n")
 	for _, m := range status.Members {
 		kubernetes, engine := nodeColumns(m.Node)
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", m.Name, onOff(m.Up), m.Pid, links(m.Links), addresses(m), kubernetes, engine)
