@@ -27,7 +27,6 @@ type Gossip struct {
 	mu      sync.Mutex // guards the following
 	table   *table
 	settled bool
-	heard   time.Time             // when another member's word arrived last
 	sent    map[lb.NodeName]stamp // the youngest of our records that the member has received
 	busy    map[lb.NodeName]bool  // a send is under way
 }

@@ -3,4 +3,5 @@
 // namespace themselves, inside one that ends with the process, so that they leave nothing behind.
 //
 // Run them as root, or as a user who may create user namespaces: go test -tags wire ./test/wire
+// With FAIRLEAD_WIRE_LOG=1 in the environment the speakers' logs are printed.
 package wire
