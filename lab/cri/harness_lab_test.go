@@ -230,4 +230,3 @@ func (n *node) checkEmpty(t *testing.T) {
 		t.Errorf("mounts: %s, %v", mounts, err)
 	}
 }
-
