@@ -12,9 +12,9 @@ import (
 )
 
 // openEngine opens the datapath engine called name (auto, ipvs or nft) and says in the log which one it is and why.
-func openEngine(ctx context.Context, name string, log *slog.Logger) (speaker.Engine, error) {
+func openEngine(ctx context.Context, name, procSys string, log *slog.Logger) (speaker.Engine, error) {
 	logrus.SetOutput(io.Discard) // the IPVS library complains there about what engine.Open reports properly
-	c, err := engine.Open(ctx, name)
+	c, err := engine.Open(ctx, name, procSys)
 	if err != nil {
 		return nil, err
 	}

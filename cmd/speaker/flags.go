@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -25,6 +26,7 @@ type config struct {
 	probeTimeout        time.Duration
 	suspicionMult       int
 	mode, engine        string
+	procSys             string
 	httpAddr, logFormat string
 	logLevel            slog.Level
 	cleanup, version    bool
@@ -44,6 +46,7 @@ func parse(args []string) (config, error) {
 	fs.IntVar(&c.suspicionMult, "gossip-suspicion-mult", 3, "how many probe intervals a silent speaker has before it counts as dead")
 	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
+	fs.StringVar(&c.procSys, "proc-sys", link.ProcSys, "where to write kernel settings: in a container, where the node's /proc/sys is mounted")
 	fs.StringVar(&c.stateDir, "state-dir", "", "directory, for us alone, that keeps what a restart without the API server needs; none if empty")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /readyz and /debug")
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	log := newLogger(c)
 	if c.cleanup {
-		return cleanup(ctx, log)
+		return cleanup(ctx, c.procSys, log)
 	}
 	cfg, err := ctrl.GetConfig()
 	if err != nil {
@@ -104,7 +104,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	}
 	var engine speaker.Engine // none: announce only
 	if c.mode == "external" {
-		if engine, err = openEngine(ctx, c.engine, log); err != nil {
+		if engine, err = openEngine(ctx, c.engine, c.procSys, log); err != nil {
 			return nil, err
 		}
 	}

@@ -23,10 +23,10 @@ func peers(m *speaker.Memory, r *kube.Reader, port uint16) func(context.Context)
 }
 
 // cleanup removes what every engine ever wrote to this node; one that the kernel does not have has written nothing.
-func cleanup(ctx context.Context, log *slog.Logger) error {
+func cleanup(ctx context.Context, procSys string, log *slog.Logger) error {
 	var engines []speaker.Engine
 	for _, name := range []string{"ipvs", "nft"} {
-		e, err := openEngine(ctx, name, log)
+		e, err := openEngine(ctx, name, procSys, log)
 		if err != nil {
 			log.Info("nothing to remove", "engine", name, "why", err)
 			continue

@@ -42,24 +42,25 @@ type Choice struct {
 	Raised []link.Sysctl // kernel settings that had to be changed
 }
 
-// Open returns the engine called name, for the network namespace of the calling thread. Asked for ipvs by name on a kernel without it, it
+// Open returns the engine called name, for the network namespace of the calling thread, whose kernel settings are below procSys
+// (normally [link.ProcSys]). Asked for ipvs by name on a kernel without it, it
 // fails and says so; it never takes another engine then.
-func Open(ctx context.Context, name string) (Choice, error) {
+func Open(ctx context.Context, name, procSys string) (Choice, error) {
 	switch name {
 	case IPVS:
 		if err := ipvs.Probe(ctx); err != nil {
 			return Choice{}, fmt.Errorf("engine ipvs is not possible here: %w", err)
 		}
-		return openIPVS()
+		return openIPVS(procSys)
 	case NFT:
-		return openNFT(ctx)
+		return openNFT(ctx, procSys)
 	case Auto:
 		if err := ipvs.Probe(ctx); err != nil {
-			c, openErr := openNFT(ctx)
+			c, openErr := openNFT(ctx, procSys)
 			c.Why = err.Error()
 			return c, openErr
 		}
-		c, err := openIPVS()
+		c, err := openIPVS(procSys)
 		c.Why = "the kernel has IPVS"
 		return c, err
 	default:
@@ -67,12 +68,12 @@ func Open(ctx context.Context, name string) (Choice, error) {
 	}
 }
 
-func openIPVS() (Choice, error) {
+func openIPVS(procSys string) (Choice, error) {
 	guard, err := nft.OpenTable(nft.Options{})
 	if err != nil {
 		return Choice{}, err
 	}
-	raised, err := link.Raise(append(link.Forwarding(), link.IPVS()...)...)
+	raised, err := link.Raise(procSys, append(link.Forwarding(), link.IPVS()...)...)
 	if err != nil {
 		return Choice{}, err
 	}
@@ -80,27 +81,27 @@ func openIPVS() (Choice, error) {
 	return Choice{Engine: e, Raised: raised}, err
 }
 
-func openNFT(ctx context.Context) (Choice, error) {
-	if err := retireIPVS(ctx); err != nil {
+func openNFT(ctx context.Context, procSys string) (Choice, error) {
+	if err := retireIPVS(ctx, procSys); err != nil {
 		return Choice{}, err
 	}
 	table, err := nft.OpenTable(nft.Options{Forward: true})
 	if err != nil {
 		return Choice{}, err
 	}
-	raised, err := link.Raise(link.Forwarding()...)
+	raised, err := link.Raise(procSys, link.Forwarding()...)
 	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Raised: raised}, err
 }
 
 // retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have
 // the same table.
-func retireIPVS(ctx context.Context) error {
+func retireIPVS(ctx context.Context, procSys string) error {
 	left, err := link.Routes{}.Read()
 	if err != nil || len(left) == 0 {
 		return err
 	}
 	if ipvs.Probe(ctx) == nil {
-		c, err := openIPVS()
+		c, err := openIPVS(procSys)
 		if err != nil {
 			return err
 		}

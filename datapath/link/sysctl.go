@@ -9,7 +9,11 @@ import (
 	"strings"
 )
 
-// Sysctl is a kernel setting below /proc/sys and the least value that it must have.
+// ProcSys is where the kernel shows its settings. A container sees it read-only unless it is privileged; the node's own
+// directory, mounted elsewhere into the container, shows the settings of the same network namespace and can be written.
+const ProcSys = "/proc/sys"
+
+// Sysctl is a kernel setting below [ProcSys] and the least value that it must have.
 type Sysctl struct {
 	Key   string // with slashes
 	Least int
@@ -36,13 +40,9 @@ func IPVS() []Sysctl {
 	}
 }
 
-// Raise gives the settings at least their least value in the calling thread's network namespace and returns those that it had to
-// change. One that cannot be set does not stop the others; the errors are joined.
-func Raise(settings ...Sysctl) (raised []Sysctl, err error) {
-	return raise("/proc/sys", settings)
-}
-
-func raise(root string, settings []Sysctl) (raised []Sysctl, err error) {
+// Raise gives the settings below root (normally [ProcSys]) at least their least value in the calling thread's network namespace
+// and returns those that it had to change. One that cannot be set does not stop the others; the errors are joined.
+func Raise(root string, settings ...Sysctl) (raised []Sysctl, err error) {
 	var errs []error
 	for _, s := range settings {
 		path := filepath.Join(root, filepath.FromSlash(s.Key))

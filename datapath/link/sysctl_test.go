@@ -15,7 +15,7 @@ func TestRaiseNeverLowers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	raised, err := raise(root, []Sysctl{{"absent", 1}, {"words", 1}, {"high", 1}, {"low", 1}})
+	raised, err := Raise(root, Sysctl{"absent", 1}, Sysctl{"words", 1}, Sysctl{"high", 1}, Sysctl{"low", 1})
 	if d := cmp.Diff([]Sysctl{{"low", 1}}, raised); d != "" {
 		t.Errorf("raised (-want +got):\n%s", d)
 	}

@@ -203,7 +203,7 @@ func TestAffinityAndSourceRanges(t *testing.T) {
 
 func TestLocalUsesOnlyTheOwnersPods(t *testing.T) {
 	ns := namespace(t, "192.0.2.145/32")
-	d := deployment(t, ns, "web", 3, func(d *appsv1.Deployment) {
+	d := deployment(t, ns, "web", int32(len(nodes)), func(d *appsv1.Deployment) {
 		d.Spec.Template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: d.Spec.Selector,
 		}}

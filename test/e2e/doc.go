@@ -5,6 +5,7 @@
 // namespace may use, so that the order does not matter. Environment:
 //
 //	FAIRLEAD_E2E_ENGINE      the datapath engine that must be in use: nft (default) or ipvs
+//	FAIRLEAD_E2E_NODES       how many nodes, default 3
 //	FAIRLEAD_E2E_KUBE_PROXY  value of fairlab up --kube-proxy, default nftables
 //	FAIRLAB_SLOW             stretches every time limit
 package e2e

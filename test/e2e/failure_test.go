@@ -86,7 +86,7 @@ func podReady(p corev1.Pod) bool {
 
 func TestPowerOffMovesTheAddress(t *testing.T) {
 	ns := namespace(t, "192.0.2.160/32")
-	deployment(t, ns, "web", 3, func(d *appsv1.Deployment) {
+	deployment(t, ns, "web", int32(len(nodes)), func(d *appsv1.Deployment) {
 		d.Spec.Template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: d.Spec.Selector,
 		}}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 
 var (
 	lab   *cluster.Lab
-	nodes = []string{"node-1", "node-2", "node-3"}
+	nodes []string // node-1, node-2, ...
 )
 
 func engine() string { return cmp.Or(os.Getenv("FAIRLEAD_E2E_ENGINE"), "nft") }
@@ -39,19 +40,29 @@ func TestMain(m *testing.M) {
 }
 
 func setUp(ctx context.Context) error {
+	count, err := strconv.Atoi(cmp.Or(os.Getenv("FAIRLEAD_E2E_NODES"), "3"))
+	if err != nil || count < 2 {
+		return fmt.Errorf("FAIRLEAD_E2E_NODES is %q, want 2 or more", os.Getenv("FAIRLEAD_E2E_NODES"))
+	}
+	for i := range count {
+		nodes = append(nodes, fmt.Sprintf("node-%d", i+1))
+	}
 	bin, err := filepath.Abs(filepath.Join("..", "..", "bin"))
 	if err != nil {
 		return err
 	}
 	const name = "e2e"
+	start := time.Now()
 	if err := (&cluster.Lab{Name: name, Bin: bin}).Down(ctx); err != nil {
 		return err
 	}
 	proxy := cmp.Or(os.Getenv("FAIRLEAD_E2E_KUBE_PROXY"), "nftables")
-	if lab, err = cluster.Start(ctx, bin, name, "--nodes", fmt.Sprint(len(nodes)), "--kube-proxy", proxy); err != nil {
+	if lab, err = cluster.Start(ctx, bin, name, "--nodes", strconv.Itoa(count), "--kube-proxy", proxy); err != nil {
 		return err
 	}
+	fmt.Fprintf(os.Stderr, "lab up with %d nodes after %.0f s\n", count, time.Since(start).Seconds())
 	_, err = lab.Fairlab(ctx, "install", "--set", "datapath.engine="+engine())
+	fmt.Fprintf(os.Stderr, "fairlead installed after %.0f s\n", time.Since(start).Seconds())
 	return err
 }
 

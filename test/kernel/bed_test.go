@@ -21,6 +21,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -182,7 +183,7 @@ func newBed(t *testing.T, name string) *bed {
 // restart replaces the engine by a new instance, as a new process would be.
 func (b *bed) restart(t *testing.T, name string) {
 	t.Helper()
-	c, err := engine.Open(context.Background(), name)
+	c, err := engine.Open(context.Background(), name, link.ProcSys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -64,7 +65,7 @@ func BenchmarkSync(b *testing.B) {
 func benchmarkSync(b *testing.B, name string, full datapath.State) {
 	ctx, now := context.Background(), time.Now()
 	open := func(b *testing.B) engine.Engine {
-		c, err := engine.Open(ctx, name)
+		c, err := engine.Open(ctx, name, link.ProcSys)
 		if err != nil {
 			b.Fatal(err)
 		}
