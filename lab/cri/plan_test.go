@@ -314,3 +314,61 @@ func TestLineWriter(t *testing.T) {
 		})
 	}
 }
+
+// FuzzFindImage: no name leads out of the directory of programs.
+func FuzzFindImage(f *testing.F) {
+	for _, image := range []string{"agnhost", "a/b:1@sha256:0", "../..", "x/../agnhost:1", ":/@", "pause", "a\x00b"} {
+		f.Add(image)
+	}
+	dir := f.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "agnhost"), nil, 0o755); err != nil {
+		f.Fatal(err)
+	}
+	images := NewImages(dir, "/opt/fairlab")
+	f.Fuzz(func(t *testing.T, image string) {
+		p, err := images.find(image)
+		if err == nil && p.mount != nil && p.mount.Source != dir+"/agnhost" && p.mount.Source != "/opt/fairlab" {
+			t.Errorf("%q leads to %s", image, p.mount.Source)
+		}
+	})
+}
+
+// FuzzLineWriter: the records contain what was written, whole lines or parts of at most the limit.
+func FuzzLineWriter(f *testing.F) {
+	f.Add("a\nb", "c\n\nd")
+	f.Add(strings.Repeat("x", maxLogLine), "y\n")
+	f.Fuzz(func(t *testing.T, first, second string) {
+		log, err := openLog(filepath.Join(t.TempDir(), "log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &lineWriter{log: log, stream: "stdout"}
+		for _, s := range []string{first, second} {
+			if _, err := w.Write([]byte(s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.flush(); err != nil {
+			t.Fatal(err)
+		}
+		log.close()
+		data, err := os.ReadFile(log.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got strings.Builder
+		for line := range strings.Lines(string(data)) {
+			_, record, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " stdout ")
+			got.WriteString(record[2:])
+			if len(record)-2 > maxLogLine {
+				t.Errorf("a record has %d bytes", len(record)-2)
+			}
+			if strings.HasPrefix(record, "F ") {
+				got.WriteByte('\n')
+			}
+		}
+		if got.String() != first+second {
+			t.Errorf("wrote %q, log has %q", first+second, got.String())
+		}
+	})
+}

@@ -70,3 +70,13 @@ func TestPrettyName(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func FuzzMemTotal(f *testing.F) {
+	f.Add("MemTotal:       24684096 kB\n")
+	f.Add("MemTotal: 99999999999999999999 kB\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, err := memTotal(strings.NewReader(text)); err != nil && got != 0 || got%1024 != 0 {
+			t.Errorf("%d, %v", got, err)
+		}
+	})
+}
