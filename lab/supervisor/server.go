@@ -60,7 +60,7 @@ func (s *supervisor) onNode(do func(node string) error) http.HandlerFunc {
 	return s.action(func(r *http.Request) error {
 		node := r.PathValue("node")
 		if !strings.HasPrefix(node, topology.NodePrefix) {
-			return fmt.Errorf("%q is not a node; nodes are called %s, ...", node, topology.NodeName(1))
+			return fmt.Errorf("%q is not a node; nodes are called %s and so on", node, topology.NodeName(1))
 		}
 		return do(node)
 	})

@@ -148,7 +148,7 @@ func TestRoutesRefuse(t *testing.T) {
 	}
 	s.progress.ready("ready")
 	tests := []struct{ path, want string }{
-		{"/v1/nodes/router/poweroff", `409 "router" is not a node; nodes are called node-1, ...`},
+		{"/v1/nodes/router/poweroff", `409 "router" is not a node; nodes are called node-1 and so on`},
 		{"/v1/nodes/node-3/poweroff", `409 no member "node-3"; there are router, client, node-1, node-2`},
 		{"/v1/nodes/node-1/poweroff", "409 node-1 is off already"},
 		{"/v1/links/node-1/cut", "409 node-1 is off"},

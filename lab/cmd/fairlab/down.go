@@ -87,11 +87,11 @@ func remove(ctx context.Context, dir state.Dir) error {
 			return err
 		}
 	}
-	return clear(dir)
+	return removeState(dir)
 }
 
-// clear removes the state directory of a lab that does not run.
-func clear(dir state.Dir) error {
+// removeState removes the state directory of a lab that does not run.
+func removeState(dir state.Dir) error {
 	if err := os.RemoveAll(string(dir)); err != nil {
 		return fmt.Errorf("removing state directory: %w", err)
 	}

@@ -77,7 +77,7 @@ func up(ctx context.Context, flags *labFlags, lab config.Lab, wait time.Duration
 	if err := precheck(dir, lab); err != nil {
 		return err
 	}
-	if err := clear(dir); err != nil {
+	if err := removeState(dir); err != nil {
 		return err
 	}
 	err = launch(ctx, dir, lab)
