@@ -92,16 +92,17 @@ func (l *Lab) Apply(ctx context.Context, path string) error {
 	return err
 }
 
-// HTTP probes http://target/path from the client at the given interval for the given time.
+// HTTP probes http://target/path from the client at the given interval for the given time. An attempt fails after a second,
+// stretched by [Slow].
 func (l *Lab) HTTP(ctx context.Context, target netip.AddrPort, path string, interval, length time.Duration) (probe.Report, error) {
 	var r probe.Report
-	return r, l.probe(ctx, &r, "http", target.String(), "-path", path, "-interval", interval.String(), "-for", length.String())
+	return r, l.probe(ctx, &r, "http", target.String(), "-path", path, "-interval", interval.String(), "-for", length.String(), "-timeout", (time.Second * Slow()).String())
 }
 
 // UDP sends message from new ports to target from the client and reports the answers.
 func (l *Lab) UDP(ctx context.Context, target netip.AddrPort, message string, interval, length time.Duration) (probe.Report, error) {
 	var r probe.Report
-	return r, l.probe(ctx, &r, "udp", target.String(), "-message", message, "-interval", interval.String(), "-for", length.String())
+	return r, l.probe(ctx, &r, "udp", target.String(), "-message", message, "-interval", interval.String(), "-for", length.String(), "-timeout", (time.Second * Slow()).String())
 }
 
 // WhoHas asks the segment from the client who owns addr for half a second and returns how often each MAC answered.

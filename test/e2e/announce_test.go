@@ -12,12 +12,14 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/test/cluster"
 )
 
 func TestOnlyTheOwnerAnswersARP(t *testing.T) {
 	ns := namespace(t, "192.0.2.130-192.0.2.135")
 	deployment(t, ns, "web", 1)
-	for i := range 6 {
+	for i := range 6 / min(int(cluster.Slow()), 3) {
 		s := service(t, ns, fmt.Sprintf("web-%d", i), func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "web"} })
 		at := address(t, s)
 		answers(t, at)

@@ -98,7 +98,7 @@ func TestRollingUpdateLosesNothing(t *testing.T) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		r, err := lab.HTTP(t.Context(), target, "/hostname", 20*time.Millisecond, 30*time.Second*cluster.Slow())
+		r, err := lab.HTTP(t.Context(), target, "/hostname", 20*time.Millisecond*cluster.Slow(), 30*time.Second*cluster.Slow())
 		done <- result{r, err}
 	}()
 	patch(t, d, `{"spec":{"template":{"metadata":{"annotations":{"rolled":"once"}}}}}`)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
+	"github.com/fairlead-lb/fairlead/test/cluster"
 )
 
 const allocated = "fairlead.dev/Allocated"
@@ -60,10 +61,11 @@ func pool(t *testing.T, name, ns string, ranges ...string) {
 }
 
 // deployment makes a Deployment of agnhost netexec and waits until all its pods are ready. Its pods keep serving for five
-// seconds after they are told to stop, as a well-behaved server does.
+// seconds (stretched on slow machines) after they are told to stop, as a well-behaved server does.
 func deployment(t *testing.T, ns, name string, replicas int32, change ...func(*appsv1.Deployment)) *appsv1.Deployment {
 	t.Helper()
 	labels := map[string]string{"app": name}
+	slow := int64(cluster.Slow())
 	d := &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name},
 		Spec: appsv1.DeploymentSpec{
@@ -72,11 +74,11 @@ func deployment(t *testing.T, ns, name string, replicas int32, change ...func(*a
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
-					TerminationGracePeriodSeconds: new(int64(15)),
+					TerminationGracePeriodSeconds: new(15 * slow),
 					Containers: []corev1.Container{{
 						Name:  "netexec",
 						Image: "agnhost:2.63",
-						Args:  []string{"netexec", "--http-port=8080", "--udp-port=8081", "--delay-shutdown=5"},
+						Args:  []string{"netexec", "--http-port=8080", "--udp-port=8081", fmt.Sprintf("--delay-shutdown=%d", 5*slow)},
 						ReadinessProbe: &corev1.Probe{
 							ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/hostname", Port: intstr.FromInt32(8080)}},
 							PeriodSeconds: 1,

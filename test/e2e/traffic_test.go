@@ -10,12 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/test/cluster"
 	"github.com/fairlead-lb/fairlead/test/probe"
 )
 
 // cleanupContext is for cleanups: the test's own context has ended by then.
 func cleanupContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute*cluster.Slow())
 	t.Cleanup(cancel)
 	return ctx
 }
