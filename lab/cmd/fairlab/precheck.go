@@ -37,19 +37,7 @@ func precheck(dir state.Dir, lab config.Lab) error {
 			return fmt.Errorf("router %s needs %s; install the Debian package %s", lab.Router, name, setup.Package)
 		}
 	}
-	warnBridgeNetfilter(lab.KubeProxy)
 	return checkKubeProxy(lab.KubeProxy)
-}
-
-// warnBridgeNetfilter says what fairlab does not repair, because the module would
-// change how the machine's own bridges forward.
-func warnBridgeNetfilter(mode config.KubeProxy) {
-	const setting = "/proc/sys/net/bridge/bridge-nf-call-iptables"
-	if _, err := os.Stat(setting); err == nil || mode == config.KubeProxyNone {
-		return
-	}
-	fmt.Println("note: the kernel module br_netfilter is not loaded; pods do not reach Services through kube-proxy")
-	fmt.Println("      when the endpoint is on their own node (as on any node; `modprobe br_netfilter` loads it)")
 }
 
 // checkKubeProxy tries whether programs and kernel can do the mode.
