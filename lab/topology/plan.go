@@ -99,12 +99,10 @@ func client() Member {
 
 func node(n, nodes int, dualStack bool) Member {
 	m := Member{
-		Name: NodeName(n),
-		Sysctls: append(forwardingSysctls(),
-			Sysctl{Key: "net.bridge.bridge-nf-call-iptables", Value: "1", Optional: true},
-			Sysctl{Key: "net.bridge.bridge-nf-call-ip6tables", Value: "1", Optional: true}),
-		Links:  []Link{lanLink(NodeName(n), nodeHost+n), mgmtLink(NodeName(n), nodeHost+n)},
-		Routes: defaultRoutes(),
+		Name:    NodeName(n),
+		Sysctls: forwardingSysctls(),
+		Links:   []Link{lanLink(NodeName(n), nodeHost+n), mgmtLink(NodeName(n), nodeHost+n)},
+		Routes:  defaultRoutes(),
 	}
 	m.Routes = append(m.Routes, Route{To: netip.PrefixFrom(APIServerVIP(), 32), Via: ControlPlaneAddr(), Link: "mgmt0"})
 	for other := 1; other <= nodes; other++ {

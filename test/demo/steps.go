@@ -139,7 +139,7 @@ func (d *demo) policies(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			seen = hosts(r)
+			seen = r.Clients()
 			kept := slices.Equal(seen, []string{"192.0.2.100"})
 			if r.Failed > 0 || kept != (policy == corev1.ServiceExternalTrafficPolicyLocal) {
 				return fmt.Errorf("policy %s: pods saw clients %v, %d failures", policy, seen, r.Failed)
@@ -152,18 +152,6 @@ func (d *demo) policies(ctx context.Context) error {
 		d.say("policy "+string(policy), "the client is 192.0.2.100, the pods saw %s", strings.Join(seen, ", "))
 	}
 	return nil
-}
-
-// hosts returns the addresses without ports that agnhost's /clientip answered.
-func hosts(r probe.Report) []string {
-	var out []string
-	for answer := range r.Answers {
-		if ap, err := netip.ParseAddrPort(answer); err == nil {
-			out = append(out, ap.Addr().Unmap().String())
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 func (d *demo) powerOff(ctx context.Context) error {

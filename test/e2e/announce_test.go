@@ -45,7 +45,7 @@ func TestLocalKeepsTheClientsAddress(t *testing.T) {
 	s := service(t, ns, "web")
 	at := address(t, s)
 	answers(t, at)
-	if seen := clients(burst(t, at, "/clientip")); slices.Contains(seen, clientAddr) {
+	if seen := burst(t, at, "/clientip").Clients(); slices.Contains(seen, clientAddr) {
 		t.Errorf("with policy Cluster the pods saw %v, want only addresses of nodes", seen)
 	}
 	patch(t, s, `{"spec":{"externalTrafficPolicy":"Local"}}`)
@@ -54,7 +54,7 @@ func TestLocalKeepsTheClientsAddress(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if seen := clients(r); r.Failed > 0 || !slices.Equal(seen, []string{clientAddr}) {
+		if seen := r.Clients(); r.Failed > 0 || !slices.Equal(seen, []string{clientAddr}) {
 			return fmt.Errorf("the pod saw %v, %d failures; want only %s", seen, r.Failed, clientAddr)
 		}
 		return nil

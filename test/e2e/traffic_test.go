@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -62,16 +61,4 @@ func owner(t *testing.T, addr netip.Addr) string {
 		return err
 	})
 	return node
-}
-
-// clients returns the addresses of the clients as the pods saw them, without ports.
-func clients(r probe.Report) []string {
-	var out []string
-	for answer := range r.Answers {
-		if ap, err := netip.ParseAddrPort(answer); err == nil {
-			out = append(out, ap.Addr().Unmap().String())
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }

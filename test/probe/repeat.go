@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,18 @@ type Report struct {
 	LongestGap float64        `json:"longestGapMs"`
 	Answers    map[string]int `json:"answers"` // body -> how often
 	Errors     map[string]int `json:"errors,omitempty"`
+}
+
+// Clients returns the client addresses, without ports, that agnhost's /clientip answered, sorted and each once.
+func (r Report) Clients() []string {
+	var out []string
+	for answer := range r.Answers {
+		if ap, err := netip.ParseAddrPort(answer); err == nil {
+			out = append(out, ap.Addr().Unmap().String())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // Attempt makes one new connection and returns what the other side said.
