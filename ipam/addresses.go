@@ -109,9 +109,9 @@ func (a *Allocator) outside(s lb.Service, addrs []netip.Addr) lb.Refusal {
 		}
 		switch {
 		case holder == nil:
-			return lb.Refusal{Reason: lb.AddressOutsidePools, Message: fmt.Sprintf("%s stays, but no pool holds it any more; add it to a pool again, or delete the Service to give it up", addr)}
+			return lb.Refusal{Reason: lb.AddressOutsidePools, Message: fmt.Sprintf("%s stays, but no pool holds it any more; add it to a pool again, or set annotation fairlead.dev/release to \"true\" to have another address", addr)}
 		case !admitted:
-			return lb.Refusal{Reason: lb.AddressOutsidePools, Message: fmt.Sprintf("%s stays, but its pool %q does not serve this Service any more; see the pool's spec.serviceAllocation, or delete the Service to give it up", addr, holder.Name)}
+			return lb.Refusal{Reason: lb.AddressOutsidePools, Message: fmt.Sprintf("%s stays, but its pool %q does not serve this Service any more; see the pool's spec.serviceAllocation, or set annotation fairlead.dev/release to \"true\" to have another address", addr, holder.Name)}
 		}
 	}
 	return lb.Refusal{}

@@ -97,7 +97,9 @@ func (a *Allocator) Adopt(s lb.Service) lb.Refusal {
 
 // Ensure returns what s owns after the call: what it had, if that is what it asks for, else something new. The refusal says
 // why a wish is not fulfilled; the assignment may still hold addresses then. With [lb.AddressOutsidePools] s has all it
-// asks for, but no pool would give it that today.
+// asks for, but no pool would give it that today. A Service that is to be released has been when nothing is refused: it
+// has what today's pools give it beside what it had, or all the same if it asks for that by name; the next call must not
+// ask for it again.
 func (a *Allocator) Ensure(s lb.Service, now time.Time) (Assignment, lb.Refusal) {
 	freed := false
 	if old, ok := a.leases[s.Key]; ok && old.uid != s.UID { // deleted and created anew between two looks

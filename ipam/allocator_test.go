@@ -60,6 +60,7 @@ func shares(key string) func(*lb.Service)    { return func(s *lb.Service) { s.Sh
 func port(n uint16) func(*lb.Service) {
 	return func(s *lb.Service) { s.Ports = []lb.Port{{Protocol: lb.TCP, Port: n}} }
 }
+func released(s *lb.Service)         { s.Release = true }
 func uid(u string) func(*lb.Service) { return func(s *lb.Service) { s.UID = u } }
 func localPods(selector string) func(*lb.Service) {
 	return func(s *lb.Service) { s.ExternalTrafficPolicy, s.Selector = lb.Local, selector }
@@ -224,7 +225,7 @@ func TestAllocator(t *testing.T) {
 			refuse(service("b", asks("192.0.2.11")), lb.AddressOutsidePools, "", "192.0.2.11").inPool("small"),
 			set(with(small, prod)),
 			refuse(service("a", fromPool("small")), lb.AddressOutsidePools, `"small"`, "192.0.2.10").inPool("small"),
-			refuse(service("c"), lb.AddressOutsidePools, "delete the Service", "198.51.100.0").inPool("big"),
+			refuse(service("c"), lb.AddressOutsidePools, "fairlead.dev/release", "198.51.100.0").inPool("big"),
 			set(newPoolNamed("renamed", "192.0.2.0-192.0.2.100")),
 			refuse(service("a", fromPool("small")), "", "", "192.0.2.10").inPool("small"),
 			ensure(service("b", asks("192.0.2.11")), "renamed", "192.0.2.11"),
@@ -249,6 +250,43 @@ func TestAllocator(t *testing.T) {
 			set(small, big),
 			ensure(service("b", fromPool("small")), "small", "192.0.2.11").at(time.Second),
 			ensure(service("a", asks("192.0.2.10")), "small", "192.0.2.10").at(2 * time.Second), // asked for by name
+		},
+		"release moves to what today's pools give, and the old address rests": {
+			set(small),
+			ensure(service("a"), "small", "192.0.2.10"),
+			ensure(service("a", released), "small", "192.0.2.11"),
+			refuse(service("a", released, fromPool("nope")), lb.UnknownPool, "not released yet", "192.0.2.11").inPool("small"),
+			ensure(service("b"), "small", "192.0.2.10"), // rests, but is the last one
+		},
+		"release is the way out of a pool that has gone": {
+			set(small),
+			ensure(service("a"), "small", "192.0.2.10"),
+			set(),
+			refuse(service("a", released), lb.NoPools, "not released yet", "192.0.2.10").inPool("small"),
+			set(big),
+			refuse(service("a"), lb.AddressOutsidePools, "fairlead.dev/release", "192.0.2.10").inPool("small"),
+			ensure(service("a", released), "big", "198.51.100.0"),
+			ensure(service("a"), "big", "198.51.100.0"),
+		},
+		"release waits for another address, but takes its own if asked by name": {
+			set(newPoolNamed("one", "192.0.2.1-192.0.2.1")),
+			ensure(service("a"), "one", "192.0.2.1"),
+			refuse(service("a", released), lb.PoolExhausted, "not released yet", "192.0.2.1").inPool("one"),
+			ensure(service("a", released, asks("192.0.2.1")), "one", "192.0.2.1"),
+			refuse(service("new", released, asks("192.0.2.1")), lb.AddressInUse, "default/a"),
+		},
+		"release of a sharer leaves the others where they are": {
+			set(small),
+			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
+			ensure(service("a", shares("k"), port(80), released), "small", "192.0.2.11"), // not back to its own
+			ensure(service("b", shares("k"), port(81)), "small", "192.0.2.11"),
+			ensure(service("b", shares("m"), port(81), released), "small", "192.0.2.10"),
+			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.11"),
+		},
+		"release of two families": {
+			set(both),
+			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
+			ensure(service("a", dual(lb.RequireDualStack), released), "both", "192.0.2.21", "2001:db8::21"),
 		},
 		"recreated Service does not inherit": {
 			set(small),

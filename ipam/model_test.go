@@ -79,6 +79,7 @@ func (w *world) wish() lb.Service {
 		localPods(fmt.Sprint("app=", w.random(2)))(&s)
 	}
 	port(uint16(80 + w.random(3)))(&s)
+	s.Release = w.chance(10)
 	return s
 }
 
@@ -127,6 +128,14 @@ func (w *world) ensure(s lb.Service) {
 	if refusal.OK() == (len(got.Addrs) == 0) && refusal.Reason != lb.AddressOutsidePools && len(got.Addrs) == 0 {
 		w.t.Fatalf("%s got nothing and no reason", s.Key)
 	}
+	if before := s.Addrs(); s.Release && len(before) > 0 && refusal.OK() && len(s.RequestedAddrs) == 0 {
+		for _, addr := range got.Addrs {
+			if slices.Contains(before, addr) && w.owners(addr) == 1 {
+				w.t.Fatalf("%s has %s again after its release", s.Key, addr)
+			}
+		}
+	}
+	s.Release = s.Release && !refusal.OK()
 	w.setStatus(s, got)
 }
 
@@ -196,9 +205,11 @@ func (w *world) setStatus(s lb.Service, got Assignment) {
 func (w *world) ensureAllAgain(after string) {
 	for _, key := range slices.SortedFunc(mapKeys(w.services), lb.ServiceKey.Compare) {
 		s := w.services[key]
-		got, _ := w.a.Ensure(s, w.now)
+		got, refusal := w.a.Ensure(s, w.now)
+		released := s.Release && refusal.OK()
+		s.Release = s.Release && !released
 		for _, addr := range s.Addrs() {
-			if !slices.Contains(got.Addrs, addr) && len(s.RequestedAddrs) == 0 && s.RequestedPool == "" {
+			if !slices.Contains(got.Addrs, addr) && !released && len(s.RequestedAddrs) == 0 && s.RequestedPool == "" {
 				w.t.Fatalf("%s lost %s to %s, now has %v", key, addr, after, got.Addrs)
 			}
 		}

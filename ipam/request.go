@@ -55,6 +55,8 @@ func (a *Allocator) keepable(r request) []netip.Addr {
 // decide returns the pool and the addresses that r is to own, with a refusal where these are not what it asks for.
 func (a *Allocator) decide(r request) (string, []netip.Addr, lb.Refusal) {
 	switch {
+	case r.Release && len(r.held.addrs) > 0:
+		return a.renew(r)
 	case len(r.RequestedAddrs) > 0:
 		return a.decideAddrs(r)
 	case r.RequestedPool != "":
@@ -63,6 +65,17 @@ func (a *Allocator) decide(r request) (string, []netip.Addr, lb.Refusal) {
 		return a.complete(r, a.home(r))
 	}
 	return a.anywhere(r)
+}
+
+// renew decides as if r had nothing. It keeps what it has until there is something else for it.
+func (a *Allocator) renew(r request) (string, []netip.Addr, lb.Refusal) {
+	fresh := r
+	fresh.held, fresh.kept = lease{}, nil
+	pool, addrs, refusal := a.decide(fresh)
+	if !refusal.OK() {
+		return r.keep(refusal.Reason, "not released yet: %s", refusal.Message)
+	}
+	return pool, addrs, refusal
 }
 
 // keep is the answer to a wish that cannot be fulfilled.

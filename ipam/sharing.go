@@ -55,10 +55,14 @@ func commonPort(a, b []lb.Port) (lb.Port, bool) {
 	return lb.Port{}, false
 }
 
-// shareable returns the lowest address of the family in p that Services like r share and r may join.
+// shareable returns the lowest address of the family in p that Services like r share and r may join. Its own is none of
+// them: it is only asked for if r is to have another.
 func (a *Allocator) shareable(p *pool, family lb.Family, r request) (netip.Addr, bool) {
 	var best netip.Addr
 	for _, addr := range a.sharers[r.id] {
+		if owners := a.owners[addr]; len(owners) == 1 && owners[0] == r.Key {
+			continue
+		}
 		if lb.FamilyOf(addr) == family && p.Contains(addr) && (!best.IsValid() || addr.Less(best)) && a.joinable(addr, r.Service, r.id).OK() {
 			best = addr
 		}

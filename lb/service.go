@@ -115,6 +115,7 @@ type Service struct {
 	RequestedAddrs []netip.Addr
 	RequestedPool  string
 	SharingKey     string
+	Release        bool // give up what it has for what today's pools give it
 
 	Ingress []Ingress // status.loadBalancer.ingress as it is in the API server
 	Pool    string    // the pool annotation of the last allocation, "" if none

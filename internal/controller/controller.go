@@ -48,6 +48,8 @@ type Controller struct {
 	pools   []lb.Pool
 	ours    map[lb.ServiceKey]time.Time // all our Services, by creation
 	waiting map[lb.ServiceKey]bool      // those that want more than they have
+
+	released map[lb.ServiceKey]string // the version at which a Service's release was done, until the annotation is gone
 }
 
 // New returns a controller that has seen nothing yet. It fails if the metrics cannot be registered.
@@ -75,6 +77,7 @@ func (c *Controller) open(ctx context.Context) error {
 	}
 	alloc := ipam.New(c.opts.Rest)
 	c.ours, c.waiting = map[lb.ServiceKey]time.Time{}, map[lb.ServiceKey]bool{}
+	c.released = map[lb.ServiceKey]string{}
 	adopted, now := 0, time.Now()
 	alloc.SetPools(pools, now)
 	for _, w := range existing {
@@ -136,12 +139,26 @@ func (c *Controller) decide(w kube.Wish, now time.Time) (v kube.Verdict, freed b
 		c.waiting[s.Key] = true
 		return kube.Verdict{Ours: true, Pool: s.Pool, Addrs: s.Addrs(), Refusal: w.Refusal}, false
 	}
+	already := c.released[s.Key] == w.Version
+	s.Release = s.Release && !already && len(s.Ingress) > 0 // it gives up what it is known to have
 	got, refusal := c.alloc.Ensure(s, now)
+	done := w.Service.Release && (already || refusal.OK())
+	c.remember(w, done)
 	c.waiting[s.Key] = wantsMore(s, got, refusal)
 	if !c.waiting[s.Key] {
 		delete(c.waiting, s.Key)
 	}
-	return kube.Verdict{Ours: true, Pool: got.Pool, Addrs: got.Addrs, Refusal: refusal}, got.Freed
+	return kube.Verdict{Ours: true, Released: done, Pool: got.Pool, Addrs: got.Addrs, Refusal: refusal}, got.Freed
+}
+
+// remember keeps the version of the Service at which a release was done. The annotation goes in the same write as the new
+// address comes; until that has succeeded, and the cache has seen it, it must not act again.
+func (c *Controller) remember(w kube.Wish, released bool) {
+	if released {
+		c.released[w.Service.Key] = w.Version
+	} else {
+		delete(c.released, w.Service.Key)
+	}
 }
 
 // wantsMore reports whether a free address could make a difference to s.
@@ -156,6 +173,7 @@ func wantsMore(s lb.Service, got ipam.Assignment, refusal lb.Refusal) bool {
 func (c *Controller) release(ctx context.Context, key lb.ServiceKey, w kube.Wish) error {
 	delete(c.ours, key)
 	delete(c.waiting, key)
+	delete(c.released, key)
 	if c.alloc.Release(key, time.Now()) {
 		c.opts.Log.Info("addresses released", "service", key)
 		c.wake()

@@ -27,8 +27,10 @@ type cluster struct {
 	pools    []lb.Pool
 	counts   []kube.PoolCounts
 	writes   int
+	releases int
 	fail     error // answer of every write, if set
 	created  int
+	changes  int
 }
 
 func newCluster(pools ...lb.Pool) *cluster {
@@ -73,6 +75,12 @@ func (c *cluster) WriteService(_ context.Context, k lb.ServiceKey, v kube.Verdic
 		return false, nil
 	}
 	c.writes++
+	if w := c.services[k]; v.Released {
+		w.Service.Release = false
+		c.services[k] = w
+		c.releases++
+		v.Released = false
+	}
 	c.verdicts[k] = v
 	return true, nil
 }
@@ -95,6 +103,8 @@ func (c *cluster) apply(name string, edits ...func(*kube.Wish)) {
 	for _, edit := range edits {
 		edit(&w)
 	}
+	c.changes++
+	w.Version = fmt.Sprint(c.changes)
 	c.services[key(name)] = w
 }
 
@@ -211,6 +221,7 @@ func asks(name string) func(*kube.Wish) {
 
 func unreadable(w *kube.Wish) { w.Refusal = lb.Refusal{Reason: lb.BadRequest, Message: "m"} }
 func readable(w *kube.Wish)   { w.Refusal = lb.Refusal{} }
+func release(w *kube.Wish)    { w.Service.Release = true }
 func foreign(w *kube.Wish)    { w.State = kube.Foreign }
 
 func TestLoop(t *testing.T) {
@@ -300,6 +311,59 @@ func TestLoop(t *testing.T) {
 			e.cluster.apply("a", asks("other"))
 			e.events("a")
 			e.want("a 198.51.100.1; b 192.0.2.1")
+		},
+		"a release, once per setting": func(e *env) {
+			e.cluster.pools = []lb.Pool{three}
+			e.cluster.apply("a")
+			e.events("a")
+			e.cluster.apply("a", release)
+			e.cluster.fail = errors.New("API server away")
+			e.events("a")
+			e.events("a") // the retry finds the annotation again
+			e.want("a 192.0.2.1")
+			e.cluster.fail = nil
+			e.events("a", "a")
+			e.want("a 192.0.2.2")
+			e.cluster.apply("a", release)
+			e.events("a", "a")
+			e.want("a 192.0.2.3")
+			if e.cluster.releases != 2 || e.cluster.writes != 3 {
+				e.t.Errorf("%d releases in %d writes", e.cluster.releases, e.cluster.writes)
+			}
+		},
+		"a release whose write the cache has not seen yet": func(e *env) {
+			e.cluster.pools = []lb.Pool{three}
+			e.cluster.apply("a")
+			e.events("a")
+			e.cluster.apply("a", release)
+			stale, verdict := e.cluster.services[key("a")], e.cluster.verdicts[key("a")]
+			e.events("a")
+			fresh, written := e.cluster.services[key("a")], e.cluster.verdicts[key("a")]
+			e.cluster.services[key("a")], e.cluster.verdicts[key("a")] = stale, verdict
+			e.cluster.fail = errors.New("conflict")
+			e.events("a")
+			e.cluster.services[key("a")], e.cluster.verdicts[key("a")] = fresh, written
+			e.cluster.fail = nil
+			e.events("a")
+			e.want("a 192.0.2.2")
+		},
+		"a release waits until another address is free": func(e *env) {
+			e.cluster.pools = []lb.Pool{pool("two", "192.0.2.1", "192.0.2.2")}
+			e.cluster.apply("a")
+			e.cluster.apply("b")
+			e.events("a", "b")
+			e.cluster.apply("a", release)
+			e.events("a")
+			e.want("a 192.0.2.1 PoolExhausted; b 192.0.2.2")
+			e.cluster.remove("b")
+			e.events("b")
+			e.want("a 192.0.2.2")
+		},
+		"a Service made with a release": func(e *env) {
+			e.cluster.pools = []lb.Pool{three}
+			e.cluster.apply("a", release)
+			e.events("a")
+			e.want("a 192.0.2.1")
 		},
 		"a second family, later": func(e *env) {
 			e.cluster.apply("a", func(w *kube.Wish) {

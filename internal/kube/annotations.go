@@ -14,11 +14,13 @@ import (
 // AnnotationPrefix begins the names of our annotations.
 const AnnotationPrefix = "fairlead.dev/"
 
-// The annotations of a Service, after the prefix. The last is an output, the others are wishes.
+// The annotations of a Service, after the prefix. The last is an output, the others are wishes. That for a release is taken
+// away when it is fulfilled.
 const (
 	AnnotationPool      = "address-pool"
 	AnnotationAddresses = "loadBalancerIPs"
 	AnnotationSharing   = "allow-shared-ip"
+	AnnotationRelease   = "release"
 	AnnotationFromPool  = "ip-allocated-from-pool"
 )
 
@@ -44,6 +46,19 @@ func annotation(s *corev1.Service, name string) (string, lb.Refusal) {
 
 func badRequest(format string, args ...any) lb.Refusal {
 	return lb.Refusal{Reason: lb.BadRequest, Message: fmt.Sprintf(format, args...)}
+}
+
+// release reports whether the Service is to move. MetalLB has no such annotation, so that only ours counts.
+func release(s *corev1.Service) (bool, lb.Refusal) {
+	const name = AnnotationPrefix + AnnotationRelease
+	switch value := s.Annotations[name]; value {
+	case "true":
+		return true, lb.Refusal{}
+	case "", "false":
+		return false, lb.Refusal{}
+	default:
+		return false, badRequest("annotation %s is %q; write \"true\" to have new addresses, or delete it", name, value)
+	}
 }
 
 // requestedAddrs returns the addresses that the Service asks for, by annotation or by spec.loadBalancerIP.

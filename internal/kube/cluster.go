@@ -53,6 +53,7 @@ type Wish struct {
 	Refusal lb.Refusal // BadRequest if a wish in it cannot be read
 	Created time.Time  // metadata.creationTimestamp, in seconds
 	Marked  bool       // it carries our condition: its status was written by us
+	Version string     // metadata.resourceVersion
 }
 
 // Service returns the Service called key from the cache.
@@ -74,7 +75,7 @@ func (c *Cluster) Service(ctx context.Context, key lb.ServiceKey) (Wish, error) 
 }
 
 func (c *Cluster) wish(s *corev1.Service, namespaceLabels map[string]string) Wish {
-	w := Wish{State: Foreign, Created: s.CreationTimestamp.Time, Marked: marked(s)}
+	w := Wish{State: Foreign, Created: s.CreationTimestamp.Time, Marked: marked(s), Version: s.ResourceVersion}
 	if c.opts.Ours(s) {
 		w.State = Ours
 		w.Service, w.Refusal = Service(s, namespaceLabels)

@@ -63,6 +63,11 @@ func refused(v Verdict, reason lb.Reason, message string) Verdict {
 	return v
 }
 
+func released(v Verdict) Verdict {
+	v.Released = true
+	return v
+}
+
 func TestServicePatch(t *testing.T) {
 	condition := func(status metav1.ConditionStatus, reason, message string) func(*corev1.Service) {
 		return func(s *corev1.Service) {
@@ -100,6 +105,8 @@ func TestServicePatch(t *testing.T) {
 		"lost":              {and(), refused(Verdict{Ours: true}, lb.SharingConflict, "port"), `{` + noPool + `,"status":{"conditions":[{"type":"fairlead.dev/Allocated","status":"False","lastTransitionTime":"T","reason":"SharingConflict","message":"port"}],"loadBalancer":{"ingress":null}}}`},
 		"not ours any more": {and(), Verdict{}, `{` + noPool + `,"status":{"conditions":[{"$patch":"delete","type":"fairlead.dev/Allocated"}],"loadBalancer":{"ingress":null}}}`},
 		"never ours":        {web(), Verdict{}, `null`},
+		"released":          {and(annotated("fairlead.dev/release", "true")), released(allocated("p", "192.0.2.1")), `{"metadata":{"annotations":{"fairlead.dev/release":null},"resourceVersion":"7"},"status":{}}`},
+		"not released yet":  {and(annotated("fairlead.dev/release", "true")), allocated("p", "192.0.2.1"), `null`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			patch := servicePatch(c.in, c.verdict, lb.ModeProxy)
@@ -154,6 +161,7 @@ func TestWriteService(t *testing.T) {
 	if !meta.IsStatusConditionTrue(s.Status.Conditions, ConditionAllocated) {
 		t.Errorf("conditions %v", s.Status.Conditions)
 	}
+	write(released(allocated("q", "192.0.2.2")), true, `Normal Released 192.0.2.1 given up for annotation fairlead.dev/release; now 192.0.2.2 from pool "q"`)
 	s = write(Verdict{}, true, "Normal Released the Service is not of our type and class any more; its addresses are free")
 	if len(s.Status.Conditions) > 0 || len(ingress(s)) > 0 {
 		t.Errorf("traces are left: %+v", s.Status)

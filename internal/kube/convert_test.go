@@ -96,6 +96,11 @@ func TestService(t *testing.T) {
 			web(func(s *corev1.Service) { s.Spec.IPFamilies, s.Spec.ClusterIPs = nil, []string{"10.96.0.9"} }),
 			plain(),
 		},
+		"release": {
+			web(annotated("fairlead.dev/release", "true")),
+			plain(func(s *lb.Service) { s.Release = true }),
+		},
+		"no release": {web(annotated("fairlead.dev/release", "false")), plain()},
 		"wishes": {
 			web(annotated("fairlead.dev/address-pool", "p", "fairlead.dev/loadBalancerIPs", "192.0.2.7, 2001:db8::7", "fairlead.dev/allow-shared-ip", "k", "fairlead.dev/ip-allocated-from-pool", "q")),
 			plain(func(s *lb.Service) {
@@ -135,6 +140,7 @@ func TestServiceRefusesWhatItCannotRead(t *testing.T) {
 		"no address":    {web(annotated("fairlead.dev/loadBalancerIPs", "web.example")), `annotation fairlead.dev/loadBalancerIPs is "web.example": "web.example" is not an IP address; write addresses separated by commas`},
 		"zone":          {web(annotated("fairlead.dev/loadBalancerIPs", "fe80::1%eth0")), `annotation fairlead.dev/loadBalancerIPs is "fe80::1%eth0": "fe80::1%eth0" is not an IP address; write addresses separated by commas`},
 		"twice":         {web(annotated("fairlead.dev/loadBalancerIPs", "192.0.2.7,192.0.2.7")), `annotation fairlead.dev/loadBalancerIPs is "192.0.2.7,192.0.2.7": 192.0.2.7 is listed twice; delete one`},
+		"release":       {web(annotated("fairlead.dev/release", "yes")), `annotation fairlead.dev/release is "yes"; write "true" to have new addresses, or delete it`},
 		"contradiction": {web(annotated("fairlead.dev/address-pool", "a", "metallb.io/address-pool", "b")), `annotation fairlead.dev/address-pool is "a" but metallb.io/address-pool is "b"; delete the second`},
 		"two places": {
 			web(annotated("fairlead.dev/loadBalancerIPs", "192.0.2.7"), func(s *corev1.Service) { s.Spec.LoadBalancerIP = "192.0.2.8" }),

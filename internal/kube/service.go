@@ -41,6 +41,7 @@ func Service(s *corev1.Service, namespaceLabels map[string]string) (lb.Service, 
 	out.RequestedAddrs, refusals[0] = requestedAddrs(s)
 	out.RequestedPool, refusals[1] = annotation(s, AnnotationPool)
 	out.SharingKey, refusals[2] = annotation(s, AnnotationSharing)
+	out.Release, refusals[3] = release(s)
 	out.Pool = s.Annotations[AnnotationPrefix+AnnotationFromPool]
 	if out.Pool == "" { // what MetalLB wrote is a report of the past, not a wish: it can contradict nothing
 		out.Pool, _ = annotation(s, AnnotationFromPool)

@@ -31,10 +31,11 @@ const FieldOwner = "fairlead-controller"
 // Verdict is what the allocator decided about one Service. The zero Verdict stands for a Service that is none of ours any
 // more: it removes our traces.
 type Verdict struct {
-	Ours    bool
-	Pool    string
-	Addrs   []netip.Addr
-	Refusal lb.Refusal
+	Ours     bool
+	Released bool // what the annotation for a release asks is done: it goes
+	Pool     string
+	Addrs    []netip.Addr
+	Refusal  lb.Refusal
 }
 
 // satisfied reports whether the Service has what it asks for.
@@ -49,15 +50,19 @@ func (v Verdict) condition(generation int64) metav1.Condition {
 		c.Status = metav1.ConditionFalse
 	}
 	if v.Refusal.OK() {
-		texts := make([]string, len(v.Addrs))
-		for i, a := range v.Addrs {
-			texts[i] = a.String()
-		}
-		c.Message = fmt.Sprintf("%s from pool %q", strings.Join(texts, " and "), v.Pool)
+		c.Message = fmt.Sprintf("%s from pool %q", joinAddrs(v.Addrs), v.Pool)
 	} else {
 		c.Reason, c.Message = string(v.Refusal.Reason), v.Refusal.Message
 	}
 	return c
+}
+
+func joinAddrs(addrs []netip.Addr) string {
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, " and ")
 }
 
 // WriteService makes status, condition and pool annotation of the Service say what v says, in one write, or in none if they
@@ -99,10 +104,22 @@ func (c *Cluster) announce(s *corev1.Service, v Verdict) {
 	switch {
 	case !v.Ours:
 		said.Reason, said.Message = "Released", "the Service is not of our type and class any more; its addresses are free"
+	case v.Released:
+		said.Reason, said.Message = "Released", releaseMessage(lb.Service{Ingress: ingress(s)}.Addrs(), v)
 	case !v.Refusal.OK():
 		kind = corev1.EventTypeWarning
 	}
 	c.events.Eventf(s, nil, kind, said.Reason, "Allocate", "%s", said.Message)
+}
+
+// releaseMessage says what came of an annotation for a release on a Service that had the addresses before.
+func releaseMessage(before []netip.Addr, v Verdict) string {
+	const name = AnnotationPrefix + AnnotationRelease
+	given := slices.DeleteFunc(before, func(a netip.Addr) bool { return slices.Contains(v.Addrs, a) })
+	if len(given) == 0 {
+		return fmt.Sprintf("nothing given up for annotation %s: today's pools give %s", name, joinAddrs(v.Addrs))
+	}
+	return fmt.Sprintf("%s given up for annotation %s; now %s from pool %q", joinAddrs(given), name, joinAddrs(v.Addrs), v.Pool)
 }
 
 // servicePatch returns the strategic merge patch that brings s to v, nil if it is there.
@@ -111,12 +128,8 @@ func servicePatch(s *corev1.Service, v Verdict, mode lb.IPMode) map[string]any {
 	if want := wantedIngress(v, mode); !slices.Equal(want, ingress(s)) || len(want) != len(s.Status.LoadBalancer.Ingress) {
 		status["loadBalancer"] = map[string]any{"ingress": encodeIngress(want)}
 	}
-	name := AnnotationPrefix + AnnotationFromPool
-	if have, ok := s.Annotations[name]; v.Pool != have || ok && v.Pool == "" {
-		metadata["annotations"] = map[string]any{name: nil}
-		if v.Pool != "" {
-			metadata["annotations"] = map[string]any{name: v.Pool}
-		}
+	if annotations := annotationsPatch(s, v); len(annotations) > 0 {
+		metadata["annotations"] = annotations
 	}
 	conditions := slices.Clone(s.Status.Conditions)
 	if !v.Ours {
@@ -131,6 +144,22 @@ func servicePatch(s *corev1.Service, v Verdict, mode lb.IPMode) map[string]any {
 	}
 	metadata["resourceVersion"] = s.ResourceVersion // also another one if the Service was deleted and created anew
 	return map[string]any{"metadata": metadata, "status": status}
+}
+
+// annotationsPatch returns the annotations that v changes; nil takes one away.
+func annotationsPatch(s *corev1.Service, v Verdict) map[string]any {
+	const pool, release = AnnotationPrefix + AnnotationFromPool, AnnotationPrefix + AnnotationRelease
+	out := map[string]any{}
+	if have, ok := s.Annotations[pool]; v.Pool != have || ok && v.Pool == "" {
+		out[pool] = nil
+		if v.Pool != "" {
+			out[pool] = v.Pool
+		}
+	}
+	if _, ok := s.Annotations[release]; ok && v.Released {
+		out[release] = nil
+	}
+	return out
 }
 
 func wantedIngress(v Verdict, mode lb.IPMode) []lb.Ingress {
