@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -11,11 +10,11 @@ import (
 
 // Allocator knows the pools, who owns which address, and which addresses rest. It is not safe for concurrent use.
 type Allocator struct {
-	restFor time.Duration
-	pools   []*pool // in the order in which they are tried
+	restFor time.Duration // where the pool says nothing
+	pools   []*pool       // in the order in which they are tried
 	leases  map[lb.ServiceKey]lease
 	owners  map[netip.Addr][]lb.ServiceKey
-	resting map[netip.Addr]time.Time // until when
+	resting map[netip.Addr]time.Time // since when
 	sharers map[string][]netip.Addr  // by sharing identity; an address once per owner
 }
 
@@ -35,7 +34,8 @@ type Assignment struct {
 	Freed bool         // the call gave an address up, so that a waiting Service may now be served
 }
 
-// New returns an allocator without pools. A freed address rests for the given time, zero or more.
+// New returns an allocator without pools. A freed address rests for the given time, zero or more, unless its
+// pool says otherwise.
 func New(rest time.Duration) *Allocator {
 	return &Allocator{
 		restFor: max(rest, 0),
@@ -50,20 +50,14 @@ func New(rest time.Duration) *Allocator {
 // have more and who is outside. Pools may overlap. The cost is a pass over all addresses in use and at rest.
 func (a *Allocator) SetPools(pools []lb.Pool, now time.Time) {
 	sorted := slices.SortedFunc(slices.Values(pools), byPreference)
+	tired := a.tired(now) // by the rules under which they were freed
 	a.pools = make([]*pool, 0, len(sorted))
 	for _, p := range sorted {
-		a.pools = append(a.pools, newPool(p))
+		a.pools = append(a.pools, newPool(p, a.restFor))
 	}
 	for addr := range a.owners {
 		a.eachSpan(addr, func(s *span) { s.take(addr) })
 	}
-	tired := make([]rest, 0, len(a.resting))
-	for addr, until := range a.resting {
-		if until.After(now) {
-			tired = append(tired, rest{addr, until})
-		}
-	}
-	slices.SortFunc(tired, func(x, y rest) int { return cmp.Or(x.until.Compare(y.until), x.addr.Compare(y.addr)) })
 	clear(a.resting)
 	for _, r := range tired {
 		a.rest(r)
@@ -173,21 +167,8 @@ func (a *Allocator) disown(addr netip.Addr, key lb.ServiceKey, now time.Time) bo
 		return false
 	}
 	delete(a.owners, addr)
-	a.rest(rest{addr, now.Add(a.restFor)})
+	a.rest(rest{addr, now})
 	return true
-}
-
-// rest puts an address that nobody owns at the end of the queue of every span that holds it. One that no span holds is
-// remembered too, in case a pool comes back; SetPools forgets it in the end.
-func (a *Allocator) rest(r rest) {
-	a.resting[r.addr] = r.until
-	a.eachSpan(r.addr, func(s *span) {
-		s.take(r.addr)
-		if s.avoids(r.addr) { // adopted or requested before the pool avoided it: never given out again
-			return
-		}
-		s.resting = append(s.resting, r)
-	})
 }
 
 func (a *Allocator) eachSpan(addr netip.Addr, do func(*span)) {
@@ -195,43 +176,5 @@ func (a *Allocator) eachSpan(addr netip.Addr, do func(*span)) {
 		if s := p.spanOf(addr); s != nil {
 			do(s)
 		}
-	}
-}
-
-// next returns the address of the family that p gives out next: the lowest that is free, else the one that has rested
-// longest.
-func (a *Allocator) next(p *pool, family lb.Family, now time.Time) (netip.Addr, bool) {
-	var tired rest
-	for _, s := range p.spans {
-		if lb.FamilyOf(s.From) != family {
-			continue
-		}
-		a.wake(s, now)
-		if addr, ok := s.lowest(); ok {
-			return addr, true
-		}
-		if len(s.resting) > 0 && (!tired.addr.IsValid() || s.resting[0].until.Before(tired.until)) {
-			tired = s.resting[0]
-		}
-	}
-	return tired.addr, tired.addr.IsValid()
-}
-
-// wake gives back the addresses whose rest is over, and leaves at the head of the span's queue the one that has rested
-// longest of those that still do.
-func (a *Allocator) wake(s *span, now time.Time) {
-	for len(s.resting) > 0 {
-		r := s.resting[0]
-		until, resting := a.resting[r.addr]
-		owned := len(a.owners[r.addr]) > 0
-		switch {
-		case owned || resting && until.After(r.until): // given out meanwhile, perhaps freed again: a later entry counts
-		case r.until.After(now):
-			return
-		default:
-			delete(a.resting, r.addr)
-			s.giveBack(r.addr)
-		}
-		s.resting = s.resting[1:]
 	}
 }

@@ -27,6 +27,10 @@ func newPoolNamed(name string, entries ...string) lb.Pool {
 	return p
 }
 
+func restful(name string, rest time.Duration, entries ...string) lb.Pool {
+	return with(newPoolNamed(name, entries...), func(p *lb.Pool) { p.Rest = &rest })
+}
+
 func with(p lb.Pool, edit func(*lb.Pool)) lb.Pool {
 	edit(&p)
 	return p
@@ -242,6 +246,39 @@ func TestAllocator(t *testing.T) {
 			{release: "c", after: 40 * time.Second},
 			ensure(service("d"), "small", "192.0.2.11").at(95 * time.Second), // has rested
 			ensure(service("e"), "small", "192.0.2.10").at(96 * time.Second),
+		},
+		"rest per pool": {
+			set(restful("none", 0, "192.0.2.1-192.0.2.2"), restful("long", time.Hour, "198.51.100.1-198.51.100.2")),
+			ensure(service("a", fromPool("none")), "none", "192.0.2.1"), ensure(service("b", fromPool("long")), "long", "198.51.100.1"),
+			{release: "a"}, {release: "b"},
+			ensure(service("c", fromPool("none")), "none", "192.0.2.1"),
+			ensure(service("d", fromPool("long")), "long", "198.51.100.2").at(59 * time.Minute),
+			{release: "d", after: 59 * time.Minute},
+			ensure(service("e", fromPool("long")), "long", "198.51.100.1").at(60 * time.Minute),
+		},
+		"rest of an address that two pools hold": {
+			set(restful("long", time.Hour, "192.0.2.1-192.0.2.2"), restful("short", time.Minute, "192.0.2.1-192.0.2.3")),
+			ensure(service("a", fromPool("short")), "short", "192.0.2.1"),
+			{release: "a"},
+			ensure(service("b", fromPool("short")), "short", "192.0.2.1").at(time.Minute),
+			{release: "b", after: time.Minute},
+			ensure(service("c", fromPool("short"), asks("192.0.2.3")), "short", "192.0.2.3").at(time.Minute),
+			ensure(service("d", fromPool("short"), asks("192.0.2.2")), "short", "192.0.2.2").at(time.Minute),
+			{release: "d", after: 2 * time.Minute},
+			ensure(service("d", fromPool("short")), "short", "192.0.2.1").at(2 * time.Minute),
+			ensure(service("e", fromPool("long")), "long", "192.0.2.2").at(30 * time.Minute),
+		},
+		"rest that an edit lengthens or shortens": {
+			set(restful("p", time.Minute, "192.0.2.1-192.0.2.3")),
+			ensure(service("a"), "p", "192.0.2.1"), ensure(service("b"), "p", "192.0.2.2"),
+			{release: "a"}, {release: "b", after: 30 * time.Second},
+			{pools: []lb.Pool{restful("p", time.Hour, "192.0.2.1-192.0.2.3")}, after: time.Minute},
+			ensure(service("c"), "p", "192.0.2.1").at(time.Minute), // had rested
+			ensure(service("d"), "p", "192.0.2.3").at(10 * time.Minute),
+			{release: "d", after: 10 * time.Minute},
+			{pools: []lb.Pool{restful("p", 0, "192.0.2.1-192.0.2.3")}, after: 10 * time.Minute},
+			ensure(service("e"), "p", "192.0.2.2").at(10 * time.Minute),
+			ensure(service("f"), "p", "192.0.2.3").at(10 * time.Minute),
 		},
 		"rest survives an edit of the pools": {
 			set(small),

@@ -10,7 +10,8 @@
 //     up, a sharing rule broken, a release. Where a wish cannot be fulfilled the Service keeps what it has.
 //   - The same history gives the same result: pools are tried in the order of priority (1 first, 0 last), then those made
 //     for certain Services before those for all, then name; in a pool the entries in their order, the lowest address first.
-//   - A freed address is the last of its pool to be given out again until it has rested.
+//   - A freed address is the last of its pool to be given out again until it has rested, as long as the pool says. An
+//     edit of the pools does not wake it, but one that has rested already does not rest again.
 //   - The cost of an allocation depends on the number of ranges, not on how many addresses are in use; memory grows with the
 //     addresses in use, not with the size of the pools.
 package ipam

@@ -44,6 +44,10 @@ func (w *world) randomPools() []lb.Pool {
 		p.AutoAssign = w.chance(90)
 		p.AvoidBuggyIPs = w.chance(30)
 		p.Priority = w.random(3)
+		if w.chance(50) {
+			rest := time.Duration(w.random(4)*30) * time.Second
+			p.Rest = &rest
+		}
 		out = append(out, p)
 	}
 	return out
@@ -87,6 +91,7 @@ func (w *world) step() {
 	w.now = w.now.Add(time.Duration(w.random(20))*time.Second + 1) // no two events at once
 	switch n := w.random(20); {
 	case n == 0:
+		w.forgetRested()
 		w.pools = w.randomPools()
 		w.a.SetPools(w.pools, w.now)
 		w.ensureAllAgain("an edit of the pools")
@@ -153,7 +158,7 @@ func (w *world) expect(family lb.Family) (netip.Addr, string) {
 					continue
 				}
 				freed, ok := w.freed[addr]
-				if !ok || w.now.Sub(freed) >= restTime {
+				if !ok || w.now.Sub(freed) >= restOf(p) {
 					return addr, p.Name
 				}
 				if !tired.IsValid() || freed.Before(w.freed[tired]) {
@@ -166,6 +171,31 @@ func (w *world) expect(family lb.Family) (netip.Addr, string) {
 		}
 	}
 	return netip.Addr{}, ""
+}
+
+func restOf(p lb.Pool) time.Duration {
+	if p.Rest == nil {
+		return restTime
+	}
+	return *p.Rest
+}
+
+// forgetRested drops what does not rest any more in any of its pools: new pools do not put it to rest again.
+func (w *world) forgetRested() {
+	for addr, since := range w.freed {
+		longest, held := time.Duration(0), false
+		for _, p := range w.pools {
+			if p.Contains(addr) {
+				longest, held = max(longest, restOf(p)), true
+			}
+		}
+		if !held {
+			longest = restTime
+		}
+		if w.now.Sub(since) >= longest {
+			delete(w.freed, addr)
+		}
+	}
 }
 
 func (w *world) owners(addr netip.Addr) int {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -13,13 +14,17 @@ import (
 // pool is an lb.Pool with what is known about its addresses.
 type pool struct {
 	lb.Pool
-	spans []*span
+	spans   []*span
+	restFor time.Duration
 }
 
-func newPool(p lb.Pool) *pool {
-	out := &pool{Pool: p}
+func newPool(p lb.Pool, restFor time.Duration) *pool {
+	if p.Rest != nil {
+		restFor = max(*p.Rest, 0)
+	}
+	out := &pool{Pool: p, restFor: restFor}
 	for _, r := range p.Ranges {
-		out.spans = append(out.spans, newSpan(r, p.AvoidBuggyIPs))
+		out.spans = append(out.spans, newSpan(r, p.AvoidBuggyIPs, restFor))
 	}
 	return out
 }

@@ -19,17 +19,12 @@ type span struct {
 	lb.Range
 	taken   set
 	avoid   bool // addresses that end in .0 or .255
-	resting []rest
+	restFor time.Duration
+	resting []rest // in the order in which they were freed
 }
 
-// rest is an address that was freed; the queue of them is in the order of until.
-type rest struct {
-	addr  netip.Addr
-	until time.Time
-}
-
-func newSpan(r lb.Range, avoidBuggy bool) *span {
-	return &span{Range: r, taken: newSet(offset(r.From, r.To)), avoid: avoidBuggy && r.From.Is4()}
+func newSpan(r lb.Range, avoidBuggy bool, restFor time.Duration) *span {
+	return &span{Range: r, taken: newSet(offset(r.From, r.To)), avoid: avoidBuggy && r.From.Is4(), restFor: restFor}
 }
 
 // offset returns to-from, at most maxOffset+1. Both must be of one family, from not above to.

@@ -1,6 +1,9 @@
 package lb
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Range is an inclusive span of addresses of one family.
 type Range struct {
@@ -22,10 +25,11 @@ type Pool struct {
 	Ranges            []Range // in the order of spec.addresses, never overlapping within a pool
 	AutoAssign        bool
 	AvoidBuggyIPs     bool
-	Priority          int        // 1 = best, bigger = worse, 0 = unset = last
-	Namespaces        []string   // with NamespaceSelectors: the Service's namespace must match one of either
-	NamespaceSelector []Selector // alternatives
-	ServiceSelectors  []Selector // alternatives; empty = every Service
+	Rest              *time.Duration // how long a freed address is the last to be given out; nil = the allocator's default
+	Priority          int            // 1 = best, bigger = worse, 0 = unset = last
+	Namespaces        []string       // with NamespaceSelectors: the Service's namespace must match one of either
+	NamespaceSelector []Selector     // alternatives
+	ServiceSelectors  []Selector     // alternatives; empty = every Service
 }
 
 // Contains reports whether addr is in one of the pool's ranges.

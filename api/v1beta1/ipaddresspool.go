@@ -65,6 +65,15 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:default=false
 	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
 
+	// addressRest is how long a freed address is not given to another Service while others of the pool are free: 0s to 24h.
+	// Without it the controller's flag --address-rest counts, one minute if that is not set either.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="must be a duration from 0s to 24h; write it like 90s or 10m"
+	AddressRest *metav1.Duration `json:"addressRest,omitempty"`
+
 	// serviceAllocation limits the pool to certain Services and ranks it among others. Without it the pool serves all.
 	//
 	// +optional

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -17,6 +18,9 @@ import (
 func (p *IPAddressPool) Validate() field.ErrorList {
 	spec := field.NewPath("spec")
 	errs := validateAddresses(spec.Child("addresses"), p.Spec.Addresses)
+	if rest := p.Spec.AddressRest; rest != nil && (rest.Duration < 0 || rest.Duration > MaxAddressRest) {
+		errs = append(errs, field.Invalid(spec.Child("addressRest"), rest.Duration.String(), "must be a duration from 0s to 24h; write it like 90s or 10m"))
+	}
 	if a := p.Spec.ServiceAllocation; a != nil {
 		path := spec.Child("serviceAllocation")
 		if a.Priority < 0 {
@@ -50,6 +54,9 @@ func (a *L2Advertisement) Validate() field.ErrorList {
 	}
 	return errs
 }
+
+// MaxAddressRest is the longest spec.addressRest of a pool.
+const MaxAddressRest = 24 * time.Hour
 
 // The limits below are those of the schema's markers.
 const (

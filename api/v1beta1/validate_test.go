@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -22,6 +23,16 @@ func pool(addresses ...string) *IPAddressPool {
 func poolFor(a ServiceAllocation) *IPAddressPool {
 	p := pool("192.0.2.0/24")
 	p.Spec.ServiceAllocation = &a
+	return p
+}
+
+func resting(text string) *IPAddressPool {
+	p := pool("192.0.2.0/24")
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		panic(err)
+	}
+	p.Spec.AddressRest = &metav1.Duration{Duration: d}
 	return p
 }
 
@@ -89,6 +100,11 @@ func TestBothValidatorsAgree(t *testing.T) {
 		"too long":              {object: pool(strings.Repeat(" ", 90) + "192.0.2.1-192.0.2.2"), wrong: "spec.addresses[0]"},
 		"too many":              {object: pool(many(257, "10.0.%[1]d.1/32")...), wrong: "spec.addresses"},
 		"as many as allowed":    {object: pool(many(256, "10.0.%[1]d.1-10.0.%[1]d.99")...)},
+		"rest":                  {object: resting("90s")},
+		"rest of nothing":       {object: resting("0s")},
+		"longest rest":          {object: resting("24h")},
+		"negative rest":         {object: resting("-1s"), wrong: "spec.addressRest", message: "0s to 24h"},
+		"rest too long":         {object: resting("24h0m1s"), wrong: "spec.addressRest", message: "24h0m1s"},
 		"allocation":            {object: poolFor(ServiceAllocation{Priority: 5, Namespaces: []string{"a", "b"}, ServiceSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"a": "b"}}}})},
 		"priority":              {object: poolFor(ServiceAllocation{Priority: -1}), wrong: "spec.serviceAllocation.priority", message: "-1"},
 		"duplicate namespace":   {object: poolFor(ServiceAllocation{Namespaces: []string{"a", "a"}}), wrong: "spec.serviceAllocation.namespaces[1]", message: `"a"`},

@@ -81,6 +81,11 @@ func (in *IPAddressPoolSpec) DeepCopyInto(out *IPAddressPoolSpec) {
 		*out = new(bool)
 		**out = **in
 	}
+	if in.AddressRest != nil {
+		in, out := &in.AddressRest, &out.AddressRest
+		*out = new(v1.Duration)
+		**out = **in
+	}
 	if in.ServiceAllocation != nil {
 		in, out := &in.ServiceAllocation, &out.ServiceAllocation
 		*out = new(ServiceAllocation)

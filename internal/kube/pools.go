@@ -13,7 +13,8 @@ import (
 )
 
 // Pool converts p. Where p is not valid, the refusal says what is wrong and the pool holds what is left: a wrong entry of
-// spec.addresses gives no addresses, a wrong selector matches nothing. That way a typing error in one entry of a pool in
+// spec.addresses gives no addresses, a wrong selector matches nothing, a
+// wrong rest is the default. That way a typing error in one entry of a pool in
 // use does not take the others off the air.
 func Pool(p *v1beta1.IPAddressPool) (lb.Pool, lb.Refusal) {
 	out := lb.Pool{
@@ -28,6 +29,9 @@ func Pool(p *v1beta1.IPAddressPool) (lb.Pool, lb.Refusal) {
 		if err == nil && !slices.ContainsFunc(out.Ranges, func(o lb.Range) bool { return overlap(o, r) }) {
 			out.Ranges = append(out.Ranges, r)
 		}
+	}
+	if rest := p.Spec.AddressRest; rest != nil && rest.Duration >= 0 && rest.Duration <= v1beta1.MaxAddressRest {
+		out.Rest = &rest.Duration
 	}
 	if a := p.Spec.ServiceAllocation; a != nil {
 		out.Priority = max(a.Priority, 0)
