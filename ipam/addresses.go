@@ -25,6 +25,9 @@ func (a *Allocator) decideAddrs(r request) (string, []netip.Addr, lb.Refusal) {
 		if refusal := a.joinable(addr, r.Service, r.id); !refusal.OK() {
 			return r.held.pool, r.kept, refusal
 		}
+		if refusal := a.crossing(addr, p, r.Service); !refusal.OK() && !slices.Contains(r.kept, addr) {
+			return r.held.pool, r.kept, refusal
+		}
 		if p.AvoidBuggyIPs && buggy(addr) && !slices.Contains(r.kept, addr) {
 			return r.keep(lb.AddressBuggy, "requested address %s ends in .0 or .255 and pool %q avoids those; request another or unset avoidBuggyIPs", addr, p.Name)
 		}

@@ -64,6 +64,9 @@ func shares(key string) func(*lb.Service)    { return func(s *lb.Service) { s.Sh
 func port(n uint16) func(*lb.Service) {
 	return func(s *lb.Service) { s.Ports = []lb.Port{{Protocol: lb.TCP, Port: n}} }
 }
+func in(namespace string) func(*lb.Service) {
+	return func(s *lb.Service) { s.Key.Namespace = namespace }
+}
 func released(s *lb.Service)         { s.Release = true }
 func uid(u string) func(*lb.Service) { return func(s *lb.Service) { s.UID = u } }
 func localPods(selector string) func(*lb.Service) {
@@ -150,6 +153,7 @@ func TestAllocator(t *testing.T) {
 	six := newPoolNamed("six", "2001:db8::60-2001:db8::60")
 	set := func(pools ...lb.Pool) step { return step{pools: append([]lb.Pool{}, pools...)} }
 	manual := func(p *lb.Pool) { p.AutoAssign = false }
+	across := func(p *lb.Pool) { p.ShareAcross = true }
 	prod := func(p *lb.Pool) { p.Namespaces = []string{"prod"} }
 
 	for name, steps := range map[string][]step{
@@ -372,6 +376,28 @@ func TestAllocator(t *testing.T) {
 			ensure(service("b", shares("m"), port(81)), "small", "192.0.2.10"),
 			ensure(service("b", shares("m"), port(80)), "small", "192.0.2.11"),
 			ensure(service("a", shares("m"), port(80)), "small", "192.0.2.10"),
+		},
+		"sharing across namespaces": {
+			set(small),
+			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
+			ensure(service("b", in("other"), shares("k"), port(81)), "small", "192.0.2.11"),
+			refuse(service("c", in("third"), shares("k"), port(82), asks("192.0.2.10")), lb.SharingConflict, "spec.allowCrossNamespaceSharing"),
+			refuse(service("c", in("third"), shares("k"), port(82)), lb.PoolExhausted, ""),
+			set(with(small, across)),
+			ensure(service("c", in("third"), shares("k"), port(82)), "small", "192.0.2.10"),
+			ensure(service("d", in("third"), shares("k"), port(82), asks("192.0.2.11")), "small", "192.0.2.11"),
+			set(small), // takes nothing away
+			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
+			ensure(service("c", in("third"), shares("k"), port(82)), "small", "192.0.2.10"),
+			ensure(service("d", in("third"), shares("k"), port(82), asks("192.0.2.11")), "small", "192.0.2.11"),
+			ensure(service("d", in("third"), shares("k"), port(84), asks("192.0.2.11")), "small", "192.0.2.11"),
+		},
+		"sharing across namespaces that a restart finds": {
+			set(small),
+			adopt(service("a", shares("k"), port(80), has("small", "192.0.2.10")), ""),
+			adopt(service("b", in("other"), shares("k"), port(81), has("small", "192.0.2.10")), ""),
+			ensure(service("b", in("other"), shares("k"), port(81)), "small", "192.0.2.10"),
+			ensure(service("b", in("other"), shares("k"), port(81), released), "small", "192.0.2.11"),
 		},
 		"dual stack": {
 			set(small, both, six),

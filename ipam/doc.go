@@ -4,7 +4,8 @@
 // What it promises:
 //
 //   - An address has one owner, or several that share it by the rules of allow-shared-ip: same sharing key, no port in
-//     common, and either externalTrafficPolicy Cluster for all or Local with one and the same pod selector.
+//     common, and either externalTrafficPolicy Cluster for all or Local with one and the same pod selector; of different
+//     namespaces only where the pool allows that.
 //   - An address in use stays. Edits and deletions of pools never move a Service; it keeps what it has and is told so
 //     ([lb.AddressOutsidePools]). Only the Service's own edits move it: another address or pool requested, a family given
 //     up, a sharing rule broken, a release. Where a wish cannot be fulfilled the Service keeps what it has.

@@ -43,6 +43,7 @@ func (w *world) randomPools() []lb.Pool {
 		}
 		p.AutoAssign = w.chance(90)
 		p.AvoidBuggyIPs = w.chance(30)
+		p.ShareAcross = w.chance(50)
 		p.Priority = w.random(3)
 		if w.chance(50) {
 			rest := time.Duration(w.random(4)*30) * time.Second
@@ -56,6 +57,7 @@ func (w *world) randomPools() []lb.Pool {
 // wish makes or changes a Service.
 func (w *world) wish() lb.Service {
 	s := service(fmt.Sprint("s", w.random(12)))
+	s.Key.Namespace = fmt.Sprint("n", w.random(2))
 	if old, ok := w.services[s.Key]; ok {
 		s.Ingress, s.Pool = old.Ingress, old.Pool
 		if w.chance(50) {
@@ -133,6 +135,7 @@ func (w *world) ensure(s lb.Service) {
 	if refusal.OK() == (len(got.Addrs) == 0) && refusal.Reason != lb.AddressOutsidePools && len(got.Addrs) == 0 {
 		w.t.Fatalf("%s got nothing and no reason", s.Key)
 	}
+	w.checkJoined(s, got)
 	if before := s.Addrs(); s.Release && len(before) > 0 && refusal.OK() && len(s.RequestedAddrs) == 0 {
 		for _, addr := range got.Addrs {
 			if slices.Contains(before, addr) && w.owners(addr) == 1 {
@@ -142,6 +145,18 @@ func (w *world) ensure(s lb.Service) {
 	}
 	s.Release = s.Release && !refusal.OK()
 	w.setStatus(s, got)
+}
+
+// checkJoined verifies that s has joined nobody of another namespace where no pool allows it.
+func (w *world) checkJoined(s lb.Service, got Assignment) {
+	for _, addr := range got.Addrs {
+		for key, other := range w.services {
+			allowed := slices.ContainsFunc(w.pools, func(p lb.Pool) bool { return p.ShareAcross && p.Contains(addr) })
+			if key.Namespace != s.Key.Namespace && other.HasAddr(addr) && !s.HasAddr(addr) && !allowed {
+				w.t.Fatalf("%s has joined %s at %s", s.Key, key, addr)
+			}
+		}
+	}
 }
 
 // expect is the plain rule: the first pool with a free address; there the lowest that does not rest, else the one freed

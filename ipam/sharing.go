@@ -46,6 +46,21 @@ func (a *Allocator) joinable(addr netip.Addr, s lb.Service, id string) lb.Refusa
 	return lb.Refusal{}
 }
 
+// crossing says whether s may join addr of p, as far as the namespaces of those who own it go. It is asked only of an
+// address that s does not own: nobody loses one because the pool's mind has changed.
+func (a *Allocator) crossing(addr netip.Addr, p *pool, s lb.Service) lb.Refusal {
+	if p.ShareAcross {
+		return lb.Refusal{}
+	}
+	for _, key := range a.owners[addr] {
+		if key.Namespace != s.Key.Namespace {
+			return lb.Refusal{Reason: lb.SharingConflict, Message: fmt.Sprintf(
+				"%s belongs to Service %s of another namespace; set spec.allowCrossNamespaceSharing of pool %q or request another address", addr, key, p.Name)}
+		}
+	}
+	return lb.Refusal{}
+}
+
 func commonPort(a, b []lb.Port) (lb.Port, bool) {
 	for _, p := range a {
 		if slices.ContainsFunc(b, func(q lb.Port) bool { return p.Port == q.Port && p.Protocol == q.Protocol }) {
@@ -63,7 +78,10 @@ func (a *Allocator) shareable(p *pool, family lb.Family, r request) (netip.Addr,
 		if owners := a.owners[addr]; len(owners) == 1 && owners[0] == r.Key {
 			continue
 		}
-		if lb.FamilyOf(addr) == family && p.Contains(addr) && (!best.IsValid() || addr.Less(best)) && a.joinable(addr, r.Service, r.id).OK() {
+		if lb.FamilyOf(addr) != family || !p.Contains(addr) || best.IsValid() && !addr.Less(best) {
+			continue
+		}
+		if a.joinable(addr, r.Service, r.id).OK() && a.crossing(addr, p, r.Service).OK() {
 			best = addr
 		}
 	}

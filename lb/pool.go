@@ -26,6 +26,7 @@ type Pool struct {
 	AutoAssign        bool
 	AvoidBuggyIPs     bool
 	Rest              *time.Duration // how long a freed address is the last to be given out; nil = the allocator's default
+	ShareAcross       bool           // Services of different namespaces may share an address
 	Priority          int            // 1 = best, bigger = worse, 0 = unset = last
 	Namespaces        []string       // with NamespaceSelectors: the Service's namespace must match one of either
 	NamespaceSelector []Selector     // alternatives

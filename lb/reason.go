@@ -16,7 +16,7 @@ const (
 	AddressBuggy     Reason = "AddressBuggy"     // the requested address ends in .0 or .255 and the pool avoids those
 	FamilyMismatch   Reason = "FamilyMismatch"   // the requested addresses or pools do not have the Service's families
 	BadRequest       Reason = "BadRequest"       // an annotation cannot be parsed, or two of them contradict
-	SharingConflict  Reason = "SharingConflict"  // the shared address cannot be joined: other key, same port, other policy
+	SharingConflict  Reason = "SharingConflict"  // the shared address cannot be joined: other key, same port, other policy or namespace
 )
 
 // Why a Service's address is unusual, though it keeps it.

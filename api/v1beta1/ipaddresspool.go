@@ -74,6 +74,14 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="must be a duration from 0s to 24h; write it like 90s or 10m"
 	AddressRest *metav1.Duration `json:"addressRest,omitempty"`
 
+	// allowCrossNamespaceSharing lets Services of different namespaces share an address by the same allow-shared-ip. Without
+	// it only Services of one namespace may, so that nobody joins an address by guessing its key. Services that share
+	// already go on doing so when it is unset.
+	//
+	// +optional
+	// +kubebuilder:default=false
+	AllowCrossNamespaceSharing bool `json:"allowCrossNamespaceSharing,omitempty"`
+
 	// serviceAllocation limits the pool to certain Services and ranks it among others. Without it the pool serves all.
 	//
 	// +optional

@@ -340,9 +340,10 @@ func TestPool(t *testing.T) {
 	got, refusal := Pool(&v1beta1.IPAddressPool{
 		ObjectMeta: metav1.ObjectMeta{Name: "p", Labels: map[string]string{"zone": "a"}},
 		Spec: v1beta1.IPAddressPoolSpec{
-			Addresses:     []string{"192.0.2.9-192.0.2.1", "192.0.2.0/30", "192.0.2.3/32", "2001:db8::/64"},
-			AvoidBuggyIPs: true,
-			AddressRest:   &metav1.Duration{Duration: time.Minute},
+			Addresses:                  []string{"192.0.2.9-192.0.2.1", "192.0.2.0/30", "192.0.2.3/32", "2001:db8::/64"},
+			AvoidBuggyIPs:              true,
+			AllowCrossNamespaceSharing: true,
+			AddressRest:                &metav1.Duration{Duration: time.Minute},
 			ServiceAllocation: &v1beta1.ServiceAllocation{
 				Priority: 3, Namespaces: []string{"prod"},
 				NamespaceSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"b": "2", "a": "1"}}},
@@ -351,7 +352,7 @@ func TestPool(t *testing.T) {
 		},
 	})
 	want := lb.Pool{
-		Name: "p", Labels: map[string]string{"zone": "a"}, AutoAssign: true, AvoidBuggyIPs: true, Rest: ptr(time.Minute), Priority: 3,
+		Name: "p", Labels: map[string]string{"zone": "a"}, AutoAssign: true, AvoidBuggyIPs: true, ShareAcross: true, Rest: ptr(time.Minute), Priority: 3,
 		Ranges:            []lb.Range{{From: addr("192.0.2.0"), To: addr("192.0.2.3")}, {From: addr("2001:db8::"), To: addr("2001:db8::ffff:ffff:ffff:ffff")}},
 		Namespaces:        []string{"prod"},
 		NamespaceSelector: []lb.Selector{{{Key: "a", Op: lb.In, Values: []string{"1"}}, {Key: "b", Op: lb.In, Values: []string{"2"}}}},

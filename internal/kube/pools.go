@@ -22,6 +22,7 @@ func Pool(p *v1beta1.IPAddressPool) (lb.Pool, lb.Refusal) {
 		Labels:        p.Labels,
 		AutoAssign:    p.Spec.AutoAssign == nil || *p.Spec.AutoAssign,
 		AvoidBuggyIPs: p.Spec.AvoidBuggyIPs,
+		ShareAcross:   p.Spec.AllowCrossNamespaceSharing,
 	}
 	for _, entry := range p.Spec.Addresses {
 		from, to, err := v1beta1.ParseAddresses(entry)
