@@ -34,12 +34,20 @@ func (a *Allocator) decideAddrs(r request) (string, []netip.Addr, lb.Refusal) {
 	}
 	have := slices.Clone(r.RequestedAddrs)
 	for _, addr := range r.kept { // an address of a family that is not named may stay if it is from the same pool
-		if p.Contains(addr) {
+		named := slices.ContainsFunc(have, func(h netip.Addr) bool { return lb.FamilyOf(h) == lb.FamilyOf(addr) })
+		if !named && p.Contains(addr) {
 			have = append(have, addr)
 		}
 	}
-	addrs, missing := a.fill(r, p, have)
-	if missing != 0 && !r.optional() {
+	if refusal := a.room(r, p, have); !refusal.OK() {
+		return r.held.pool, r.kept, refusal
+	}
+	addrs, missing, quota := a.fill(r, p, have)
+	switch {
+	case missing == 0 || r.optional():
+	case !quota.OK():
+		return r.held.pool, r.kept, quota
+	default:
 		return r.lacks(p, missing, r.RequestedAddrs[0])
 	}
 	return p.Name, addrs, lb.Refusal{}

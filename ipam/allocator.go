@@ -55,8 +55,13 @@ func (a *Allocator) SetPools(pools []lb.Pool, now time.Time) {
 	for _, p := range sorted {
 		a.pools = append(a.pools, newPool(p, a.restFor))
 	}
-	for addr := range a.owners {
+	for addr, keys := range a.owners {
 		a.eachSpan(addr, func(s *span) { s.take(addr) })
+		for i, key := range keys {
+			if !inNamespace(keys[:i], key.Namespace) {
+				a.count(addr, key.Namespace, 1)
+			}
+		}
 	}
 	clear(a.resting)
 	for _, r := range tired {
@@ -113,29 +118,29 @@ func (a *Allocator) Ensure(s lb.Service, now time.Time) (Assignment, lb.Refusal)
 	return Assignment{Pool: pool, Addrs: addrs, Freed: freed}, refusal
 }
 
-// Release takes everything from the Service and reports whether that left an address without owner.
+// Release takes everything from the Service and reports whether it had anything.
 func (a *Allocator) Release(key lb.ServiceKey, now time.Time) bool {
 	old, ok := a.leases[key]
 	if !ok {
 		return false
 	}
-	freed := false
 	for _, addr := range old.addrs {
-		freed = a.disown(addr, key, now) || freed
+		a.disown(addr, key, now)
 		a.unshare(old.sharing, addr)
 	}
 	delete(a.leases, key)
-	return freed
+	return true
 }
 
-// commit makes addrs what s owns and reports whether an address was left without owner.
+// commit makes addrs what s owns and reports whether it gave up one that it had.
 func (a *Allocator) commit(s lb.Service, id, pool string, addrs []netip.Addr, now time.Time) bool {
 	old := a.leases[s.Key]
 	freed := false
 	for _, addr := range old.addrs {
 		a.unshare(old.sharing, addr)
 		if !slices.Contains(addrs, addr) {
-			freed = a.disown(addr, s.Key, now) || freed
+			a.disown(addr, s.Key, now)
+			freed = true
 		}
 	}
 	for _, addr := range addrs {
@@ -155,20 +160,25 @@ func (a *Allocator) commit(s lb.Service, id, pool string, addrs []netip.Addr, no
 }
 
 func (a *Allocator) own(addr netip.Addr, key lb.ServiceKey) {
+	if !inNamespace(a.owners[addr], key.Namespace) {
+		a.count(addr, key.Namespace, 1)
+	}
 	a.owners[addr] = append(a.owners[addr], key)
 	delete(a.resting, addr)
 	a.eachSpan(addr, func(s *span) { s.take(addr) })
 }
 
-func (a *Allocator) disown(addr netip.Addr, key lb.ServiceKey, now time.Time) bool {
+func (a *Allocator) disown(addr netip.Addr, key lb.ServiceKey, now time.Time) {
 	left := slices.DeleteFunc(a.owners[addr], func(k lb.ServiceKey) bool { return k == key })
+	if !inNamespace(left, key.Namespace) {
+		a.count(addr, key.Namespace, -1)
+	}
 	if len(left) > 0 {
 		a.owners[addr] = left
-		return false
+		return
 	}
 	delete(a.owners, addr)
 	a.rest(rest{addr, now})
-	return true
 }
 
 func (a *Allocator) eachSpan(addr netip.Addr, do func(*span)) {

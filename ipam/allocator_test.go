@@ -31,8 +31,10 @@ func restful(name string, rest time.Duration, entries ...string) lb.Pool {
 	return with(newPoolNamed(name, entries...), func(p *lb.Pool) { p.Rest = &rest })
 }
 
-func with(p lb.Pool, edit func(*lb.Pool)) lb.Pool {
-	edit(&p)
+func with(p lb.Pool, edits ...func(*lb.Pool)) lb.Pool {
+	for _, edit := range edits {
+		edit(&p)
+	}
 	return p
 }
 
@@ -154,6 +156,7 @@ func TestAllocator(t *testing.T) {
 	set := func(pools ...lb.Pool) step { return step{pools: append([]lb.Pool{}, pools...)} }
 	manual := func(p *lb.Pool) { p.AutoAssign = false }
 	across := func(p *lb.Pool) { p.ShareAcross = true }
+	quota := func(n int) func(*lb.Pool) { return func(p *lb.Pool) { p.MaxPerNamespace = n } }
 	prod := func(p *lb.Pool) { p.Namespaces = []string{"prod"} }
 
 	for name, steps := range map[string][]step{
@@ -328,6 +331,49 @@ func TestAllocator(t *testing.T) {
 			set(both),
 			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
 			ensure(service("a", dual(lb.RequireDualStack), released), "both", "192.0.2.21", "2001:db8::21"),
+		},
+		"quota per namespace": {
+			set(with(big, quota(2)), with(small, func(p *lb.Pool) { p.Priority = 1; p.MaxPerNamespace = 1 })),
+			ensure(service("a"), "small", "192.0.2.10"), ensure(service("b"), "big", "198.51.100.0"), ensure(service("c"), "big", "198.51.100.1"),
+			refuse(service("d"), lb.QuotaExceeded, `namespace "default" owns 1 addresses of pool "small", which allows it 1`),
+			refuse(service("d", fromPool("big")), lb.QuotaExceeded, `pool "big", which allows it 2, and this Service wants 1 more`),
+			refuse(service("d", asks("198.51.100.9")), lb.QuotaExceeded, "maxAddressesPerNamespace"),
+			ensure(service("e", in("other")), "small", "192.0.2.11"),
+			ensure(service("b", asks("198.51.100.7")), "big", "198.51.100.7"), // gives up as much as it takes
+			ensure(service("b", released), "big", "198.51.100.2"),
+			refuse(service("b", asks("192.0.2.10")), lb.AddressInUse, "", "198.51.100.2").inPool("big"),
+			{release: "a"},
+			ensure(service("d"), "small", "192.0.2.10"),
+		},
+		"quota: lowered, it takes nothing away; adopted addresses count": {
+			set(with(big, quota(1))),
+			adopt(service("a", has("big", "198.51.100.0")), ""), adopt(service("b", has("big", "198.51.100.1")), ""),
+			ensure(service("a"), "big", "198.51.100.0"), ensure(service("b"), "big", "198.51.100.1"),
+			refuse(service("c"), lb.QuotaExceeded, "owns 2"),
+			{release: "a"},
+			refuse(service("c"), lb.QuotaExceeded, "owns 1"),
+			ensure(service("b", asks("198.51.100.5")), "big", "198.51.100.5"),
+			set(big),
+			ensure(service("c"), "big", "198.51.100.2"),
+		},
+		"quota: a shared address counts once in each namespace": {
+			set(with(big, quota(1), across)),
+			ensure(service("a", shares("k"), port(80)), "big", "198.51.100.0"),
+			ensure(service("b", shares("k"), port(81)), "big", "198.51.100.0"),
+			ensure(service("c", in("other"), shares("k"), port(82)), "big", "198.51.100.0"),
+			refuse(service("d", in("other")), lb.QuotaExceeded, `"other" owns 1`),
+			{release: "a"},
+			refuse(service("e"), lb.QuotaExceeded, `"default" owns 1`),
+			{release: "b"},
+			ensure(service("e"), "big", "198.51.100.1"),
+		},
+		"quota: two families": {
+			set(with(both, quota(3))),
+			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
+			refuse(service("b", dual(lb.RequireDualStack)), lb.QuotaExceeded, ""),
+			ensure(service("b", dual(lb.PreferDualStack)), "both", "192.0.2.21"),
+			refuse(service("b", dual(lb.RequireDualStack)), lb.QuotaExceeded, "wants 1 more", "192.0.2.21").inPool("both"),
+			refuse(service("b", dual(lb.RequireDualStack), asks("192.0.2.25")), lb.QuotaExceeded, "wants 1 more", "192.0.2.21").inPool("both"),
 		},
 		"recreated Service does not inherit": {
 			set(small),

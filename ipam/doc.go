@@ -9,6 +9,7 @@
 //   - An address in use stays. Edits and deletions of pools never move a Service; it keeps what it has and is told so
 //     ([lb.AddressOutsidePools]). Only the Service's own edits move it: another address or pool requested, a family given
 //     up, a sharing rule broken, a release. Where a wish cannot be fulfilled the Service keeps what it has.
+//   - A namespace gets no more addresses of a pool than its quota there. A quota takes nothing away.
 //   - The same history gives the same result: pools are tried in the order of priority (1 first, 0 last), then those made
 //     for certain Services before those for all, then name; in a pool the entries in their order, the lowest address first.
 //   - A freed address is the last of its pool to be given out again until it has rested, as long as the pool says. An

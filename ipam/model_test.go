@@ -43,6 +43,9 @@ func (w *world) randomPools() []lb.Pool {
 		}
 		p.AutoAssign = w.chance(90)
 		p.AvoidBuggyIPs = w.chance(30)
+		if w.chance(40) {
+			p.MaxPerNamespace = 1 + w.random(3)
+		}
 		p.ShareAcross = w.chance(50)
 		p.Priority = w.random(3)
 		if w.chance(50) {
@@ -126,7 +129,7 @@ func (w *world) ensure(s lb.Service) {
 	plain := len(s.Ingress) == 0 && len(s.RequestedAddrs) == 0 && s.RequestedPool == "" && s.SharingKey == "" && s.FamilyPolicy == lb.SingleStack
 	want, poolName := netip.Addr{}, ""
 	if plain {
-		want, poolName = w.expect(s.Families[0])
+		want, poolName = w.expect(s.Key.Namespace, s.Families[0])
 	}
 	got, refusal := w.a.Ensure(s, w.now)
 	if plain && (len(got.Addrs) == 1) != want.IsValid() || len(got.Addrs) == 1 && plain && (got.Addrs[0] != want || got.Pool != poolName) {
@@ -159,11 +162,11 @@ func (w *world) checkJoined(s lb.Service, got Assignment) {
 	}
 }
 
-// expect is the plain rule: the first pool with a free address; there the lowest that does not rest, else the one freed
+// expect is the plain rule: the first pool with a free address and room in its quota; there the lowest that does not rest, else the one freed
 // first.
-func (w *world) expect(family lb.Family) (netip.Addr, string) {
+func (w *world) expect(namespace string, family lb.Family) (netip.Addr, string) {
 	for _, p := range slices.SortedFunc(slices.Values(w.pools), byPreference) {
-		if !p.AutoAssign {
+		if !p.AutoAssign || p.MaxPerNamespace > 0 && w.used(namespace, p) >= p.MaxPerNamespace {
 			continue
 		}
 		var tired netip.Addr
@@ -213,6 +216,19 @@ func (w *world) forgetRested() {
 	}
 }
 
+// used counts the addresses of p that Services of the namespace own.
+func (w *world) used(namespace string, p lb.Pool) int {
+	seen := map[netip.Addr]bool{}
+	for key, s := range w.services {
+		for _, addr := range s.Addrs() {
+			if key.Namespace == namespace && p.Contains(addr) {
+				seen[addr] = true
+			}
+		}
+	}
+	return len(seen)
+}
+
 func (w *world) owners(addr netip.Addr) int {
 	n := 0
 	for _, s := range w.services {
@@ -230,12 +246,21 @@ func (w *world) setStatus(s lb.Service, got Assignment) {
 	for _, addr := range got.Addrs {
 		s.Ingress = append(s.Ingress, lb.Ingress{Addr: addr, Mode: lb.ModeProxy})
 	}
+	used := map[string]int{}
+	for _, p := range w.pools {
+		used[p.Name] = w.used(s.Key.Namespace, p)
+	}
 	w.services[s.Key] = s
+	for _, p := range w.pools {
+		if n := w.used(s.Key.Namespace, p); p.Name == got.Pool && p.MaxPerNamespace > 0 && n > p.MaxPerNamespace && n > used[p.Name] {
+			w.t.Fatalf("%s was given the %dth address of pool %q, which allows its namespace %d", s.Key, n, p.Name, p.MaxPerNamespace)
+		}
+	}
 	freed := false
 	for _, addr := range before {
+		freed = freed || !slices.Contains(got.Addrs, addr)
 		if w.owners(addr) == 0 {
 			w.freed[addr] = w.now
-			freed = true
 		}
 	}
 	if got.Addrs != nil && freed != got.Freed {

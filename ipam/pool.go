@@ -16,13 +16,14 @@ type pool struct {
 	lb.Pool
 	spans   []*span
 	restFor time.Duration
+	used    map[string]int // by namespace: addresses that its Services own, one that they share counted once
 }
 
 func newPool(p lb.Pool, restFor time.Duration) *pool {
 	if p.Rest != nil {
 		restFor = max(*p.Rest, 0)
 	}
-	out := &pool{Pool: p, restFor: restFor}
+	out := &pool{Pool: p, restFor: restFor, used: map[string]int{}}
 	for _, r := range p.Ranges {
 		out.spans = append(out.spans, newSpan(r, p.AvoidBuggyIPs, restFor))
 	}

@@ -108,9 +108,12 @@ func (a *Allocator) complete(r request, home *pool) (string, []netip.Addr, lb.Re
 	if len(r.kept) == len(r.families) {
 		return home.Name, r.kept, lb.Refusal{}
 	}
-	addrs, missing := a.fill(r, home, r.kept)
-	if missing == 0 || r.optional() {
+	addrs, missing, quota := a.fill(r, home, r.kept)
+	switch {
+	case missing == 0 || r.optional():
 		return home.Name, addrs, lb.Refusal{}
+	case !quota.OK():
+		return r.held.pool, r.kept, quota
 	}
 	return r.lacks(home, missing, r.kept[0])
 }
@@ -124,10 +127,11 @@ func (r request) lacks(p *pool, family lb.Family, addr netip.Addr) (string, []ne
 }
 
 // fill returns have with an address out of p for every family that is missing in it, in the order of r's families, and the
-// first family that p could not give, 0 if none.
-func (a *Allocator) fill(r request, p *pool, have []netip.Addr) ([]netip.Addr, lb.Family) {
+// first family that p could not give, 0 if none; the refusal is p's quota if that is why.
+func (a *Allocator) fill(r request, p *pool, have []netip.Addr) ([]netip.Addr, lb.Family, lb.Refusal) {
 	out := make([]netip.Addr, 0, len(r.families))
 	var missing lb.Family
+	var quota lb.Refusal
 	for _, f := range r.families {
 		i := slices.IndexFunc(have, func(addr netip.Addr) bool { return lb.FamilyOf(addr) == f })
 		if i >= 0 {
@@ -138,13 +142,18 @@ func (a *Allocator) fill(r request, p *pool, have []netip.Addr) ([]netip.Addr, l
 		if !ok {
 			addr, ok = a.next(p, f, r.now)
 		}
+		if ok && p.MaxPerNamespace > 0 {
+			if full := a.room(r, p, slices.Concat(have, out, []netip.Addr{addr})); !full.OK() {
+				ok, quota = false, full
+			}
+		}
 		if ok {
 			out = append(out, addr)
 		} else if missing == 0 {
 			missing = f
 		}
 	}
-	return out, missing
+	return out, missing, quota
 }
 
 // decidePool serves a request for a pool by name. A Service that was served from another pool moves, if the new one can
@@ -199,6 +208,7 @@ func (a *Allocator) from(r request, pools []*pool) (string, []netip.Addr, lb.Ref
 		tries = append(tries, r.families[:1], r.families[1:])
 	}
 	familiesSeen := false
+	var quota lb.Refusal // of the pool tried first that has one
 	for _, families := range tries {
 		for _, p := range pools {
 			if !p.has(families) {
@@ -207,10 +217,17 @@ func (a *Allocator) from(r request, pools []*pool) (string, []netip.Addr, lb.Ref
 			familiesSeen = true
 			part := r
 			part.families = families
-			if addrs, missing := a.fill(part, p, nil); missing == 0 {
+			addrs, missing, full := a.fill(part, p, nil)
+			if missing == 0 {
 				return p.Name, addrs, lb.Refusal{}
 			}
+			if quota.OK() {
+				quota = full
+			}
 		}
+	}
+	if !quota.OK() {
+		return r.held.pool, r.kept, quota
 	}
 	names := make([]string, len(pools))
 	for i, p := range pools {

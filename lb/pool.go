@@ -27,6 +27,7 @@ type Pool struct {
 	AvoidBuggyIPs     bool
 	Rest              *time.Duration // how long a freed address is the last to be given out; nil = the allocator's default
 	ShareAcross       bool           // Services of different namespaces may share an address
+	MaxPerNamespace   int            // addresses that the Services of one namespace may own; 0 = any number
 	Priority          int            // 1 = best, bigger = worse, 0 = unset = last
 	Namespaces        []string       // with NamespaceSelectors: the Service's namespace must match one of either
 	NamespaceSelector []Selector     // alternatives

@@ -11,6 +11,7 @@ const (
 	NoPoolAdmits     Reason = "NoPoolAdmits"     // pools exist, but none may serve this Service
 	UnknownPool      Reason = "UnknownPool"      // the requested pool does not exist
 	PoolRefuses      Reason = "PoolRefuses"      // the requested pool exists but its serviceAllocation excludes the Service
+	QuotaExceeded    Reason = "QuotaExceeded"    // the namespace owns as many addresses of the pool as that allows it
 	AddressNotInPool Reason = "AddressNotInPool" // the requested address is in no pool
 	AddressInUse     Reason = "AddressInUse"     // the requested address belongs to another Service
 	AddressBuggy     Reason = "AddressBuggy"     // the requested address ends in .0 or .255 and the pool avoids those

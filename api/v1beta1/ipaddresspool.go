@@ -113,6 +113,13 @@ type ServiceAllocation struct {
 	// +kubebuilder:validation:MaxItems=64
 	NamespaceSelectors []metav1.LabelSelector `json:"namespaceSelectors,omitempty"`
 
+	// maxAddressesPerNamespace is how many addresses of the pool the Services of one namespace may own together; one that
+	// several of them share counts once. Without it there is no limit. A limit below what is in use takes nothing away.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MaxAddressesPerNamespace *int32 `json:"maxAddressesPerNamespace,omitempty"`
+
 	// serviceSelectors are alternatives: Services that match one of them may use the pool.
 	//
 	// +optional

@@ -26,6 +26,9 @@ func (p *IPAddressPool) Validate() field.ErrorList {
 		if a.Priority < 0 {
 			errs = append(errs, field.Invalid(path.Child("priority"), a.Priority, "use 1 for the best pool, bigger numbers for worse ones, 0 for last"))
 		}
+		if limit := a.MaxAddressesPerNamespace; limit != nil && *limit < 1 {
+			errs = append(errs, field.Invalid(path.Child("maxAddressesPerNamespace"), *limit, "use 1 or more, or delete it for no limit"))
+		}
 		errs = append(errs, validateNames(path.Child("namespaces"), a.Namespaces, 256, 63)...)
 		errs = append(errs, validateSelectors(path.Child("namespaceSelectors"), a.NamespaceSelectors)...)
 		errs = append(errs, validateSelectors(path.Child("serviceSelectors"), a.ServiceSelectors)...)

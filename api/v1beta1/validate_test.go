@@ -107,6 +107,8 @@ func TestBothValidatorsAgree(t *testing.T) {
 		"rest too long":         {object: resting("24h0m1s"), wrong: "spec.addressRest", message: "24h0m1s"},
 		"allocation":            {object: poolFor(ServiceAllocation{Priority: 5, Namespaces: []string{"a", "b"}, ServiceSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"a": "b"}}}})},
 		"priority":              {object: poolFor(ServiceAllocation{Priority: -1}), wrong: "spec.serviceAllocation.priority", message: "-1"},
+		"quota":                 {object: poolFor(ServiceAllocation{MaxAddressesPerNamespace: new(int32(1))})},
+		"quota of nothing":      {object: poolFor(ServiceAllocation{MaxAddressesPerNamespace: new(int32(0))}), wrong: "spec.serviceAllocation.maxAddressesPerNamespace", message: "1 or more"},
 		"duplicate namespace":   {object: poolFor(ServiceAllocation{Namespaces: []string{"a", "a"}}), wrong: "spec.serviceAllocation.namespaces[1]", message: `"a"`},
 		"empty namespace":       {object: poolFor(ServiceAllocation{Namespaces: []string{""}}), wrong: "spec.serviceAllocation.namespaces[0]"},
 		"long namespace":        {object: poolFor(ServiceAllocation{Namespaces: []string{strings.Repeat("a", 64)}}), wrong: "spec.serviceAllocation.namespaces[0]"},

@@ -290,6 +290,11 @@ func (in *ServiceAllocation) DeepCopyInto(out *ServiceAllocation) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.MaxAddressesPerNamespace != nil {
+		in, out := &in.MaxAddressesPerNamespace, &out.MaxAddressesPerNamespace
+		*out = new(int32)
+		**out = **in
+	}
 	if in.ServiceSelectors != nil {
 		in, out := &in.ServiceSelectors, &out.ServiceSelectors
 		*out = make([]v1.LabelSelector, len(*in))

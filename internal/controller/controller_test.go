@@ -359,6 +359,21 @@ func TestLoop(t *testing.T) {
 			e.events("b")
 			e.want("a 192.0.2.2")
 		},
+		"who waits for its namespace's quota": func(e *env) {
+			limited := three
+			limited.MaxPerNamespace = 1
+			e.cluster.pools = []lb.Pool{limited}
+			for _, name := range []string{"a", "b", "c"} {
+				e.cluster.apply(name)
+			}
+			e.events("a", "b", "c")
+			e.want("a 192.0.2.1; b QuotaExceeded; c QuotaExceeded")
+			e.cluster.remove("a")
+			e.events("a")
+			e.want("b 192.0.2.2; c QuotaExceeded")
+			e.poolsChange(three)
+			e.want("b 192.0.2.2; c 192.0.2.3")
+		},
 		"a Service made with a release": func(e *env) {
 			e.cluster.pools = []lb.Pool{three}
 			e.cluster.apply("a", release)

@@ -345,14 +345,14 @@ func TestPool(t *testing.T) {
 			AllowCrossNamespaceSharing: true,
 			AddressRest:                &metav1.Duration{Duration: time.Minute},
 			ServiceAllocation: &v1beta1.ServiceAllocation{
-				Priority: 3, Namespaces: []string{"prod"},
+				Priority: 3, MaxAddressesPerNamespace: ptr(int32(7)), Namespaces: []string{"prod"},
 				NamespaceSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"b": "2", "a": "1"}}},
 				ServiceSelectors:   []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "k", Operator: "Near", Values: []string{"v"}}}}},
 			},
 		},
 	})
 	want := lb.Pool{
-		Name: "p", Labels: map[string]string{"zone": "a"}, AutoAssign: true, AvoidBuggyIPs: true, ShareAcross: true, Rest: ptr(time.Minute), Priority: 3,
+		Name: "p", Labels: map[string]string{"zone": "a"}, AutoAssign: true, AvoidBuggyIPs: true, ShareAcross: true, Rest: ptr(time.Minute), Priority: 3, MaxPerNamespace: 7,
 		Ranges:            []lb.Range{{From: addr("192.0.2.0"), To: addr("192.0.2.3")}, {From: addr("2001:db8::"), To: addr("2001:db8::ffff:ffff:ffff:ffff")}},
 		Namespaces:        []string{"prod"},
 		NamespaceSelector: []lb.Selector{{{Key: "a", Op: lb.In, Values: []string{"1"}}, {Key: "b", Op: lb.In, Values: []string{"2"}}}},

@@ -36,6 +36,9 @@ func Pool(p *v1beta1.IPAddressPool) (lb.Pool, lb.Refusal) {
 	}
 	if a := p.Spec.ServiceAllocation; a != nil {
 		out.Priority = max(a.Priority, 0)
+		if limit := a.MaxAddressesPerNamespace; limit != nil {
+			out.MaxPerNamespace = int(max(*limit, 0))
+		}
 		out.Namespaces = a.Namespaces
 		out.NamespaceSelector = selectors(a.NamespaceSelectors)
 		out.ServiceSelectors = selectors(a.ServiceSelectors)
