@@ -510,10 +510,13 @@ func TestUsage(t *testing.T) {
 	a.Ensure(service("s3"), epoch)
 	a.Release(service("s3").Key, epoch)
 	want := []Usage{
-		{Pool: "a", IPv4: Count{Assigned: 2, Available: 253}},
-		{Pool: "b", IPv4: Count{Assigned: 1, Available: 255}, IPv6: Count{Assigned: 1, Available: math.MaxInt64}},
+		{Pool: "a", IPv4: Count{Total: 255, Assigned: 2, Available: 253, Resting: 1}},
+		{Pool: "b", IPv4: Count{Total: 256, Assigned: 1, Available: 255}, IPv6: Count{Total: math.MaxInt64, Assigned: 1, Available: math.MaxInt64}},
 	}
-	if diff := cmp.Diff(want, a.Usage()); diff != "" {
+	if diff := cmp.Diff(want, a.Usage(epoch.Add(restTime-1))); diff != "" {
 		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+	if n := a.Usage(epoch.Add(restTime))[0].IPv4.Resting; n != 0 {
+		t.Errorf("%d still rest", n)
 	}
 }

@@ -32,6 +32,11 @@ const (
 	WrongNamespace Reason = "WrongNamespace" // it lives outside Fairlead's namespace and is ignored
 )
 
+// Why an IPAddressPool needs attention soon.
+const (
+	PoolNearlyFull Reason = "PoolNearlyFull" // nine in ten of its addresses of a family are in use
+)
+
 // Why a node does not announce an address.
 const (
 	NotAdvertised       Reason = "NotAdvertised"       // no advertisement covers the address

@@ -147,7 +147,26 @@ type IPAddressPoolStatus struct {
 	// +optional
 	AvailableIPv6 int64 `json:"availableIPv6"`
 
-	// conditions has the condition Ready: False means that the pool, or what the message names of it, is ignored.
+	// totalIPv4 is the number of IPv4 addresses that the pool has to give, those in use included.
+	//
+	// +optional
+	TotalIPv4 int64 `json:"totalIPv4"`
+	// totalIPv6 is the number of IPv6 addresses that the pool has to give, those in use included.
+	//
+	// +optional
+	TotalIPv6 int64 `json:"totalIPv6"`
+	// restingIPv4 is how many of the available IPv4 addresses were freed not long ago and are given out last.
+	//
+	// +optional
+	RestingIPv4 int64 `json:"restingIPv4"`
+	// restingIPv6 is how many of the available IPv6 addresses were freed not long ago and are given out last.
+	//
+	// +optional
+	RestingIPv6 int64 `json:"restingIPv6"`
+
+	// conditions has the condition Ready: False means that the pool, or what the message names of it, is ignored. Exhausted
+	// says that no address of a family is left, NearlyFull that nine in ten are in use, Overlapping that another pool holds
+	// some of the addresses too.
 	//
 	// +optional
 	// +listType=map

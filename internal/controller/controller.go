@@ -28,7 +28,11 @@ type Cluster interface {
 type Queue interface {
 	Services(keys ...lb.ServiceKey)
 	Counts()
+	CountsAfter(d time.Duration)
 }
+
+// recount is how soon the pools are counted again while addresses rest: nothing else tells when a rest is over.
+const recount = 10 * time.Second
 
 // Options configures a Controller.
 type Options struct {
@@ -237,14 +241,13 @@ func (c *Controller) Counts(ctx context.Context) error {
 	if err := c.open(ctx); err != nil {
 		return err
 	}
-	usage := c.alloc.Usage()
+	usage := c.alloc.Usage(time.Now())
 	c.metrics.set(usage)
 	counts := make([]kube.PoolCounts, len(usage))
 	for i, u := range usage {
-		counts[i] = kube.PoolCounts{
-			Pool:      u.Pool,
-			Assigned4: u.IPv4.Assigned, Available4: u.IPv4.Available,
-			Assigned6: u.IPv6.Assigned, Available6: u.IPv6.Available,
+		counts[i] = kube.PoolCounts{Pool: u.Pool, IPv4: kube.AddressCounts(u.IPv4), IPv6: kube.AddressCounts(u.IPv6)}
+		if u.IPv4.Resting+u.IPv6.Resting > 0 {
+			c.queue.CountsAfter(recount)
 		}
 	}
 	if err := c.cluster.WritePools(ctx, counts); err != nil {

@@ -137,6 +137,7 @@ func (c *cluster) String() string {
 type queue struct {
 	keys   []lb.ServiceKey
 	counts bool
+	later  time.Duration
 }
 
 func (q *queue) Services(keys ...lb.ServiceKey) {
@@ -146,7 +147,8 @@ func (q *queue) Services(keys ...lb.ServiceKey) {
 		}
 	}
 }
-func (q *queue) Counts() { q.counts = true }
+func (q *queue) Counts()                     { q.counts = true }
+func (q *queue) CountsAfter(d time.Duration) { q.later = d }
 
 // env is a controller with its surroundings.
 type env struct {
@@ -460,19 +462,32 @@ func TestCountsAndMetrics(t *testing.T) {
 	if err := e.ctl.Counts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]kube.PoolCounts{{Pool: "p", Assigned4: 2}}, c.counts); diff != "" {
+	if diff := cmp.Diff([]kube.PoolCounts{{Pool: "p", IPv4: kube.AddressCounts{Total: 2, Assigned: 2}}}, c.counts); diff != "" {
 		t.Errorf("counts: -want +got:\n%s", diff)
 	}
 	want := map[string]float64{
 		"fairlead_allocation_duration_seconds":             2,
 		"fairlead_allocation_refusals_total PoolExhausted": 1,
-		"fairlead_allocator_addresses_available IPv4 p":    0,
-		"fairlead_allocator_addresses_available IPv6 p":    0,
-		"fairlead_allocator_addresses_in_use IPv4 p":       2,
-		"fairlead_allocator_addresses_in_use IPv6 p":       0,
+		"fairlead_pool_addresses IPv4 p assigned":          2,
+		"fairlead_pool_addresses IPv4 p available":         0,
+		"fairlead_pool_addresses IPv4 p resting":           0,
+		"fairlead_pool_addresses IPv4 p total":             2,
+		"fairlead_pool_addresses IPv6 p assigned":          0,
+		"fairlead_pool_addresses IPv6 p available":         0,
+		"fairlead_pool_addresses IPv6 p resting":           0,
+		"fairlead_pool_addresses IPv6 p total":             0,
 	}
 	if diff := cmp.Diff(want, gathered(t, e.registry)); diff != "" {
 		t.Errorf("metrics: -want +got:\n%s", diff)
+	}
+	if e.queue.later != 0 {
+		t.Error("nothing rests, but the pools are to be counted again")
+	}
+	c.remove("c")
+	c.remove("a")
+	e.events("c", "a")
+	if err := e.ctl.Counts(t.Context()); err != nil || c.counts[0].IPv4.Resting != 1 || e.queue.later != recount {
+		t.Errorf("%v, counts %+v, again in %s", err, c.counts, e.queue.later)
 	}
 	c.fail = errors.New("API server away")
 	if err := e.ctl.Counts(t.Context()); !errors.Is(err, c.fail) {

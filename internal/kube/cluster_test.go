@@ -193,7 +193,7 @@ func TestWritePools(t *testing.T) {
 		&v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Namespace: home, Name: "l2"}},
 		&v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "astray"}},
 	)
-	counts := []PoolCounts{{Pool: "good", Assigned4: 1, Available4: 15, Available6: 3}, {Pool: "astray", Assigned4: 9}}
+	counts := []PoolCounts{{Pool: "good", IPv4: AddressCounts{16, 1, 15, 2}, IPv6: AddressCounts{Total: 3, Available: 3}}, {Pool: "astray", IPv4: AddressCounts{Assigned: 9}}}
 	if err := cluster.WritePools(ctx, counts); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestWritePools(t *testing.T) {
 	for _, p := range pools.Items {
 		c := meta.FindStatusCondition(p.Status.Conditions, ConditionReady)
 		got[p.Name] = string(c.Status) + " " + c.Reason
-		if p.Name == "good" && (p.Status.AssignedIPv4 != 1 || p.Status.AvailableIPv4 != 15 || p.Status.AvailableIPv6 != 3 || c.ObservedGeneration != 2) {
+		if p.Name == "good" && (p.Status.AssignedIPv4 != 1 || p.Status.AvailableIPv4 != 15 || p.Status.TotalIPv4 != 16 || p.Status.RestingIPv4 != 2 || p.Status.AvailableIPv6 != 3 || c.ObservedGeneration != 2) {
 			t.Errorf("good has status %+v", p.Status)
 		}
 		if p.Name == "astray" && p.Status.AssignedIPv4 != 0 {
@@ -229,6 +229,33 @@ func TestWritePools(t *testing.T) {
 	}
 	if err := api.Get(ctx, client.ObjectKey{Namespace: home, Name: "l2"}, &l2); err != nil || l2.ResourceVersion != before {
 		t.Errorf("a second time wrote again: %v", err)
+	}
+}
+
+func TestStockConditions(t *testing.T) {
+	for name, c := range map[string]struct {
+		counts PoolCounts
+		others []string
+		want   []string // the conditions that are true
+	}{
+		"empty":           {counts: PoolCounts{IPv4: AddressCounts{Total: 10, Available: 10}}},
+		"below the mark":  {counts: PoolCounts{IPv4: AddressCounts{Total: 20, Assigned: 17, Available: 3}}},
+		"nearly full":     {counts: PoolCounts{IPv4: AddressCounts{Total: 20, Assigned: 18, Available: 2}}, want: []string{"NearlyFull PoolNearlyFull 18 of 20 IPv4 addresses are in use; add addresses or delete Services"}},
+		"one family full": {counts: PoolCounts{IPv4: AddressCounts{Total: 9, Available: 9}, IPv6: AddressCounts{Total: 1, Assigned: 1}}, want: []string{"Exhausted PoolExhausted 1 of 1 IPv6 addresses are in use; add addresses or delete Services", "NearlyFull PoolNearlyFull 1 of 1 IPv6 addresses are in use; add addresses or delete Services"}},
+		"overlapping":     {others: []string{"a", "b"}, want: []string{"Overlapping PoolOverlap holds addresses that a, b holds too; keep each in one pool"}},
+	} {
+		var got []string
+		for _, condition := range stockConditions(c.counts, c.others, 7) {
+			if condition.Status == metav1.ConditionTrue {
+				got = append(got, condition.Type+" "+condition.Reason+" "+condition.Message)
+			}
+			if condition.ObservedGeneration != 7 || condition.Reason == "" {
+				t.Errorf("%s: %+v", name, condition)
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", name, diff)
+		}
 	}
 }
 

@@ -27,9 +27,13 @@ const (
 
 // PoolCounts is what the allocator counted in one pool.
 type PoolCounts struct {
-	Pool                  string
-	Assigned4, Available4 int64
-	Assigned6, Available6 int64
+	Pool       string
+	IPv4, IPv6 AddressCounts
+}
+
+// AddressCounts is what the allocator counted of one family; the highest int64 stands for more than that.
+type AddressCounts struct {
+	Total, Assigned, Available, Resting int64
 }
 
 // WritePools brings the status of every pool and advertisement up to date: counts, and whether it is in force. What is
@@ -60,7 +64,8 @@ func (c *Cluster) writePool(ctx context.Context, p *v1beta1.IPAddressPool, count
 	want := v1beta1.IPAddressPoolStatus{Conditions: p.Status.DeepCopy().Conditions}
 	if p.Namespace == c.opts.Namespace {
 		n := counts[p.Name]
-		want.AssignedIPv4, want.AvailableIPv4, want.AssignedIPv6, want.AvailableIPv6 = n.Assigned4, n.Available4, n.Assigned6, n.Available6
+		want.TotalIPv4, want.AssignedIPv4, want.AvailableIPv4, want.RestingIPv4 = n.IPv4.Total, n.IPv4.Assigned, n.IPv4.Available, n.IPv4.Resting
+		want.TotalIPv6, want.AssignedIPv6, want.AvailableIPv6, want.RestingIPv6 = n.IPv6.Total, n.IPv6.Assigned, n.IPv6.Available, n.IPv6.Resting
 	} else {
 		refusal = wrongNamespace(p.Namespace, c.opts.Namespace)
 	}
@@ -70,6 +75,11 @@ func (c *Cluster) writePool(ctx context.Context, p *v1beta1.IPAddressPool, count
 		ready.Message = fmt.Sprintf("holds addresses that %s holds too; no address is given out twice, but keep each in one pool", strings.Join(others, ", "))
 	}
 	said := meta.SetStatusCondition(&want.Conditions, ready)
+	if p.Namespace == c.opts.Namespace {
+		for _, condition := range stockConditions(counts[p.Name], overlaps[p.Name], p.Generation) {
+			meta.SetStatusCondition(&want.Conditions, condition)
+		}
+	}
 	if reflect.DeepEqual(want, p.Status) {
 		return nil
 	}

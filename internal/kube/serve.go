@@ -72,6 +72,9 @@ func (q *Queue) Services(keys ...lb.ServiceKey) {
 // Counts has the counts written soon.
 func (q *Queue) Counts() { q.queue.AddAfter(item{task: doCounts}, countsDelay) }
 
+// CountsAfter has the counts written after d, or sooner if they are due by then.
+func (q *Queue) CountsAfter(d time.Duration) { q.queue.AddAfter(item{task: doCounts}, d) }
+
 // Serve feeds q from mgr's caches and has h work on it while mgr runs and leads, one item at a time, and never before the
 // caches have synced.
 func Serve(mgr manager.Manager, q *Queue, h Handler) error {
