@@ -72,13 +72,13 @@ func (a *Allocator) next(p *pool, family lb.Family, now time.Time) (netip.Addr, 
 // wake gives back the addresses whose rest is over, and leaves at the head of the span's queue the one that has rested
 // longest of those that still do.
 func (a *Allocator) wake(s *span, now time.Time) {
-	for len(s.resting) > 0 {
-		r := s.resting[0]
+	for i, r := range s.resting {
 		since, resting := a.resting[r.addr]
 		owned := len(a.owners[r.addr]) > 0
 		switch {
 		case owned || resting && since.After(r.since): // given out meanwhile, perhaps freed again: a later entry counts
 		case r.since.Add(s.restFor).After(now):
+			s.resting = s.resting[i:]
 			return
 		default:
 			s.giveBack(r.addr)
@@ -86,6 +86,6 @@ func (a *Allocator) wake(s *span, now time.Time) {
 				delete(a.resting, r.addr)
 			}
 		}
-		s.resting = s.resting[1:]
 	}
+	s.resting = s.resting[:0] // its memory is used again
 }
