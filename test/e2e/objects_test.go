@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -199,4 +200,11 @@ func patch(t *testing.T, obj client.Object, json string) {
 
 func objectMeta(key client.ObjectKey) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}
+}
+
+// only leaves one port of a Service, by name.
+func only(name string) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		s.Spec.Ports = slices.DeleteFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name != name })
+	}
 }
