@@ -11,13 +11,11 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/fairlead-lb/fairlead/test/cluster"
 	"github.com/fairlead-lb/fairlead/test/probe"
 )
 
@@ -92,21 +90,12 @@ func TestRollingUpdateLosesNothing(t *testing.T) {
 	d := deployment(t, ns, "web", 3)
 	target := address(t, service(t, ns, "web"))
 	answers(t, target)
-	type result struct {
-		probe.Report
-		error
-	}
-	done := make(chan result, 1)
-	go func() {
-		r, err := lab.HTTP(t.Context(), target, "/hostname", 20*time.Millisecond*cluster.Slow(), 30*time.Second*cluster.Slow())
-		done <- result{r, err}
-	}()
+	wait := meanwhile(t, target, 20*time.Millisecond, 30*time.Second)
 	patch(t, d, `{"spec":{"template":{"metadata":{"annotations":{"rolled":"once"}}}}}`)
 	rolledOut(t, d)
-	r := <-done
-	must(t, r.error)
+	r := wait()
 	if r.Failed > 0 || len(r.Answers) < 4 {
-		t.Errorf("want no failure and answers from old and new pods, got %+v", r.Report)
+		t.Errorf("want no failure and answers from old and new pods, got %+v", r)
 	}
 	t.Logf("%d connections over a rolling update, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
 }
@@ -203,11 +192,7 @@ func TestAffinityAndSourceRanges(t *testing.T) {
 
 func TestLocalUsesOnlyTheOwnersPods(t *testing.T) {
 	ns := namespace(t, "192.0.2.145/32")
-	d := deployment(t, ns, "web", int32(len(nodes)), func(d *appsv1.Deployment) {
-		d.Spec.Template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
-			MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: d.Spec.Selector,
-		}}
-	})
+	d := deployment(t, ns, "web", int32(len(nodes)), onePerNode)
 	var on []string
 	for _, p := range podsOf(t, d) {
 		on = append(on, p.Spec.NodeName)

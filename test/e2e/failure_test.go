@@ -7,14 +7,12 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/test/cluster"
-	"github.com/fairlead-lb/fairlead/test/probe"
 )
 
 func TestRestartsChangeNothing(t *testing.T) {
@@ -40,6 +38,25 @@ func TestRestartsChangeNothing(t *testing.T) {
 			}
 			answers(t, target)
 		}
+	}
+}
+
+// A rolling update of the speakers hands every address over before its owner stops.
+func TestSpeakerRolloutLosesNothing(t *testing.T) {
+	ns := namespace(t, "192.0.2.162/32")
+	deployment(t, ns, "web", 3)
+	target := address(t, service(t, ns, "web"))
+	answers(t, target)
+	wait := meanwhile(t, target, 5*time.Millisecond, 40*time.Second)
+	daemonset := "daemonset/fairlead-speaker"
+	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "restart", daemonset)
+	must(t, err)
+	_, err = lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout=3m", daemonset)
+	must(t, err)
+	r := wait()
+	t.Logf("%d connections while every speaker was replaced, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
+	if r.Failed > 0 {
+		t.Errorf("want no failed connection, got %+v", r)
 	}
 }
 
@@ -86,31 +103,17 @@ func podReady(p corev1.Pod) bool {
 
 func TestPowerOffMovesTheAddress(t *testing.T) {
 	ns := namespace(t, "192.0.2.160/32")
-	deployment(t, ns, "web", int32(len(nodes)), func(d *appsv1.Deployment) {
-		d.Spec.Template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
-			MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: d.Spec.Selector,
-		}}
-	})
+	deployment(t, ns, "web", int32(len(nodes)), onePerNode)
 	s := service(t, ns, "web", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal })
 	target := address(t, s)
 	answers(t, target)
 	first := owner(t, target.Addr())
-	type result struct {
-		probe.Report
-		error
-	}
-	done := make(chan result, 1)
-	length := 10 * time.Second * cluster.Slow()
-	go func() {
-		r, err := lab.HTTP(t.Context(), target, "/hostname", 10*time.Millisecond, length)
-		done <- result{r, err}
-	}()
+	wait := meanwhile(t, target, 10*time.Millisecond, 10*time.Second)
 	time.Sleep(time.Second)
 	_, err := lab.Fairlab(t.Context(), "node", "poweroff", first)
 	must(t, err)
 	t.Cleanup(func() { powerOn(t, first) })
-	r := <-done
-	must(t, r.error)
+	r := wait()
 	second := owner(t, target.Addr())
 	if second == first {
 		t.Errorf("%s lost power and still answers", first)

@@ -97,6 +97,13 @@ func deployment(t *testing.T, ns, name string, replicas int32, change ...func(*a
 	return d
 }
 
+// onePerNode spreads a Deployment's pods evenly over the nodes.
+func onePerNode(d *appsv1.Deployment) {
+	d.Spec.Template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: d.Spec.Selector,
+	}}
+}
+
 // rolledOut waits until the Deployment's newest pods are all ready and the old ones gone.
 func rolledOut(t *testing.T, d *appsv1.Deployment) {
 	t.Helper()

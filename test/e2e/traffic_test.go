@@ -62,3 +62,21 @@ func owner(t *testing.T, addr netip.Addr) string {
 	})
 	return node
 }
+
+// meanwhile opens connections in the background and returns a function that waits for the report.
+func meanwhile(t *testing.T, target netip.AddrPort, interval, length time.Duration) func() probe.Report {
+	t.Helper()
+	var report probe.Report
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		report, err = lab.HTTP(t.Context(), target, "/hostname", interval*cluster.Slow(), length*cluster.Slow())
+	}()
+	return func() probe.Report {
+		t.Helper()
+		<-done
+		must(t, err)
+		return report
+	}
+}
