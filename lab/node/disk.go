@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/lab/container"
+	"github.com/fairlead-lb/fairlead/lab/nodeconfig"
 )
 
 // disk is where the parts of a node's file system are.
@@ -22,7 +23,7 @@ type disk struct {
 // the kubelet and hostPath volumes of several nodes and of the machine do not meet. It is an overlay
 // of the machine's root whose changes are lost with the node, but for /var/lib, which is a directory
 // below RootDir, and pod logs. The paths of cfg stay valid.
-func enterDisk(cfg Config) (disk, error) {
+func enterDisk(cfg nodeconfig.Config) (disk, error) {
 	d := disk{lower: filepath.Join(cfg.RootDir, "lower"), logs: "/var/log/pods", state: "/var/lib/kubelet"}
 	varLib, scratch := filepath.Join(cfg.RootDir, "disk"), filepath.Join(cfg.RootDir, "root")
 	for _, dir := range []string{d.lower, varLib, scratch, cfg.LogDir} {

@@ -35,10 +35,11 @@ import (
 	"k8s.io/mount-utils"
 
 	"github.com/fairlead-lb/fairlead/lab/cri"
+	"github.com/fairlead-lb/fairlead/lab/nodeconfig"
 )
 
 // kubeletOptions returns upstream's defaults but for what this package's doc.go names.
-func kubeletOptions(cfg Config, d disk, resolvConf string) (*options.KubeletServer, error) {
+func kubeletOptions(cfg nodeconfig.Config, d disk, resolvConf string) (*options.KubeletServer, error) {
 	s, err := options.NewKubeletServer()
 	if err != nil {
 		return nil, fmt.Errorf("building kubelet configuration: %w", err)
@@ -138,7 +139,7 @@ func newClients(s *options.KubeletServer, kubeconfig string) (clients, error) {
 // closeIdle makes the next request use a new connection.
 func closeIdle(transport http.RoundTripper) { utilnet.CloseIdleConnectionsFor(transport) }
 
-func dependencies(ctx context.Context, cfg Config, s *options.KubeletServer, m machine, runtime *cri.Runtime, images *cri.Images) (*kubelet.Dependencies, error) {
+func dependencies(ctx context.Context, cfg nodeconfig.Config, s *options.KubeletServer, m machine, runtime *cri.Runtime, images *cri.Images) (*kubelet.Dependencies, error) {
 	c, err := newClients(s, cfg.Kubeconfig)
 	if err != nil {
 		return nil, err

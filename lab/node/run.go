@@ -15,12 +15,13 @@ import (
 	kubeletapp "k8s.io/kubernetes/cmd/kubelet/app"
 
 	"github.com/fairlead-lb/fairlead/lab/cri"
+	"github.com/fairlead-lb/fairlead/lab/nodeconfig"
 )
 
 // Run is a node until ctx ends; its containers are killed then. It changes the root directory of
 // the process and can be called once. The kubelet ends the process by itself if it cannot work.
-func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	if err := cfg.validate(); err != nil {
+func Run(ctx context.Context, cfg nodeconfig.Config, log *slog.Logger) error {
+	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("checking node configuration: %w", err)
 	}
 	if err := checkInterface(cfg.LANInterface, cfg.NodeIPs); err != nil {
@@ -48,7 +49,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return group.Wait()
 }
 
-func runKubelet(ctx context.Context, cfg Config, d disk, resolvConf string, runtime *cri.Runtime, images *cri.Images) error {
+func runKubelet(ctx context.Context, cfg nodeconfig.Config, d disk, resolvConf string, runtime *cri.Runtime, images *cri.Images) error {
 	s, err := kubeletOptions(cfg, d, resolvConf)
 	if err != nil {
 		return err

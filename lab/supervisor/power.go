@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,25 +13,10 @@ import (
 	"github.com/fairlead-lb/fairlead/lab/controlplane"
 	"github.com/fairlead-lb/fairlead/lab/daemon"
 	"github.com/fairlead-lb/fairlead/lab/member"
+	"github.com/fairlead-lb/fairlead/lab/nodeconfig"
 	"github.com/fairlead-lb/fairlead/lab/router"
 	"github.com/fairlead-lb/fairlead/lab/topology"
 )
-
-// nodeConfig is the file of `fairlab-kube node`, the JSON of package node's Config.
-// That package brings a kubelet with it, which the supervisor is better without.
-type nodeConfig struct {
-	Name           string         `json:"name"`
-	Kubeconfig     string         `json:"kubeconfig"`
-	RootDir        string         `json:"rootDir"`
-	LogDir         string         `json:"logDir"`
-	BinDir         string         `json:"binDir"`
-	NodeIPs        []netip.Addr   `json:"nodeIPs"`
-	PodCIDRs       []netip.Prefix `json:"podCIDRs"`
-	ClientCAFile   string         `json:"clientCAFile"`
-	ServerCertFile string         `json:"serverCertFile"`
-	ServerKeyFile  string         `json:"serverKeyFile"`
-	LANInterface   string         `json:"lanInterface"`
-}
 
 // powerOn boots a member that is off.
 func (s *supervisor) powerOn(name string) error {
@@ -153,7 +137,7 @@ func (s *supervisor) routerConfig(c member.Config) (member.Config, error) {
 func (s *supervisor) nodeConfig(c member.Config, n int) (member.Config, error) {
 	dir, logs := s.Dir.Member(c.Name), s.Dir.MemberLogs(c.Name)
 	file := filepath.Join(dir, "node.json")
-	data, err := json.MarshalIndent(nodeConfig{
+	data, err := json.MarshalIndent(nodeconfig.Config{
 		Name:           c.Name,
 		Kubeconfig:     s.Dir.ComponentKubeconfig(c.Name),
 		RootDir:        filepath.Join(dir, "root"),

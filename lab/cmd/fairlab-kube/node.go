@@ -11,6 +11,7 @@ import (
 	"k8s.io/component-base/logs"
 
 	"github.com/fairlead-lb/fairlead/lab/node"
+	"github.com/fairlead-lb/fairlead/lab/nodeconfig"
 )
 
 func newNodeCommand() *cobra.Command {
@@ -23,7 +24,7 @@ func newNodeCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logs.InitLogs()
 			defer logs.FlushLogs()
-			config, err := node.ReadConfig(file)
+			config, err := nodeconfig.Read(file)
 			if err != nil {
 				return err
 			}

@@ -1,4 +1,4 @@
-package node
+package nodeconfig
 
 import (
 	"net/netip"
@@ -15,14 +15,14 @@ const valid = `{
 	"nodeIPs": ["192.0.2.11", "2001:db8:0:1::11"], "podCIDRs": ["10.244.1.0/24", "fd00:10:244:1::/64"], "clusterDNS": ["10.96.0.10"],
 	"clientCAFile": "/s/ca.crt", "serverCertFile": "/s/kubelet.crt", "serverKeyFile": "/s/kubelet.key", "lanInterface": "eth0"}`
 
-func TestReadConfig(t *testing.T) {
+func TestRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "node.json")
 	read := func(text string) (Config, error) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return ReadConfig(file)
+		return Read(file)
 	}
 	got, err := read(valid)
 	want := Config{
@@ -48,35 +48,4 @@ func TestReadConfig(t *testing.T) {
 			t.Errorf("%s: %v, want %q", tc.new, err, tc.want)
 		}
 	}
-}
-
-func TestMemTotal(t *testing.T) {
-	got, err := memTotal(strings.NewReader("MemFree:  1 kB\nMemTotal:       24684096 kB\n"))
-	if err != nil || got != 24684096<<10 {
-		t.Errorf("%d, %v", got, err)
-	}
-	for _, text := range []string{"", "MemTotal: 1\n", "MemTotal: -1 kB\n", "MemTotal: x kB\n"} {
-		if got, err := memTotal(strings.NewReader(text)); err == nil {
-			t.Errorf("%q: %d", text, got)
-		}
-	}
-}
-
-func TestPrettyName(t *testing.T) {
-	if got := prettyName("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"); got != "Debian GNU/Linux 12 (bookworm)" {
-		t.Error(got)
-	}
-	if got := prettyName("ID=x\n"); got != "Linux" {
-		t.Error(got)
-	}
-}
-
-func FuzzMemTotal(f *testing.F) {
-	f.Add("MemTotal:       24684096 kB\n")
-	f.Add("MemTotal: 99999999999999999999 kB\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		if got, err := memTotal(strings.NewReader(text)); err != nil && got != 0 || got%1024 != 0 {
-			t.Errorf("%d, %v", got, err)
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package node
+package nodeconfig
 
 import (
 	"encoding/json"
@@ -10,7 +10,7 @@ import (
 )
 
 // Config is everything that a node agent is told; it is read from one JSON file.
-// All paths are absolute and are those of the mount namespace in which Run is called.
+// All paths are absolute and are those of the mount namespace in which node.Run is called.
 type Config struct {
 	// Name is the node's name and host name.
 	Name string `json:"name"`
@@ -37,8 +37,8 @@ type Config struct {
 	LANInterface string `json:"lanInterface"`
 }
 
-// ReadConfig reads and checks a Config.
-func ReadConfig(file string) (Config, error) {
+// Read reads and checks a Config.
+func Read(file string) (Config, error) {
 	var c Config
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -47,10 +47,11 @@ func ReadConfig(file string) (Config, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Config{}, fmt.Errorf("parsing node configuration %s: %w", file, err)
 	}
-	return c, c.validate()
+	return c, c.Validate()
 }
 
-func (c Config) validate() error {
+// Validate names every field that is missing or wrong, errors joined.
+func (c Config) Validate() error {
 	var errs []error
 	for _, f := range []struct{ field, path string }{
 		{"kubeconfig", c.Kubeconfig}, {"rootDir", c.RootDir}, {"logDir", c.LogDir}, {"binDir", c.BinDir},
