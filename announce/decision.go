@@ -55,9 +55,13 @@ func (d Decision) announceOn(interfaces []string, message string) Decision {
 type Target struct {
 	Interfaces []string // sorted
 	Epoch      uint64   // of this node's claim; when it grows, the neighbours are told anew
+
+	// Probe has the executor ask each segment first whether a stranger has the address (RFC 5227 section 2.1.1, RFC 4862
+	// section 5.4), and answer and announce only after that. It counts when the address is new in an interface.
+	Probe bool
 }
 
 // Equal reports whether both say the same.
 func (t Target) Equal(o Target) bool {
-	return t.Epoch == o.Epoch && slices.Equal(t.Interfaces, o.Interfaces)
+	return t.Epoch == o.Epoch && t.Probe == o.Probe && slices.Equal(t.Interfaces, o.Interfaces)
 }

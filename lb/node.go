@@ -46,6 +46,9 @@ type Member struct {
 
 	// Failing holds the addresses that its datapath tried to program and could not, sorted; others must serve them.
 	Failing []netip.Addr
+
+	// Suspects holds the nodes whose heartbeats this member, one of their watchers, no longer hears, sorted.
+	Suspects []NodeName
 }
 
 // Claim returns the epoch of the member's claim to addr, 0 if it has none.

@@ -69,6 +69,10 @@ type L2Advertisement struct {
 	ServiceSelectors []Selector
 	Interfaces       []string
 	Preferred        []Preference
+
+	// Failback is how long a better node must have been steady before a living owner hands an address over to it; nil = it
+	// keeps the address for as long as it can.
+	Failback *time.Duration
 }
 
 // Preference adds Weight (1 to 100) to the score of nodes that match.

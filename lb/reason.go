@@ -46,11 +46,17 @@ const (
 	NodeUnavailable     Reason = "NodeUnavailable"     // NetworkUnavailable, being deleted, or unknown to the API server
 	NodeNotSelected     Reason = "NodeNotSelected"     // no advertisement's nodeSelectors match
 	NodeDraining        Reason = "NodeDraining"        // the speaker asked to be left out
+	NodeCordoned        Reason = "NodeCordoned"        // spec.unschedulable, and the policy is to leave then
+	NodeDown            Reason = "NodeDown"            // its watchers no longer hear its heartbeats
 	NoInterface         Reason = "NoInterface"         // no interface that is up, allowed and in the address's subnet
 	DatapathNotReady    Reason = "DatapathNotReady"    // the node's engine does not work
 	NotProgrammed       Reason = "NotProgrammed"       // the engine works but has not programmed this address yet
 	NotOwner            Reason = "NotOwner"            // another node was elected
 	NotAMember          Reason = "NotAMember"          // the speaker is not in the gossip membership
+	Fenced              Reason = "Fenced"              // this process was asleep, and nobody has confirmed yet what has happened meanwhile
+	Settling            Reason = "Settling"            // the speakers are starting: the address waits until it is known who is there
+	Probing             Reason = "Probing"             // the segment is being asked whether somebody has the address already
+	AddressConflict     Reason = "AddressConflict"     // a station that is no speaker answers for the address
 	AnnouncementRefused Reason = "AnnouncementRefused" // the wire said no, for example a socket could not be opened
 )
 

@@ -1,6 +1,9 @@
 package lb
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Snapshot is everything one speaker knows at one moment: the whole input of announce.Plan and datapath.Desired. Builders
 // sort the slices; readers must not write.
@@ -17,6 +20,16 @@ type Snapshot struct {
 	// Programmed holds the addresses that this node's datapath has reported as able to forward. An address is announced
 	// only while it is in here (the gate).
 	Programmed map[netip.Addr]bool
+
+	// Down holds the nodes that enough of their watchers no longer hear: they announce nothing, and their endpoints get no new
+	// connections. election.Down computes it from what the members suspect.
+	Down map[NodeName]bool
+
+	// Steady says for how long each member has been alive and ready without a break, as far as this node has seen.
+	Steady map[NodeName]time.Duration
+
+	// Conflicts holds the addresses that a station which is no speaker answers for on a segment of this node.
+	Conflicts map[netip.Addr]MAC
 
 	// Forwards is false where Fairlead announces only and somebody else forwards (datapath mode none): then the gate is
 	// open for every address.

@@ -45,6 +45,7 @@ type wireRecord struct {
 	Links       []wireLink   `json:"links,omitempty"`
 	Claims      []wireClaim  `json:"claims,omitempty"`
 	Failing     []netip.Addr `json:"failing,omitempty"`
+	Suspects    []string     `json:"suspects,omitempty"`
 }
 
 type wireLink struct {
@@ -74,6 +75,9 @@ func encode(records ...record) []byte {
 		}
 		for _, c := range r.Claims {
 			w.Claims = append(w.Claims, wireClaim(c))
+		}
+		for _, s := range r.Suspects {
+			w.Suspects = append(w.Suspects, string(s))
 		}
 		m.Records = append(m.Records, w)
 	}
@@ -126,6 +130,13 @@ func (w wireRecord) record() (record, error) {
 	if slices.ContainsFunc(r.Failing, func(a netip.Addr) bool { return !a.IsValid() }) {
 		return record{}, errors.New("an invalid failing address")
 	}
+	for _, s := range w.Suspects {
+		if s == "" || len(s) > maxName {
+			return record{}, fmt.Errorf("a suspect's name is not 1 to %d bytes long", maxName)
+		}
+		r.Suspects = append(r.Suspects, lb.NodeName(s))
+	}
+	slices.Sort(r.Suspects)
 	slices.SortFunc(r.Links, func(a, b lb.Link) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(r.Claims, func(a, b lb.Claim) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(r.Failing, netip.Addr.Compare)

@@ -134,7 +134,7 @@ func (t *table) all() []record {
 
 func equal(a, b lb.Member) bool {
 	return a.Node == b.Node && a.Draining == b.Draining && a.Ready == b.Ready && slices.Equal(a.Claims, b.Claims) &&
-		slices.Equal(a.Failing, b.Failing) && slices.EqualFunc(a.Links, b.Links, func(x, y lb.Link) bool {
+		slices.Equal(a.Failing, b.Failing) && slices.Equal(a.Suspects, b.Suspects) && slices.EqualFunc(a.Links, b.Links, func(x, y lb.Link) bool {
 		return x.Name == y.Name && x.Index == y.Index && x.MAC == y.MAC && x.Up == y.Up && slices.Equal(x.Prefixes, y.Prefixes)
 	})
 }
