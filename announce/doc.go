@@ -5,8 +5,8 @@
 // # Who may announce
 //
 // An address is elected once, however many Services share it. A node is a candidate if its speaker is a member, not
-// draining, its datapath works and has not failed on this address, the API server knows the node and does not exclude it,
-// and if it can serve the Services behind the address: an advertisement covers pool, Service and node, a link of the node is
+// draining, its watchers hear it, its datapath works and has not failed on this address, the API server knows the node and
+// does not exclude it, and if it can serve the Services behind the address: an advertisement covers pool, Service and node, a link of the node is
 // up, allowed and holds the address in its subnet, and with externalTrafficPolicy Local the node has a ready endpoint
 // (statements H12 and H13 of the Service semantics). Services without any usable endpoint have no vote. Where no node can
 // serve all the others, those that can serve most of them are the candidates: a part is better than silence.

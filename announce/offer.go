@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -65,6 +66,8 @@ func refuseNode(s lb.Snapshot, vip netip.Addr, m lb.Member) (r lb.Refusal, soft 
 		return lb.Refusal{Reason: lb.NodeUnavailable, Message: fmt.Sprintf("the API server knows no node %s", m.Node)}, false
 	case node.NetworkUnavailable:
 		return lb.Refusal{Reason: lb.NodeUnavailable, Message: fmt.Sprintf("node %s has the condition NetworkUnavailable", m.Node)}, false
+	case s.Down[m.Node] && m.Node != s.Self: // whether we ourselves are the ones that are lost is told by the others' claims
+		return lb.Refusal{Reason: lb.NodeDown, Message: fmt.Sprintf("the heartbeats of %s no longer reach %s", m.Node, watchersOf(s, m.Node))}, false
 	case !m.Ready:
 		return lb.Refusal{Reason: lb.DatapathNotReady, Message: fmt.Sprintf("the datapath of %s does not work", m.Node)}, false
 	case slices.Contains(m.Failing, vip):
@@ -78,6 +81,17 @@ func refuseNode(s lb.Snapshot, vip netip.Addr, m lb.Member) (r lb.Refusal, soft 
 			Message: fmt.Sprintf("node %s has the label node.kubernetes.io/exclude-from-external-load-balancers", m.Node)}, true
 	}
 	return lb.Refusal{}, false
+}
+
+// watchersOf names the members that no longer hear node, for people.
+func watchersOf(s lb.Snapshot, node lb.NodeName) string {
+	var out []string
+	for _, m := range s.Members {
+		if slices.Contains(m.Suspects, node) {
+			out = append(out, string(m.Node))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // servedBy says through which advertisements and interfaces node can serve the Service, or why it cannot.

@@ -84,6 +84,10 @@ func node(name lb.NodeName, change func(*lb.Node)) func(*lb.Snapshot) {
 	}
 }
 
+func down(name lb.NodeName) func(*lb.Snapshot) {
+	return func(s *lb.Snapshot) { s.Down = map[lb.NodeName]bool{name: true} }
+}
+
 func draining(m *lb.Member) { m.Draining = true }
 func excluded(n *lb.Node)   { n.Excluded = true }
 
@@ -128,6 +132,9 @@ func TestPlan(t *testing.T) {
 		{name: "NotProgrammed: failed, others take over", change: []change{claim("n1", 1), member("n1", func(m *lb.Member) { m.Failing = []netip.Addr{vip} })}, want: lb.NotProgrammed},
 		{name: "without a datapath the gate is open", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed, s.Forwards = nil, false }}, owner: "n1"},
 		{name: "nor for an address that is left to kube-proxy", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed, s.Services[0].Ingress[0].Mode = nil, lb.ModeVIP }}, owner: "n1"},
+
+		{name: "NodeDown: the claim of a dead node counts for nothing", change: []change{only("n1", "n2"), claim("n2", 5), down("n2")}, owner: "n1"},
+		{name: "NodeDown: taken for dead by others, but alive", change: []change{claim("n1", 5), down("n1")}, owner: "n1"},
 
 		{name: "NotAdvertised: no advertisement", change: []change{ads()}, want: lb.NotAdvertised},
 		{name: "NotAdvertised: other pool", change: []change{ads(lb.L2Advertisement{Pools: []string{"other"}})}, want: lb.NotAdvertised},
@@ -205,6 +212,18 @@ func TestPlan(t *testing.T) {
 		if !seen[r] {
 			t.Errorf("no row gives %s", r)
 		}
+	}
+}
+
+func TestANodeThatIsDownIsRefusedByItsWatchersNames(t *testing.T) {
+	s := three()
+	s.Down = map[lb.NodeName]bool{"n3": true}
+	for _, watcher := range []lb.NodeName{"n1", "n2"} {
+		member(watcher, func(m *lb.Member) { m.Suspects = []lb.NodeName{"n3"} })(&s)
+	}
+	got, _ := refuseNode(s, vip, s.Members[2])
+	if want := (lb.Refusal{Reason: lb.NodeDown, Message: "the heartbeats of n3 no longer reach n1, n2"}); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

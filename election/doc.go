@@ -5,5 +5,6 @@
 // a node moves only the addresses that it owned. Claims make ownership sticky: whoever announces an address keeps it while
 // it remains a candidate, so that a node that comes back causes no second outage.
 //
-// Who is a candidate is decided by package announce; who is alive is known by election/gossip.
+// Who is a candidate is decided by package announce; who is alive is known by election/gossip, slowly, and by heartbeats, fast:
+// [Sessions] says who exchanges them with whom, [Down] what to make of the silences.
 package election

@@ -55,15 +55,30 @@ func Rank(vip netip.Addr, c []Candidate) []lb.NodeName {
 	return out
 }
 
-// weight is the rendezvous weight of node for vip: FNV-1a over the address's 16 bytes and the name, then a finalizer, since
-// FNV alone leaves names that differ in the last letter close together. Every speaker of a cluster must compute the same
-// value: changing it moves addresses during a rolling upgrade.
+// weight is the rendezvous weight of node for vip. Every speaker of a cluster must compute the same value: changing it moves
+// addresses during a rolling upgrade.
 func weight(vip netip.Addr, node lb.NodeName) uint64 {
-	const offset, prime = 14695981039346656037, 1099511628211
 	h := uint64(offset)
 	for _, b := range vip.As16() {
 		h = (h ^ uint64(b)) * prime
 	}
+	return finish(h, node)
+}
+
+// pairWeight is the rendezvous weight of peer as a watcher of node.
+func pairWeight(node, peer lb.NodeName) uint64 {
+	h := uint64(offset)
+	for i := range len(node) {
+		h = (h ^ uint64(node[i])) * prime
+	}
+	return finish(h*prime, peer) // as if a zero byte stood between the names
+}
+
+// FNV-1a's constants for 64 bits.
+const offset, prime = 14695981039346656037, 1099511628211
+
+// finish takes in the node's name and mixes the bits: FNV alone leaves names that differ in the last letter close together.
+func finish(h uint64, node lb.NodeName) uint64 {
 	for i := range len(node) {
 		h = (h ^ uint64(node[i])) * prime
 	}
