@@ -32,6 +32,7 @@ var rules = map[string]rule{
 	"election": {pure: true, project: []string{"lb"}},
 	"announce": {pure: true, project: []string{"lb", "election"}},
 	"datapath": {pure: true, project: []string{"lb"}},
+	"bfd":      {pure: true},
 
 	"datapath/datapathtest": {project: []string{"lb", "datapath"}},
 	"election/gossip":       {project: []string{"lb"}, outside: []string{"github.com/hashicorp/", "golang.org/x/sync"}},
