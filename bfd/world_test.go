@@ -19,8 +19,8 @@ type world struct {
 	events [2][]Event
 	drops  map[Drop]int
 
-	loss      float64              // of either direction
-	duplicate float64              //
+	lose      func(to int) bool    // nil = nothing is lost
+	duplicate float64              // how likely a packet arrives twice
 	delay     func() time.Duration // nil = none
 	cut       [2]bool              // nothing that this end sends arrives
 }
@@ -74,7 +74,7 @@ func (w *world) send(to int, wire []byte) {
 		copies = 2
 	}
 	for range copies {
-		if w.cut[1-to] || w.dice.Float64() < w.loss {
+		if w.cut[1-to] || w.lose != nil && w.lose(to) {
 			continue
 		}
 		at := w.now
