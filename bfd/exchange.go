@@ -116,6 +116,12 @@ func (s *Session) due() time.Time {
 	return s.sent.Add(time.Duration(float64(s.TxInterval()) * s.factor))
 }
 
+// Late returns how long ago the periodic packet that now sends was due, if one is.
+func (s *Session) Late(now time.Time) (time.Duration, bool) {
+	late := now.Sub(s.due())
+	return late, late >= 0 && s.periodic()
+}
+
 // Next returns when Tick must be called if nothing else happens; zero means never.
 func (s *Session) Next() time.Time {
 	var next time.Time

@@ -98,7 +98,7 @@ type Session struct {
 	desired, required time.Duration
 	tx, rx            time.Duration
 
-	sent      time.Time // when the last periodic packet was sent
+	sent      time.Time // when the last periodic packet was sent, at first when the session was made
 	factor    float64   // jitter of the interval after it
 	urgent    bool      // send without waiting for the interval
 	final     bool      // answer a poll
@@ -144,7 +144,7 @@ func New(c Config, discriminator uint32, dice func() float64, now time.Time) (*S
 	if discriminator == 0 {
 		return nil, errors.New("bfd: the discriminator is 0; draw another one")
 	}
-	s := &Session{cfg: c.normal(), local: discriminator, dice: dice, state: Down, since: now, remote: unheard()}
+	s := &Session{cfg: c.normal(), local: discriminator, dice: dice, state: Down, since: now, sent: now, remote: unheard()}
 	s.xmitSeq = uint32(dice() * (1 << 32))
 	if c.AdminDown {
 		s.state, s.diag = AdminDown, DiagAdminDown
@@ -205,10 +205,16 @@ func (s *Session) Probe() {
 	}
 }
 
+// Announce sends a packet at the next Tick, although nothing has changed.
+func (s *Session) Announce() { s.urgent = true }
+
+// Sending tells whether the session is Up and sends periodically.
+func (s *Session) Sending() bool { return s.state == Up && s.periodic() }
+
 // Hasten brings the next periodic packet forward to now if it would become due within d, so that sessions with about the same
 // interval send at the same time. It does nothing unless the session is Up.
 func (s *Session) Hasten(now time.Time, d time.Duration) {
-	if s.state == Up && s.periodic() && s.due().Before(now.Add(d)) {
+	if s.Sending() && s.due().Before(now.Add(d)) {
 		s.urgent = true
 	}
 }
@@ -275,3 +281,9 @@ func (s *Session) Status() Status {
 		RemoteMinTx: s.remote.minTx, RemoteMinRx: s.remote.minRx, RemoteMultiplier: s.remote.multiplier,
 		Heard: s.heard, RoundTrip: s.roundTrip}
 }
+
+// State returns the state.
+func (s *Session) State() State { return s.state }
+
+// RoundTrip returns what [Status.RoundTrip] says.
+func (s *Session) RoundTrip() time.Time { return s.roundTrip }

@@ -38,6 +38,7 @@ var rules = map[string]rule{
 	"election/gossip":       {project: []string{"lb"}, outside: []string{"github.com/hashicorp/", "golang.org/x/sync"}},
 	"announce/arp": {project: []string{"lb", "announce"},
 		outside: []string{"github.com/mdlayher/", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/time", "github.com/prometheus/"}},
+	"bfd/udp": {project: []string{"bfd"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
 	"datapath/ipvs": {project: []string{"lb", "datapath"},
 		outside: []string{"github.com/moby/ipvs", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"datapath/nft": {project: []string{"lb", "datapath"},
