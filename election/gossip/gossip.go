@@ -21,14 +21,17 @@ type Gossip struct {
 	o    Options
 	list *memberlist.Memberlist // set by Run before anything uses it
 
-	resend chan struct{} // our record or the members have changed
-	rejoin chan struct{} // look for peers now
+	resend chan struct{}    // our record or the members have changed
+	rejoin chan struct{}    // look for lost members now
+	syncs  chan syncRequest // one exchange with one member
 
 	mu      sync.Mutex // guards the following
 	table   *table
 	settled bool
-	sent    map[lb.NodeName]stamp // the youngest of our records that the member has received
-	busy    map[lb.NodeName]bool  // a send is under way
+	told    stamp                        // the youngest of our records that has gone out by datagram
+	sent    map[lb.NodeName]record       // the youngest of our records that the member has received
+	busy    map[lb.NodeName]bool         // a send is under way, or has just been
+	tried   map[netip.AddrPort]time.Time // when Rejoin last tried an address
 }
 
 // New returns a Gossip that has not joined yet.
@@ -39,8 +42,8 @@ func New(o Options) (*Gossip, error) {
 	}
 	incarnation := uint64(time.Now().UnixMilli()) // grows from process to process; merge repairs a clock that went back
 	return &Gossip{
-		o: o, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), table: newTable(o.Node, incarnation),
-		sent: map[lb.NodeName]stamp{}, busy: map[lb.NodeName]bool{},
+		o: o, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), syncs: make(chan syncRequest),
+		table: newTable(o.Node, incarnation), sent: map[lb.NodeName]record{}, busy: map[lb.NodeName]bool{}, tried: map[netip.AddrPort]time.Time{},
 	}, nil
 }
 
@@ -65,7 +68,17 @@ func (g *Gossip) Members() []lb.Member {
 	return g.table.members()
 }
 
-// Rejoin has this member look at once for peers that it has lost. It does not block.
+// Known returns the addresses of the living members, and of those that fell silent without goodbye within the last 24 h: a
+// heartbeat from one of these means that a partition has healed, see Rejoin. This node is not among them.
+func (g *Gossip) Known() map[lb.NodeName]netip.Addr {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.table.known(time.Now())
+}
+
+// Rejoin has this member at once exchange states with all members that fell silent without goodbye; where none is missing,
+// with a living one, so that [Gossip.UpToDate] gets its answer. It does not block, and may be called often: an address is
+// tried at most every 100 ms.
 func (g *Gossip) Rejoin() {
 	select {
 	case g.rejoin <- struct{}{}:
@@ -73,9 +86,39 @@ func (g *Gossip) Rejoin() {
 	}
 }
 
-// UpToDate reports whether another member was heard after since, and every node that one of them has spoken of as living
-// since then is a member here too. A member that was cut off takes the others for dead, and keeps doing so for some time
-// after they have answered.
+// Sync exchanges states with a member that is known, now: once it has returned nil, this member knows everything that the
+// other one knew when Sync was called, and the other way round. A process that was asleep asks so before it acts on what it
+// believes. It blocks until ctx is done or Run has ended, at most 2 s where the other one does not answer.
+func (g *Gossip) Sync(ctx context.Context, node lb.NodeName) error {
+	g.mu.Lock()
+	addr, ok := g.table.addr(node)
+	g.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("exchanging gossip with %s: it is no member", node)
+	}
+	r := syncRequest{addr, make(chan error, 1)}
+	select {
+	case g.syncs <- r:
+	case <-ctx.Done():
+		return fmt.Errorf("exchanging gossip with %s: %w", node, context.Cause(ctx))
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("exchanging gossip with %s: %w", node, context.Cause(ctx))
+	}
+}
+
+type syncRequest struct {
+	addr netip.AddrPort
+	done chan error // has room for one
+}
+
+// UpToDate reports whether this member has exchanged states with another one since then, and every node that others have
+// spoken of as living since is a member here too. A member that was cut off or asleep takes the others for dead, or itself
+// for the owner of what others have long taken over. News that was sent before since and is only read now does not count:
+// the exchange must have begun no earlier than since, so a process that was asleep passes the time when it woke.
 func (g *Gossip) UpToDate(since time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,8 +137,10 @@ func (g *Gossip) Run(ctx context.Context) error {
 	g.list = list
 	var group errgroup.Group // of functions that do not fail
 	group.Go(func() error { g.joinLoop(ctx); return nil })
+	group.Go(func() error { g.exchangeLoop(ctx, &group); return nil })
 	group.Go(func() error { g.sendLoop(ctx, &group); return nil })
 	<-ctx.Done()
+	g.sayGoodbye()
 	if err := list.Leave(leaveTimeout); err != nil {
 		g.o.Log.Warn("gossip left without goodbye", "err", err)
 	}
@@ -148,7 +193,7 @@ func (g *Gossip) joined(n *memberlist.Node) {
 		return
 	}
 	g.mu.Lock()
-	g.table.join(lb.NodeName(n.Name), netip.AddrPortFrom(addr.Unmap(), n.Port), time.Now())
+	g.table.join(lb.NodeName(n.Name), netip.AddrPortFrom(addr.Unmap(), n.Port))
 	delete(g.sent, lb.NodeName(n.Name)) // it may be a new process that knows nothing
 	g.wakeSender()
 	g.mu.Unlock()

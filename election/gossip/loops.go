@@ -2,21 +2,23 @@ package gossip
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/hashicorp/memberlist"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/fairlead-lb/fairlead/lb"
 )
 
 const (
 	joinSoon    = 500 * time.Millisecond // between attempts until one succeeds
 	joinLater   = 5 * time.Second        // and afterwards, for members that are missing
-	resendDelay = 200 * time.Millisecond // after a send that failed
+	retryRest   = 100 * time.Millisecond // between two attempts that Rejoin makes at one address
+	healPause   = 5 * time.Millisecond   // between the exchanges that it takes until two that took each other for dead agree
+	healTries   = 5
+	joinAtOnce  = 16 // addresses that joinLoop tries at the same time
+	askTheAlive = 2  // how many living members Rejoin asks where none is missing; one may be dead and not noticed yet
 )
 
 // joinLoop looks for peers that are not members, forever.
@@ -38,33 +40,95 @@ func (g *Gossip) joinLoop(ctx context.Context) {
 		if g.hasSettled() {
 			pause = joinLater
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, pause/2+rand.N(pause)) { // members that start together must not move in step
 			return
-		case <-g.rejoin:
-		case <-time.After(pause/2 + rand.N(pause)): // members that start together must not move in step
 		}
 	}
 }
 
-// join asks each of the peers to exchange states; one that answers has told us all it knows.
+// join exchanges states with each of the peers.
 func (g *Gossip) join(ctx context.Context, peers []netip.AddrPort) {
 	var group errgroup.Group
-	group.SetLimit(16)
+	group.SetLimit(joinAtOnce)
 	for _, addr := range peers {
-		group.Go(func() error {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if _, err := g.list.Join([]string{addr.String()}); err != nil {
-				g.o.Log.Debug("peer not joined", "addr", addr, "err", err)
-				return nil
-			}
-			g.settle()
-			return nil
-		})
+		group.Go(func() error { g.tryExchange(ctx, addr); return nil })
 	}
 	_ = group.Wait()
+}
+
+// exchangeLoop makes the exchanges that Rejoin and Sync ask for, each on its own, so that a dead member delays nobody.
+func (g *Gossip) exchangeLoop(ctx context.Context, group *errgroup.Group) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.rejoin:
+			for _, addr := range g.toRejoin(time.Now()) {
+				group.Go(func() error { g.tryExchange(ctx, addr); return nil })
+			}
+		case r := <-g.syncs:
+			group.Go(func() error { r.done <- g.exchange(r.addr); return nil })
+		}
+	}
+}
+
+// toRejoin returns the addresses to try now: those of all lost members, or where there are none, of living ones.
+func (g *Gossip) toRejoin(now time.Time) []netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []netip.AddrPort
+	for _, l := range g.table.lost {
+		out = append(out, l.addr)
+	}
+	if len(out) == 0 {
+		for _, addr := range g.table.alive { // in random order
+			if out = append(out, addr); len(out) == askTheAlive {
+				break
+			}
+		}
+	}
+	out = slices.DeleteFunc(out, func(a netip.AddrPort) bool { return now.Sub(g.tried[a]) < retryRest })
+	for a, at := range g.tried {
+		if now.Sub(at) >= retryRest {
+			delete(g.tried, a)
+		}
+	}
+	for _, a := range out {
+		g.tried[a] = now
+	}
+	return out
+}
+
+func (g *Gossip) tryExchange(ctx context.Context, addr netip.AddrPort) {
+	if ctx.Err() != nil {
+		return
+	}
+	if err := g.exchange(addr); err != nil {
+		g.o.Log.Debug("peer not joined", "addr", addr, "err", err)
+	}
+}
+
+// exchange asks the member at addr to exchange states; when it has answered, it has told us all it knows. Two that took each
+// other for dead contradict that in the first exchange, and believe each other in the second one.
+func (g *Gossip) exchange(addr netip.AddrPort) error {
+	for try := range healTries {
+		start := time.Now()
+		if _, err := g.list.Join([]string{addr.String()}); err != nil {
+			return fmt.Errorf("exchanging gossip with %s: %w", addr, err)
+		}
+		g.mu.Lock()
+		if start.After(g.table.asked) {
+			g.table.asked = start
+		}
+		alive := g.table.livesAt(addr)
+		g.mu.Unlock()
+		g.settle()
+		if alive {
+			break
+		}
+		time.Sleep(time.Duration(try) * healPause)
+	}
+	return nil
 }
 
 // settle opens [Gossip.Members]: the peers are known, or given up.
@@ -92,63 +156,12 @@ func (g *Gossip) missing(ctx context.Context) ([]netip.AddrPort, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.table.prune(time.Now())
-	for addr := range g.table.peers { // the directory may be away, or not know them yet
-		peers = append(peers, addr)
-	}
-	alive := map[netip.AddrPort]bool{g.o.Bind: true}
-	for _, addr := range g.table.alive {
-		alive[addr] = true
+	for _, l := range g.table.lost { // the directory may be away, or not know them yet
+		peers = append(peers, l.addr)
 	}
 	slices.SortFunc(peers, netip.AddrPort.Compare)
 	peers = slices.Compact(peers)
-	return slices.DeleteFunc(peers, func(a netip.AddrPort) bool { return alive[a] }), err
-}
-
-// wakeSender makes sendLoop look for members that lack our record.
-func (g *Gossip) wakeSender() {
-	select {
-	case g.resend <- struct{}{}:
-	default:
-	}
-}
-
-// sendLoop brings our record to every member that does not have it yet. Each member has its own send, so that one that hangs
-// holds up nobody else.
-func (g *Gossip) sendLoop(ctx context.Context, group *errgroup.Group) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-g.resend:
-		}
-		g.mu.Lock()
-		self := g.table.self
-		for node, addr := range g.table.alive {
-			if g.busy[node] || g.sent[node] == self.stamp {
-				continue
-			}
-			g.busy[node] = true
-			group.Go(func() error { g.send(ctx, node, addr, self); return nil })
-		}
-		g.mu.Unlock()
-	}
-}
-
-// send sends our record to one member and has sendLoop look again afterwards, at once or, if it failed, after a while.
-func (g *Gossip) send(ctx context.Context, node lb.NodeName, addr netip.AddrPort, self record) {
-	to := &memberlist.Node{Name: string(node), Addr: addr.Addr().AsSlice(), Port: addr.Port()}
-	err := g.list.SendReliable(to, encode(self))
-	if err != nil {
-		g.o.Log.Debug("record not sent", "node", node, "err", err)
-		sleep(ctx, resendDelay)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.busy, node)
-	if err == nil {
-		g.sent[node] = self.stamp
-	}
-	g.wakeSender()
+	return slices.DeleteFunc(peers, func(a netip.AddrPort) bool { return a == g.o.Bind || g.table.livesAt(a) }), err
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -1,159 +1,327 @@
 package gossip
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// record is what a node says about itself. Of two records of one node that with the higher stamp holds.
-type record struct {
-	lb.Member
-	stamp
-}
+// What goes over the wire is a message in the encoding of Protocol Buffers, so that members of different versions understand
+// each other and a capture can be read (protoc --decode_raw). The numbers below are never used again for anything else;
+// addresses that come in numbers are packed into one field.
+//
+//	message Message { repeated Record record = 1; }
+//	message Record {
+//	  string node = 1; uint64 incarnation = 2; uint64 version = 3; uint64 base = 4;
+//	  bool draining = 5; bool ready = 6; bool goodbye = 7;
+//	  repeated string suspect = 8;
+//	  bytes claims4 = 9; bytes claims6 = 10;    // per claim 4 or 16 bytes of address and the epoch as a varint
+//	  bytes dropped4 = 11; bytes dropped6 = 12; // 4 or 16 bytes each
+//	  bytes failing4 = 13; bytes failing6 = 14;
+//	  repeated Link link = 15;
+//	}
+//	message Link { string name = 1; uint64 index = 2; bytes mac = 3; bool up = 4; repeated bytes prefix = 5; } // address, bits
+const (
+	fieldRecord protowire.Number = 1
 
-// stamp orders the records of one node: a restarted process has a higher incarnation, a changed record a higher version.
-type stamp struct {
-	incarnation, version uint64
-}
+	fieldNode        protowire.Number = 1
+	fieldIncarnation protowire.Number = 2
+	fieldVersion     protowire.Number = 3
+	fieldBase        protowire.Number = 4
+	fieldDraining    protowire.Number = 5
+	fieldReady       protowire.Number = 6
+	fieldGoodbye     protowire.Number = 7
+	fieldSuspect     protowire.Number = 8
+	fieldClaims4     protowire.Number = 9
+	fieldClaims6     protowire.Number = 10
+	fieldDropped4    protowire.Number = 11
+	fieldDropped6    protowire.Number = 12
+	fieldFailing4    protowire.Number = 13
+	fieldFailing6    protowire.Number = 14
+	fieldLink        protowire.Number = 15
 
-func (s stamp) newer(o stamp) bool {
-	if s.incarnation != o.incarnation {
-		return s.incarnation > o.incarnation
-	}
-	return s.version > o.version
-}
-
-// What goes over the wire is JSON: it is rare (a change, or one exchange per member and 15 s), readable in a capture with
-// the key, and members of different versions understand each other, because unknown fields are ignored.
-type message struct {
-	Records []wireRecord `json:"records"`
-}
-
-type wireRecord struct {
-	Node        string       `json:"node"`
-	Incarnation uint64       `json:"incarnation"`
-	Version     uint64       `json:"version"`
-	Draining    bool         `json:"draining,omitempty"`
-	Ready       bool         `json:"ready,omitempty"`
-	Links       []wireLink   `json:"links,omitempty"`
-	Claims      []wireClaim  `json:"claims,omitempty"`
-	Failing     []netip.Addr `json:"failing,omitempty"`
-	Suspects    []string     `json:"suspects,omitempty"`
-}
-
-type wireLink struct {
-	Name     string         `json:"name"`
-	Index    int            `json:"index"`
-	MAC      string         `json:"mac"`
-	Up       bool           `json:"up,omitempty"`
-	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
-}
-
-type wireClaim struct {
-	Addr  netip.Addr `json:"addr"`
-	Epoch uint64     `json:"epoch"`
-}
+	fieldName   protowire.Number = 1
+	fieldIndex  protowire.Number = 2
+	fieldMAC    protowire.Number = 3
+	fieldUp     protowire.Number = 4
+	fieldPrefix protowire.Number = 5
+)
 
 const (
-	maxMessage = 16 << 20 // bytes; memberlist itself stops at 20 MB
-	maxName    = 253      // a DNS name, as node names are
+	maxMessage = 4 << 20 // bytes: 100 members with 2,000 claims each fit in
+	maxName    = 253     // a DNS name, as node names are
 )
 
 func encode(records ...record) []byte {
-	var m message
+	var out []byte
 	for _, r := range records {
-		w := wireRecord{Node: string(r.Node), Incarnation: r.incarnation, Version: r.version, Draining: r.Draining, Ready: r.Ready, Failing: r.Failing}
-		for _, l := range r.Links {
-			w.Links = append(w.Links, wireLink{Name: l.Name, Index: l.Index, MAC: net.HardwareAddr(l.MAC[:]).String(), Up: l.Up, Prefixes: l.Prefixes})
-		}
-		for _, c := range r.Claims {
-			w.Claims = append(w.Claims, wireClaim(c))
-		}
-		for _, s := range r.Suspects {
-			w.Suspects = append(w.Suspects, string(s))
-		}
-		m.Records = append(m.Records, w)
+		out = appendBytes(out, fieldRecord, r.encode())
 	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		panic("gossip: encoding records: " + err.Error()) // these types always have a JSON form
+	return out
+}
+
+func (r record) encode() []byte {
+	b := make([]byte, 0, 256+7*len(r.Claims))
+	b = appendBytes(b, fieldNode, []byte(r.Node))
+	b = appendNumber(b, fieldIncarnation, r.incarnation)
+	b = appendNumber(b, fieldVersion, r.version)
+	b = appendNumber(b, fieldBase, r.base)
+	b = appendNumber(b, fieldDraining, protowire.EncodeBool(r.Draining))
+	b = appendNumber(b, fieldReady, protowire.EncodeBool(r.Ready))
+	b = appendNumber(b, fieldGoodbye, protowire.EncodeBool(r.goodbye))
+	for _, s := range r.Suspects {
+		b = appendBytes(b, fieldSuspect, []byte(s))
+	}
+	var four, six []byte
+	for _, c := range r.Claims {
+		if c.Addr.Is4() {
+			four = protowire.AppendVarint(appendAddr(four, c.Addr), c.Epoch)
+		} else {
+			six = protowire.AppendVarint(appendAddr(six, c.Addr), c.Epoch)
+		}
+	}
+	b = appendPacked(b, fieldClaims4, four, fieldClaims6, six)
+	four, six = packAddrs(r.dropped)
+	b = appendPacked(b, fieldDropped4, four, fieldDropped6, six)
+	four, six = packAddrs(r.Failing)
+	b = appendPacked(b, fieldFailing4, four, fieldFailing6, six)
+	for _, l := range r.Links {
+		b = appendBytes(b, fieldLink, encodeLink(l))
+	}
+	return append(b, r.unknown...)
+}
+
+func encodeLink(l lb.Link) []byte {
+	b := appendBytes(nil, fieldName, []byte(l.Name))
+	b = appendNumber(b, fieldIndex, uint64(l.Index))
+	b = appendBytes(b, fieldMAC, l.MAC[:])
+	b = appendNumber(b, fieldUp, protowire.EncodeBool(l.Up))
+	for _, p := range l.Prefixes {
+		b = appendBytes(b, fieldPrefix, append(appendAddr(nil, p.Addr()), byte(p.Bits())))
 	}
 	return b
+}
+
+func appendBytes(b []byte, n protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), v)
+}
+
+// appendNumber leaves zero out, as Protocol Buffers do.
+func appendNumber(b []byte, n protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, n, protowire.VarintType), v)
+}
+
+func appendPacked(b []byte, n4 protowire.Number, four []byte, n6 protowire.Number, six []byte) []byte {
+	if len(four) > 0 {
+		b = appendBytes(b, n4, four)
+	}
+	if len(six) > 0 {
+		b = appendBytes(b, n6, six)
+	}
+	return b
+}
+
+func appendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		v := a.As4()
+		return append(b, v[:]...)
+	}
+	v := a.As16()
+	return append(b, v[:]...)
+}
+
+func packAddrs(addrs []netip.Addr) (four, six []byte) {
+	for _, a := range addrs {
+		if a.Is4() {
+			four = appendAddr(four, a)
+		} else {
+			six = appendAddr(six, a)
+		}
+	}
+	return four, six
+}
+
+// fields calls use for each field of b: v holds the content of one of bytes, number that of a number, raw the whole of it.
+func fields(b []byte, use func(n protowire.Number, v []byte, number uint64, raw []byte) error) error {
+	for len(b) > 0 {
+		n, typ, tag := protowire.ConsumeTag(b)
+		if tag < 0 {
+			return protowire.ParseError(tag)
+		}
+		size := protowire.ConsumeFieldValue(n, typ, b[tag:])
+		if size < 0 {
+			return protowire.ParseError(size)
+		}
+		var v []byte
+		var number uint64
+		switch typ {
+		case protowire.BytesType:
+			v, _ = protowire.ConsumeBytes(b[tag:])
+		case protowire.VarintType:
+			number, _ = protowire.ConsumeVarint(b[tag:])
+		}
+		if err := use(n, v, number, b[:tag+size]); err != nil {
+			return err
+		}
+		b = b[tag+size:]
+	}
+	return nil
 }
 
 func decode(b []byte) ([]record, error) {
 	if len(b) > maxMessage {
 		return nil, fmt.Errorf("message of %d bytes is too long", len(b))
 	}
-	var m message
-	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("decoding records: %w", err)
-	}
-	out := make([]record, 0, len(m.Records))
-	for _, w := range m.Records {
-		r, err := w.record()
+	var out []record
+	err := fields(b, func(n protowire.Number, v []byte, _ uint64, _ []byte) error {
+		if n != fieldRecord {
+			return nil // of a later version
+		}
+		r, err := decodeRecord(v)
 		if err != nil {
-			return nil, fmt.Errorf("record of %.64q: %w", w.Node, err)
+			return fmt.Errorf("record of %.64q: %w", r.Node, err)
 		}
 		out = append(out, r)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decoding records: %w", err)
 	}
 	return out, nil
 }
 
-// record checks w and brings it into the form that package lb promises: valid, masked, sorted.
-func (w wireRecord) record() (record, error) {
-	if w.Node == "" || len(w.Node) > maxName {
-		return record{}, fmt.Errorf("the node's name is not 1 to %d bytes long", maxName)
-	}
-	r := record{stamp: stamp{w.Incarnation, w.Version}}
-	r.Member = lb.Member{Node: lb.NodeName(w.Node), Draining: w.Draining, Ready: w.Ready, Failing: w.Failing}
-	for _, l := range w.Links {
-		link, err := l.link()
-		if err != nil {
-			return record{}, err
-		}
-		r.Links = append(r.Links, link)
-	}
-	for _, c := range w.Claims {
-		if !c.Addr.IsValid() {
-			return record{}, errors.New("a claim without address")
-		}
-		r.Claims = append(r.Claims, lb.Claim(c))
-	}
-	if slices.ContainsFunc(r.Failing, func(a netip.Addr) bool { return !a.IsValid() }) {
-		return record{}, errors.New("an invalid failing address")
-	}
-	for _, s := range w.Suspects {
-		if s == "" || len(s) > maxName {
-			return record{}, fmt.Errorf("a suspect's name is not 1 to %d bytes long", maxName)
-		}
-		r.Suspects = append(r.Suspects, lb.NodeName(s))
+// decodeRecord brings b into the form that package lb promises: valid, masked, sorted.
+func decodeRecord(b []byte) (record, error) {
+	var r record
+	err := fields(b, r.set)
+	switch {
+	case err != nil:
+		return r, err
+	case !validName(string(r.Node)):
+		return r, fmt.Errorf("the node's name is not 1 to %d bytes long", maxName)
+	case r.base != 0 && r.base >= r.version:
+		return r, fmt.Errorf("a difference that leads from version %d to %d", r.base, r.version)
 	}
 	slices.Sort(r.Suspects)
 	slices.SortFunc(r.Links, func(a, b lb.Link) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(r.Claims, func(a, b lb.Claim) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(r.Failing, netip.Addr.Compare)
+	slices.SortFunc(r.dropped, netip.Addr.Compare)
 	return r, nil
 }
 
-func (w wireLink) link() (lb.Link, error) {
-	mac, err := net.ParseMAC(w.MAC)
-	if err != nil || len(mac) != len(lb.MAC{}) {
-		return lb.Link{}, fmt.Errorf("link %.32q has no Ethernet address", w.Name)
-	}
-	l := lb.Link{Name: w.Name, Index: w.Index, MAC: lb.MAC(mac), Up: w.Up}
-	for _, p := range w.Prefixes {
-		if !p.IsValid() {
-			return lb.Link{}, fmt.Errorf("link %.32q has an invalid prefix", w.Name)
+func validName(s string) bool { return s != "" && len(s) <= maxName }
+
+// set takes one field into r.
+func (r *record) set(n protowire.Number, v []byte, number uint64, raw []byte) (err error) {
+	switch n {
+	case fieldNode:
+		r.Node = lb.NodeName(v)
+	case fieldIncarnation:
+		r.incarnation = number
+	case fieldVersion:
+		r.version = number
+	case fieldBase:
+		r.base = number
+	case fieldDraining:
+		r.Draining = protowire.DecodeBool(number)
+	case fieldReady:
+		r.Ready = protowire.DecodeBool(number)
+	case fieldGoodbye:
+		r.goodbye = protowire.DecodeBool(number)
+	case fieldSuspect:
+		if !validName(string(v)) {
+			return fmt.Errorf("a suspect's name is not 1 to %d bytes long", maxName)
 		}
-		l.Prefixes = append(l.Prefixes, p.Masked())
+		r.Suspects = append(r.Suspects, lb.NodeName(v))
+	case fieldClaims4:
+		r.Claims, err = unpackClaims(r.Claims, v, 4)
+	case fieldClaims6:
+		r.Claims, err = unpackClaims(r.Claims, v, 16)
+	case fieldDropped4:
+		r.dropped, err = unpackAddrs(r.dropped, v, 4)
+	case fieldDropped6:
+		r.dropped, err = unpackAddrs(r.dropped, v, 16)
+	case fieldFailing4:
+		r.Failing, err = unpackAddrs(r.Failing, v, 4)
+	case fieldFailing6:
+		r.Failing, err = unpackAddrs(r.Failing, v, 16)
+	case fieldLink:
+		var l lb.Link
+		l, err = decodeLink(v)
+		r.Links = append(r.Links, l)
+	default:
+		r.unknown = append(r.unknown, raw...)
 	}
-	return l, nil
+	return err
+}
+
+func unpackClaims(out []lb.Claim, b []byte, size int) ([]lb.Claim, error) {
+	out = slices.Grow(out, len(b)/(size+1))
+	for len(b) > 0 {
+		if len(b) < size {
+			return nil, errors.New("a claim's address is cut off")
+		}
+		addr, _ := netip.AddrFromSlice(b[:size])
+		epoch, n := protowire.ConsumeVarint(b[size:])
+		if n < 0 {
+			return nil, fmt.Errorf("epoch of the claim to %s: %w", addr, protowire.ParseError(n))
+		}
+		out = append(out, lb.Claim{Addr: addr, Epoch: epoch})
+		b = b[size+n:]
+	}
+	return out, nil
+}
+
+func unpackAddrs(out []netip.Addr, b []byte, size int) ([]netip.Addr, error) {
+	if len(b)%size != 0 {
+		return nil, fmt.Errorf("%d bytes are no addresses of %d bytes each", len(b), size)
+	}
+	for ; len(b) > 0; b = b[size:] {
+		addr, _ := netip.AddrFromSlice(b[:size])
+		out = append(out, addr)
+	}
+	return out, nil
+}
+
+func decodeLink(b []byte) (lb.Link, error) {
+	var l lb.Link
+	var mac []byte
+	err := fields(b, func(n protowire.Number, v []byte, number uint64, _ []byte) error {
+		switch n {
+		case fieldName:
+			l.Name = string(v)
+		case fieldIndex:
+			l.Index = int(int32(number))
+		case fieldMAC:
+			mac = v
+		case fieldUp:
+			l.Up = protowire.DecodeBool(number)
+		case fieldPrefix:
+			if len(v) != 5 && len(v) != 17 {
+				return fmt.Errorf("link %.32q has a prefix of %d bytes", l.Name, len(v))
+			}
+			addr, _ := netip.AddrFromSlice(v[:len(v)-1])
+			p, err := addr.Prefix(int(v[len(v)-1]))
+			if err != nil {
+				return fmt.Errorf("link %.32q: %w", l.Name, err)
+			}
+			l.Prefixes = append(l.Prefixes, p)
+		}
+		return nil
+	})
+	if err == nil && len(mac) != len(l.MAC) {
+		err = fmt.Errorf("link %.32q has no Ethernet address", l.Name)
+	}
+	copy(l.MAC[:], mac)
+	return l, err
 }

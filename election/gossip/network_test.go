@@ -15,6 +15,7 @@ type network struct {
 	mu    sync.Mutex
 	hosts map[netip.AddrPort]*host
 	cut   func(from, to netip.AddrPort) bool // nil = nothing is cut
+	only  string                             // "udp" or "tcp": the other one gets lost; "" = neither
 }
 
 func newNetwork() *network { return &network{hosts: map[netip.AddrPort]*host{}} }
@@ -26,12 +27,19 @@ func (n *network) setCut(cut func(from, to netip.AddrPort) bool) {
 	n.cut = cut
 }
 
-// reach returns the host at addr if from can reach it now.
-func (n *network) reach(from netip.AddrPort, addr string) *host {
+// setOnly lets only one protocol through from now on.
+func (n *network) setOnly(protocol string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.only = protocol
+}
+
+// reach returns the host at addr if from can reach it now by that protocol.
+func (n *network) reach(from netip.AddrPort, addr, protocol string) *host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	to := netip.MustParseAddrPort(addr)
-	if n.cut != nil && (n.cut(from, to) || n.cut(to, from)) {
+	if n.only != "" && n.only != protocol || n.cut != nil && (n.cut(from, to) || n.cut(to, from)) {
 		return nil
 	}
 	return n.hosts[to]
@@ -60,7 +68,7 @@ func (h *host) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 
 func (h *host) WriteTo(b []byte, addr string) (time.Time, error) {
 	now := time.Now()
-	if to := h.net.reach(h.addr, addr); to != nil {
+	if to := h.net.reach(h.addr, addr, "udp"); to != nil {
 		select {
 		case to.packets <- &memberlist.Packet{Buf: b, From: net.UDPAddrFromAddrPort(h.addr), Timestamp: now}:
 		default: // its receive buffer is full
@@ -70,7 +78,7 @@ func (h *host) WriteTo(b []byte, addr string) (time.Time, error) {
 }
 
 func (h *host) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	to := h.net.reach(h.addr, addr)
+	to := h.net.reach(h.addr, addr, "tcp")
 	if to == nil {
 		time.Sleep(timeout)
 		return nil, errors.New("dial timeout")

@@ -93,7 +93,8 @@ func (o Options) config() *memberlist.Config {
 	c.GossipInterval = o.ProbeInterval / 2
 	c.PushPullInterval = 15 * time.Second
 	c.TCPTimeout = 2 * time.Second
-	c.DisableTcpPings = true // a proxy or a service mesh on the way would answer for a dead member
+	c.EnableCompression = false // records are packed, and it would cost more than it saves
+	c.DisableTcpPings = true    // a proxy or a service mesh on the way would answer for a dead member
 	c.DeadNodeReclaimTime = 5 * time.Second
 	c.LogOutput = o.MemberlistLog
 	c.Transport = o.Transport

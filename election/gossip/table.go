@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairlead-lb/fairlead/lb"
@@ -13,14 +14,23 @@ import (
 type table struct {
 	self    record
 	alive   map[lb.NodeName]netip.AddrPort // per memberlist, without this node
+	lost    map[lb.NodeName]lost           // members that went without goodbye
 	records map[lb.NodeName]known          // of others, alive or not: a record may arrive before its node
-	peers   map[netip.AddrPort]time.Time   // where members were seen alive last
 	spoken  map[lb.NodeName]time.Time      // when another member last sent the record of a node, its own or one that it holds for living
+	asked   time.Time                      // when the latest exchange began that this member asked for and that succeeded
 }
 
+// known is what this member knows of another one's record.
 type known struct {
-	record
-	at time.Time // when it arrived
+	record         // the youngest, whole
+	whole   record // the youngest that has arrived whole: differences build on it
+	pending record // a difference that arrived before its base; no stamp = none
+	at      time.Time
+}
+
+type lost struct {
+	addr netip.AddrPort
+	at   time.Time
 }
 
 // forget is how long the record and address of a node that is not alive are kept.
@@ -30,8 +40,8 @@ func newTable(self lb.NodeName, incarnation uint64) *table {
 	return &table{
 		self:    record{Member: lb.Member{Node: self}, stamp: stamp{incarnation, 1}},
 		alive:   map[lb.NodeName]netip.AddrPort{},
+		lost:    map[lb.NodeName]lost{},
 		records: map[lb.NodeName]known{},
-		peers:   map[netip.AddrPort]time.Time{},
 		spoken:  map[lb.NodeName]time.Time{},
 	}
 }
@@ -47,6 +57,12 @@ func (t *table) setSelf(m lb.Member) bool {
 	return true
 }
 
+// sayGoodbye makes the record of this member its last one.
+func (t *table) sayGoodbye() {
+	t.self.goodbye = true
+	t.self.version++
+}
+
 // merge takes in a record from another member and reports whether it is news. A record of this node that is younger than its
 // own stems from an earlier process whose clock was ahead: this process then jumps past it.
 func (t *table) merge(r record, now time.Time) bool {
@@ -58,48 +74,101 @@ func (t *table) merge(r record, now time.Time) bool {
 		return true
 	}
 	t.spoken[r.Node] = now
-	old, ok := t.records[r.Node]
-	if ok && !r.newer(old.stamp) {
-		return false
+	old, had := t.records[r.Node]
+	k := old.with(r)
+	k.at = now
+	t.records[r.Node] = k
+	if k.goodbye {
+		delete(t.lost, r.Node)
 	}
-	t.records[r.Node] = known{r, now}
-	return !ok || !equal(r.Member, old.Member)
+	return k.stamp != old.stamp && (!had || !equal(k.Member, old.Member))
 }
 
-func (t *table) join(node lb.NodeName, addr netip.AddrPort, now time.Time) {
+// with takes in what r has to add. A whole record may come after differences to it, and after younger differences.
+func (k known) with(r record) known {
+	switch {
+	case r.base != 0 && r.newer(k.pending.stamp):
+		k.pending = r
+	case r.base == 0 && r.newer(k.whole.stamp):
+		k.whole = r
+		if r.newer(k.stamp) {
+			k.record = r
+		}
+	}
+	for _, base := range []record{k.whole, k.record} {
+		if whole, ok := k.pending.on(base); ok && whole.newer(k.stamp) {
+			k.record = whole
+		}
+	}
+	if !k.pending.newer(k.stamp) {
+		k.pending = record{}
+	}
+	return k
+}
+
+func (t *table) join(node lb.NodeName, addr netip.AddrPort) {
 	t.alive[node] = addr
-	t.peers[addr] = now
+	delete(t.lost, node)
 }
 
 func (t *table) leave(node lb.NodeName, now time.Time) {
-	if addr, ok := t.alive[node]; ok {
-		t.peers[addr] = now
+	if addr, ok := t.alive[node]; ok && !t.records[node].goodbye {
+		t.lost[node] = lost{addr, now}
 	}
 	delete(t.alive, node)
+	delete(t.spoken, node) // what was said before has come true or is void
 }
 
-// upToDate reports whether others were spoken of after since, and all of those are alive here.
-func (t *table) upToDate(since time.Time) bool {
-	heard := false
-	for node, at := range t.spoken {
-		if !at.After(since) {
-			continue
+// known returns where the living members and those that went without goodbye are, without this node.
+func (t *table) known(now time.Time) map[lb.NodeName]netip.Addr {
+	out := make(map[lb.NodeName]netip.Addr, len(t.alive)+len(t.lost))
+	for node, addr := range t.alive {
+		out[node] = addr.Addr()
+	}
+	for node, l := range t.lost {
+		if now.Sub(l.at) <= forget {
+			out[node] = l.addr.Addr()
 		}
-		if _, alive := t.alive[node]; !alive {
+	}
+	return out
+}
+
+// addr returns where a node is or was last.
+func (t *table) addr(node lb.NodeName) (netip.AddrPort, bool) {
+	if addr, ok := t.alive[node]; ok {
+		return addr, true
+	}
+	l, ok := t.lost[node]
+	return l.addr, ok
+}
+
+// livesAt reports whether a living member is at addr.
+func (t *table) livesAt(addr netip.AddrPort) bool {
+	for _, a := range t.alive {
+		if a == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// upToDate reports whether an exchange that began no earlier than since has succeeded, and every node spoken of afterwards is
+// alive here.
+func (t *table) upToDate(since time.Time) bool {
+	if t.asked.Before(since) {
+		return false
+	}
+	for node, at := range t.spoken {
+		if _, alive := t.alive[node]; at.After(since) && !alive {
 			return false
 		}
-		heard = true
 	}
-	return heard
+	return true
 }
 
 // prune forgets nodes that have been away for long.
 func (t *table) prune(now time.Time) {
-	alive := map[netip.AddrPort]bool{}
-	for _, addr := range t.alive {
-		alive[addr] = true
-	}
-	maps.DeleteFunc(t.peers, func(a netip.AddrPort, at time.Time) bool { return !alive[a] && now.Sub(at) > forget })
+	maps.DeleteFunc(t.lost, func(_ lb.NodeName, l lost) bool { return now.Sub(l.at) > forget })
 	maps.DeleteFunc(t.spoken, func(_ lb.NodeName, at time.Time) bool { return now.Sub(at) > forget })
 	maps.DeleteFunc(t.records, func(n lb.NodeName, k known) bool { _, ok := t.alive[n]; return !ok && now.Sub(k.at) > forget })
 }
@@ -112,12 +181,7 @@ func (t *table) members() []lb.Member {
 		m.Node = node
 		out = append(out, m)
 	}
-	slices.SortFunc(out, func(a, b lb.Member) int {
-		if a.Node < b.Node {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b lb.Member) int { return strings.Compare(string(a.Node), string(b.Node)) })
 	return out
 }
 
@@ -125,16 +189,9 @@ func (t *table) members() []lb.Member {
 func (t *table) all() []record {
 	out := []record{t.self}
 	for node := range t.alive {
-		if k, ok := t.records[node]; ok {
+		if k, ok := t.records[node]; ok && k.stamp != (stamp{}) {
 			out = append(out, k.record)
 		}
 	}
 	return out
-}
-
-func equal(a, b lb.Member) bool {
-	return a.Node == b.Node && a.Draining == b.Draining && a.Ready == b.Ready && slices.Equal(a.Claims, b.Claims) &&
-		slices.Equal(a.Failing, b.Failing) && slices.Equal(a.Suspects, b.Suspects) && slices.EqualFunc(a.Links, b.Links, func(x, y lb.Link) bool {
-		return x.Name == y.Name && x.Index == y.Index && x.MAC == y.MAC && x.Up == y.Up && slices.Equal(x.Prefixes, y.Prefixes)
-	})
 }

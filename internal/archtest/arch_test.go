@@ -35,7 +35,8 @@ var rules = map[string]rule{
 	"bfd":      {pure: true},
 
 	"datapath/datapathtest": {project: []string{"lb", "datapath"}},
-	"election/gossip":       {project: []string{"lb"}, outside: []string{"github.com/hashicorp/", "golang.org/x/sync"}},
+	"election/gossip": {project: []string{"lb"},
+		outside: []string{"github.com/hashicorp/", "golang.org/x/sync", "google.golang.org/protobuf/encoding/protowire"}},
 	"announce/arp": {project: []string{"lb", "announce"},
 		outside: []string{"github.com/mdlayher/", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/time", "github.com/prometheus/"}},
 	"bfd/udp": {project: []string{"bfd"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
