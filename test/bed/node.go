@@ -1,0 +1,99 @@
+package bed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-lb/fairlead/announce/arp"
+	"github.com/fairlead-lb/fairlead/election/gossip"
+	"github.com/fairlead-lb/fairlead/internal/speaker"
+)
+
+const gossipPort = 7947
+
+// runNode is a speaker, in the network namespace of its node. It ends at SIGTERM, after a handover.
+func runNode(o NodeOptions) error {
+	if o.CPU != "" {
+		if err := os.WriteFile(filepath.Join(o.CPU, "cgroup.procs"), []byte("0"), 0); err != nil {
+			return fmt.Errorf("joining the cgroup: %w", err)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("FAIRLEAD_WIRE_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("self", o.Number)
+	}
+	var s *speaker.Speaker
+	trigger := func() { s.Trigger() }
+	g, err := gossip.New(gossip.Options{Node: NodeName(o.Number), Bind: netip.AddrPortFrom(o.gossipAddr(o.Number), gossipPort),
+		Key: bytes.Repeat([]byte{1}, gossip.KeySize), Log: log, Changed: trigger, MemberlistLog: io.Discard,
+		Peers: func(context.Context) (out []netip.AddrPort, err error) {
+			for _, j := range o.Peers {
+				out = append(out, netip.AddrPortFrom(o.gossipAddr(j), gossipPort))
+			}
+			return out, nil
+		}})
+	if err != nil {
+		return err
+	}
+	a, err := newAnnouncer(log, trigger, func(c arp.Conflict) { s.Conflict(c.Addr, c.Interface, c.MAC) })
+	if err != nil {
+		return err
+	}
+	s, err = speaker.New(speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: a,
+		Events: silent{}, Log: log, Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
+	others, stopOthers := context.WithCancel(context.Background())
+	defer stopOthers()
+	group, failing := errgroup.WithContext(ctx)
+	group.Go(func() error { defer stopOthers(); return s.Run(failing) })
+	group.Go(func() error { return g.Run(others) })
+	group.Go(func() error { return a.Run(others) })
+	group.Go(func() error { return serveStatus(others, o.Number, s.Handler()) })
+	return group.Wait()
+}
+
+// announcer is the executor for layer 2 as a whole.
+type announcer interface {
+	speaker.Announcer
+	Run(context.Context) error
+}
+
+// newAnnouncer returns what announces on the node's links. When it serves IPv6, set HasIPv6.
+func newAnnouncer(log *slog.Logger, changed func(), conflict func(arp.Conflict)) (announcer, error) {
+	return arp.New(arp.Options{Log: log, Registerer: prometheus.NewRegistry(), Changed: changed, Conflict: conflict})
+}
+
+// statusSocket is where the speaker of node i serves its debug pages: beside the network, so that looking does not disturb.
+func statusSocket(i int) string { return fmt.Sprintf("/run/%s.sock", NodeName(i)) }
+
+func serveStatus(ctx context.Context, i int, h http.Handler) error {
+	_ = os.Remove(statusSocket(i)) // a killed predecessor's
+	l, err := net.Listen("unix", statusSocket(i))
+	if err != nil {
+		return fmt.Errorf("opening the status socket: %w", err)
+	}
+	srv := &http.Server{Handler: h}
+	defer context.AfterFunc(ctx, func() { _ = srv.Close() })()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving the status: %w", err)
+	}
+	return nil
+}
