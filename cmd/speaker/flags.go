@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/datapath/link"
+	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -22,6 +23,10 @@ type config struct {
 	stateDir string
 
 	gossipPort          uint
+	heartbeatPort       uint
+	heartbeatInterval   time.Duration
+	heartbeatMultiplier uint
+	realtime            string
 	probeInterval       time.Duration
 	probeTimeout        time.Duration
 	suspicionMult       int
@@ -44,6 +49,10 @@ func parse(args []string) (config, error) {
 	fs.DurationVar(&c.probeInterval, "gossip-probe-interval", 200*time.Millisecond, "how often a speaker probes another")
 	fs.DurationVar(&c.probeTimeout, "gossip-probe-timeout", 80*time.Millisecond, "how long it waits for the answer; at most 0.4 x the interval")
 	fs.IntVar(&c.suspicionMult, "gossip-suspicion-mult", 3, "how many probe intervals a silent speaker has before it counts as dead")
+	fs.UintVar(&c.heartbeatPort, "heartbeat-port", 7948, "UDP port of the speakers' heartbeats")
+	fs.DurationVar(&c.heartbeatInterval, "heartbeat-interval", 50*time.Millisecond, "how often a speaker tells its watchers that it lives, 10ms to 10s; 0: gossip alone notices who has died")
+	fs.UintVar(&c.heartbeatMultiplier, "heartbeat-multiplier", 3, "how many heartbeats may be missing before a node is silent, 1 to 255")
+	fs.StringVar(&c.realtime, "realtime", string(heartbeat.RealtimeProcess), "real-time scheduling for the heartbeats, so that a busy node is not taken for dead: process, thread or off")
 	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
 	fs.StringVar(&c.procSys, "proc-sys", link.ProcSys, "where to write kernel settings: in a container, where the node's /proc/sys is mounted")
@@ -79,6 +88,10 @@ func (c config) validate() error {
 		return errors.New("--node-ip is missing")
 	case c.gossipPort == 0 || c.gossipPort > 65535:
 		return fmt.Errorf("--gossip-port is %d, want 1 to 65535", c.gossipPort)
+	case c.heartbeatPort == 0 || c.heartbeatPort > 65535 || c.heartbeatPort == c.gossipPort:
+		return fmt.Errorf("--heartbeat-port is %d, want 1 to 65535 and not the gossip's %d", c.heartbeatPort, c.gossipPort)
+	case c.heartbeatMultiplier == 0 || c.heartbeatMultiplier > 255:
+		return fmt.Errorf("--heartbeat-multiplier is %d, want 1 to 255", c.heartbeatMultiplier)
 	}
 	return nil
 }

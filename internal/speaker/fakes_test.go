@@ -60,6 +60,9 @@ type node struct {
 	rejoins int
 	heard   time.Time
 	events  []string
+	silent  bool // it no longer sends heartbeats; gossip has not noticed
+	asleep  bool // it is not Fresh
+	watched map[lb.NodeName]netip.Addr
 }
 
 func (w *world) note(format string, args ...any) { w.log = append(w.log, fmt.Sprintf(format, args...)) }
@@ -148,7 +151,7 @@ func inWorld(t *testing.T, n int, script func(t *testing.T, w *world)) {
 func (w *world) newNode(name lb.NodeName, i byte) *node {
 	n := &node{world: w, name: name, alive: true, refuse: map[netip.Addr]bool{}, links: []lb.Link{{Name: "eth0", Index: 2, MAC: lb.MAC{2, 0, 0, 0, 0, i}, Up: true,
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}
-	s, err := New(Options{Node: name, Facts: n, Gossip: n, Links: fakeLinks{n}, Announcer: n, Engine: fakeEngine{n}, Events: n,
+	s, err := New(Options{Node: name, Facts: n, Gossip: n, Links: fakeLinks{n}, Announcer: n, Engine: fakeEngine{n}, Events: n, Heartbeat: fakeHeartbeat{n},
 		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		w.t.Fatal(err)
@@ -213,11 +216,53 @@ func (n *node) Members() []lb.Member {
 // Rejoin implements Gossip.
 func (n *node) Rejoin() { n.world.mu.Lock(); n.rejoins++; n.world.mu.Unlock() }
 
+// Known implements Gossip.
+func (n *node) Known() map[lb.NodeName]netip.Addr {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	out := map[lb.NodeName]netip.Addr{}
+	for name := range n.world.nodes {
+		if name != n.name {
+			out[name] = netip.MustParseAddr("192.0.2.1")
+		}
+	}
+	return out
+}
+
 // UpToDate implements Gossip.
 func (n *node) UpToDate(since time.Time) bool {
 	n.world.mu.Lock()
 	defer n.world.mu.Unlock()
 	return n.heard.After(since)
+}
+
+type fakeHeartbeat struct{ n *node }
+
+// Watch implements Heartbeat.
+func (f fakeHeartbeat) Watch(peers map[lb.NodeName]netip.Addr) {
+	f.n.world.mu.Lock()
+	defer f.n.world.mu.Unlock()
+	f.n.watched = maps.Clone(peers)
+}
+
+// Suspects implements Heartbeat.
+func (f fakeHeartbeat) Suspects() []lb.NodeName {
+	f.n.world.mu.Lock()
+	defer f.n.world.mu.Unlock()
+	var out []lb.NodeName
+	for _, name := range slices.Sorted(maps.Keys(f.n.watched)) {
+		if f.n.world.nodes[name].silent && !f.n.silent {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Fresh implements Heartbeat.
+func (f fakeHeartbeat) Fresh() bool {
+	f.n.world.mu.Lock()
+	defer f.n.world.mu.Unlock()
+	return !f.n.asleep
 }
 
 type fakeLinks struct{ n *node }

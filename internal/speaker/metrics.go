@@ -8,6 +8,7 @@ type metrics struct {
 	changes    prometheus.Counter
 	syncs      prometheus.Histogram
 	syncErrors prometheus.Counter
+	fenced     prometheus.Counter
 
 	announced, members, engine *prometheus.Desc
 }
@@ -21,11 +22,13 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			Help: "How long the datapath took to reach its goal.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		syncErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_datapath_sync_errors_total",
 			Help: "How often the datapath did not reach its goal."}),
+		fenced: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_speaker_fenced_total",
+			Help: "How often this process was asleep for so long that it kept silent on the wire until others had answered."}),
 		announced: prometheus.NewDesc("fairlead_speaker_announced", "1 for each address that this node announces.", []string{"service", "ip", "via"}, nil),
 		members:   prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
 		engine:    prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
 	}
-	reg.MustRegister(m.changes, m.syncs, m.syncErrors, m)
+	reg.MustRegister(m.changes, m.syncs, m.syncErrors, m.fenced, m)
 	return m
 }
 

@@ -30,6 +30,8 @@ type Gossip interface {
 	SetSelf(lb.Member)
 	Members() []lb.Member
 	Rejoin() // look for lost members now
+	// Known returns the addresses of the members and of those that were lost without a goodbye, this one's not included.
+	Known() map[lb.NodeName]netip.Addr
 	// UpToDate reports whether others were heard after since and all they speak of are members here.
 	UpToDate(since time.Time) bool
 }
@@ -77,7 +79,8 @@ type Options struct {
 	Gossip     Gossip
 	Links      LinkSource
 	Announcer  Announcer
-	Engine     Engine // nil = announce only; somebody else forwards
+	Engine     Engine    // nil = announce only; somebody else forwards
+	Heartbeat  Heartbeat // nil = gossip alone notices who has died
 	Events     Recorder
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -94,7 +97,7 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Engine may be nil")
+		return o, errors.New("speaker: only Engine and Heartbeat may be nil")
 	case o.DrainTimeout < 0:
 		return o, errors.New("speaker: DrainTimeout is negative")
 	}
@@ -118,6 +121,7 @@ type Speaker struct {
 	steps   *runner.Runner
 	syncs   *runner.Runner
 	status  atomic.Pointer[Status]
+	fence   fence
 	beat    atomic.Int64 // when the last step ended, Unix nanoseconds
 
 	factsChanged, linksChanged, draining atomic.Bool
@@ -154,6 +158,7 @@ func New(o Options) (*Speaker, error) {
 	}
 	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}}
 	s.report.ready = o.Engine == nil
+	s.fence.fresh = func() bool { return o.Heartbeat == nil || o.Heartbeat.Fresh() }
 	s.status.Store(&Status{Node: o.Node})
 	s.metrics = newMetrics(o.Registerer, s)
 	s.steps = runner.New(s.step, runner.Options{MinInterval: stepRest, MaxInterval: stepAnyway, RetryMax: stepAnyway})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/election"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -22,7 +23,12 @@ func (s *Speaker) step(ctx context.Context) error {
 	err := s.refresh(ctx)
 	now := time.Now()
 	s.judgeLinks(now)
+	fenced := !s.fence.isOpen()
+	if fenced && !s.clearance(now) {
+		return err // what we know is old: claim nothing, accuse nobody
+	}
 	snap := s.snapshot()
+	s.watch(snap.Members)
 	decisions := announce.Plan(snap)
 
 	claims, later := s.ledger.claims(announced(decisions), addresses(decisions), others(snap), now)
@@ -30,6 +36,9 @@ func (s *Speaker) step(ctx context.Context) error {
 		time.AfterFunc(raiseEvery, s.steps.Trigger)
 	}
 	reached := s.o.Announcer.Set(targets(decisions, claims))
+	if fenced {
+		s.reopen(now)
+	}
 	decisions = refuseUnreached(decisions, reached)
 	claims = slices.DeleteFunc(claims, func(c lb.Claim) bool { _, ok := reached[c.Addr]; return !ok })
 
@@ -80,7 +89,7 @@ func (s *Speaker) self() lb.Member {
 	defer s.mu.Unlock()
 	return lb.Member{
 		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
-		Links: s.usable, Claims: s.ledger.epochs(), Failing: s.report.failing,
+		Links: s.usable, Claims: s.ledger.epochs(), Failing: s.report.failing, Suspects: s.suspects(),
 	}
 }
 
@@ -96,6 +105,7 @@ func (s *Speaker) snapshot() lb.Snapshot {
 	defer s.mu.Unlock()
 	return lb.Snapshot{
 		Self: s.o.Node, Services: s.facts.Services, Endpoints: s.facts.Endpoints, Nodes: s.facts.Nodes, Pools: s.facts.Pools, L2: s.facts.L2,
+		Down:    election.Down(members, s.o.Node),
 		Members: members, Links: self.Links, Programmed: s.report.programmed, Forwards: s.o.Engine != nil,
 	}
 }

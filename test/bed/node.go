@@ -19,11 +19,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
+	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/election/gossip"
+	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 )
 
-const gossipPort = 7947
+const (
+	gossipPort    = 7947
+	heartbeatPort = 7948
+)
 
 // runNode is a speaker, in the network namespace of its node. It ends at SIGTERM, after a handover.
 func runNode(o NodeOptions) error {
@@ -55,9 +60,16 @@ func runNode(o NodeOptions) error {
 	if err != nil {
 		return err
 	}
-	s, err = speaker.New(speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: a,
-		Events: silent{}, Log: log, Registerer: prometheus.NewRegistry()})
+	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: a,
+		Events: silent{}, Log: log, Registerer: prometheus.NewRegistry()}
+	beat, err := newHeartbeat(o, log, trigger, g.Rejoin)
 	if err != nil {
+		return err
+	}
+	if beat != nil {
+		options.Heartbeat = beat
+	}
+	if s, err = speaker.New(options); err != nil {
 		return err
 	}
 	others, stopOthers := context.WithCancel(context.Background())
@@ -66,8 +78,24 @@ func runNode(o NodeOptions) error {
 	group.Go(func() error { defer stopOthers(); return s.Run(failing) })
 	group.Go(func() error { return g.Run(others) })
 	group.Go(func() error { return a.Run(others) })
+	if beat != nil {
+		group.Go(func() error { return beat.Run(others) })
+	}
 	group.Go(func() error { return serveStatus(others, o.Number, s.Handler()) })
 	return group.Wait()
+}
+
+// newHeartbeat returns nil where the node is to have none.
+func newHeartbeat(o NodeOptions, log *slog.Logger, changed, met func()) (*heartbeat.Heartbeat, error) {
+	if o.Heartbeat == 0 {
+		return nil, nil
+	}
+	h, err := heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: heartbeat.RealtimeProcess,
+		Log: log, Registerer: prometheus.NewRegistry(), Changed: changed, Met: met})
+	if err == nil {
+		h.SetKeys([]bfd.Key{{ID: 1, Secret: "only for this bed"}})
+	}
+	return h, err
 }
 
 // announcer is the executor for layer 2 as a whole.

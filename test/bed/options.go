@@ -13,7 +13,7 @@ import (
 // What the speakers of this tree can do. A section of the benchmark that needs more says "not available".
 const (
 	HasIPv6      = false // newAnnouncer answers neighbour solicitations
-	HasHeartbeat = false // runNode starts heartbeats if NodeOptions.Heartbeat is not 0
+	HasHeartbeat = true  // runNode starts heartbeats if NodeOptions.Heartbeat is not 0
 )
 
 // NodeOptions says how a node is plugged in and what its speaker does. It travels as JSON to the speaker's process.

@@ -19,7 +19,7 @@ const (
 )
 
 func options(i int) bed.NodeOptions {
-	return bed.NodeOptions{Number: i, Peers: []int{1, 2, nodes}, VIPs: vips}
+	return bed.NodeOptions{Number: i, Peers: []int{1, 2, nodes}, VIPs: vips, Heartbeat: 50 * time.Millisecond}
 }
 
 type lan struct{ *bed.LAN }

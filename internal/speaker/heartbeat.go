@@ -1,0 +1,46 @@
+package speaker
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-lb/fairlead/election"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Heartbeat exchanges heartbeats with other nodes; election/heartbeat is one.
+type Heartbeat interface {
+	// Watch replaces the set of nodes with which heartbeats are exchanged.
+	Watch(peers map[lb.NodeName]netip.Addr)
+	// Suspects returns the nodes that were heard once and no longer are, sorted.
+	Suspects() []lb.NodeName
+	// Fresh is false from when this process was asleep for as long as the others need to notice it, until one of them has
+	// answered again. It costs little and may be called from any goroutine.
+	Fresh() bool
+}
+
+// watch exchanges heartbeats with the nodes that election chooses out of the members, and with those that were lost without
+// a goodbye: whoever of them is heard again after a partition is joined at once.
+func (s *Speaker) watch(members []lb.Member) {
+	if s.o.Heartbeat == nil {
+		return
+	}
+	peers := s.o.Gossip.Known()
+	living := make([]lb.NodeName, 0, len(members))
+	for _, m := range members {
+		living = append(living, m.Node)
+	}
+	chosen := election.Sessions(s.o.Node, living)
+	maps.DeleteFunc(peers, func(n lb.NodeName, _ netip.Addr) bool {
+		return n == s.o.Node || slices.Contains(living, n) && !slices.Contains(chosen, n)
+	})
+	s.o.Heartbeat.Watch(peers)
+}
+
+func (s *Speaker) suspects() []lb.NodeName {
+	if s.o.Heartbeat == nil {
+		return nil
+	}
+	return s.o.Heartbeat.Suspects()
+}

@@ -1,0 +1,101 @@
+package speaker
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+func (w *world) edit(f func()) {
+	w.mu.Lock()
+	f()
+	w.mu.Unlock()
+	w.tellMembers()
+}
+
+func TestASilentNodeIsReplacedBeforeGossipNotices(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		owner := w.answering(vip)
+		w.edit(func() { w.nodes[lb.NodeName(owner)].silent = true })
+		time.Sleep(2 * stepRest)
+		if got := w.answering(vip); got == owner || got == "" {
+			t.Errorf("%s answers although the others no longer hear %s", got, owner)
+		}
+		w.edit(func() { w.nodes[lb.NodeName(owner)].silent = false })
+		time.Sleep(2 * raiseEvery)
+		if got := w.answering(vip); got == owner || len(got) != len(owner) {
+			t.Errorf("%s answers after the false alarm, want the new owner alone", got)
+		}
+	})
+}
+
+func TestHeartbeatsGoToMembersAndToLostOnes(t *testing.T) {
+	inWorld(t, 12, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		w.mu.Lock()
+		before := len(n.watched)
+		spare := lb.NodeName("") // a member with whom n1 exchanges none
+		for name := range w.nodes {
+			if _, ok := n.watched[name]; !ok && name != "n1" {
+				spare = name
+			}
+		}
+		w.mu.Unlock()
+		if before < 3 || before > 9 || spare == "" {
+			t.Errorf("n1 watches %v", slices.Sorted(maps.Keys(n.watched)))
+			return
+		}
+		w.nodes[spare].die()
+		time.Sleep(time.Second)
+		if _, ok := n.watched[spare]; !ok {
+			t.Errorf("n1 does not listen for %s, which was lost", spare)
+		}
+	})
+}
+
+func TestAProcessThatWasAsleepKeepsSilentUntilItKnows(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		owner := w.nodes[lb.NodeName(w.answering(vip))]
+		w.took()
+		w.edit(func() { owner.asleep = true })
+		time.Sleep(time.Second)
+		if owner.MayAnswer() {
+			t.Error("it may answer")
+		}
+		if owner.rejoins == 0 {
+			t.Error("it did not ask the others")
+		}
+		w.edit(func() { owner.asleep = false })
+		if owner.MayAnswer() {
+			t.Error("it may answer although it has heard nothing from the others")
+		}
+		w.edit(func() { owner.heard = time.Now().Add(time.Millisecond) })
+		time.Sleep(2 * fencePoll)
+		if !owner.MayAnswer() {
+			t.Error("it may not answer although it knows everything")
+		}
+		if d := cmp.Diff([]string(nil), w.took()); d != "" {
+			t.Errorf("the sleep changed something:\n%s", d)
+		}
+	})
+}
+
+func TestAProcessThatNobodyAnswersServesOn(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		w.edit(func() { w.nodes["n1"].asleep = true })
+		time.Sleep(fenceAnyway - time.Millisecond)
+		if w.nodes["n1"].MayAnswer() {
+			t.Error("it may answer too early")
+		}
+		w.edit(func() { w.nodes["n1"].asleep = false })
+		time.Sleep(2 * fencePoll)
+		if !w.nodes["n1"].MayAnswer() {
+			t.Errorf("it may not answer after %s", fenceAnyway)
+		}
+	})
+}
