@@ -25,12 +25,16 @@ type Decision struct {
 	Interfaces []string    // where to announce, sorted; empty unless Announce
 	Reason     lb.Reason   // why not; "" if Announce
 	Message    string      // the reason as a sentence; with Announce, what is unusual about it, if anything
+
+	// HandTo is a better node that this one should hand the address over to, while it announces it; "" = none. How many are
+	// handed over at a time is the speaker's business.
+	HandTo lb.NodeName
 }
 
 // Equal reports whether both say the same.
 func (d Decision) Equal(o Decision) bool {
 	return d.VIP == o.VIP && d.Via == o.Via && slices.Equal(d.Services, o.Services) && d.Announce == o.Announce &&
-		d.Owner == o.Owner && slices.Equal(d.Interfaces, o.Interfaces) && d.Reason == o.Reason && d.Message == o.Message
+		d.Owner == o.Owner && slices.Equal(d.Interfaces, o.Interfaces) && d.Reason == o.Reason && d.Message == o.Message && d.HandTo == o.HandTo
 }
 
 // String returns the decision on one line.

@@ -11,9 +11,15 @@
 // (statements H12 and H13 of the Service semantics). Services without any usable endpoint have no vote. Where no node can
 // serve all the others, those that can serve most of them are the candidates: a part is better than silence.
 //
-// The owner among the candidates is named by package election. It announces once its datapath has programmed the address.
-// An owner that stops being a candidate by somebody's wish (drain, exclusion, deletion of the node) goes on answering until
-// its successor's claim arrives: make before break.
+// The owner among the candidates is named by package election, for all addresses at once. It announces once its datapath has
+// programmed the address, and, if nobody has ever announced it, once the speakers have settled after a cold start and no
+// stranger answers for it.
+//
+// # Handover
+//
+// An owner that stops being a candidate by somebody's wish (drain, cordon, exclusion, nodeSelectors, deletion of the node)
+// goes on answering until its successor's claim arrives: make before break. So does one that hands over to a better node; the
+// claim says so then. Cordoned nodes, where they shall leave, still serve what nobody else can.
 //
 // # Addresses outside the pools
 //

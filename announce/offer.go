@@ -4,137 +4,90 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// offer is what one node can do for one address.
-type offer struct {
-	refusal    lb.Refusal // why the node is no candidate at all
-	soft       bool       // the refusal is somebody's wish: the node could still serve
-	serves     int        // how many of the voters it can serve
-	lacking    lb.Refusal // why it cannot serve the first of the others, if any
-	interfaces []string   // where it would announce, sorted
-	score      int        // sum of the matching preferences' weights
+// standing is what speaks against a node whatever the address.
+type standing struct {
+	refusal lb.Refusal
+	soft    bool // it is somebody's wish: the node could still serve
 }
 
-// mayHold reports whether the node could go on serving although it is no longer a candidate.
-func (o offer) mayHold() bool { return o.serves > 0 && (o.refusal.OK() || o.soft) }
-
-func makeOffer(s lb.Snapshot, vip netip.Addr, voters []voter, m lb.Member) offer {
-	var o offer
-	o.refusal, o.soft = refuseNode(s, vip, m)
-	if !o.refusal.OK() && !o.soft {
-		return o
+func stand(s lb.Snapshot, m lb.Member) standing {
+	hard := func(reason lb.Reason, format string, args ...any) standing {
+		return standing{lb.Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}, false}
 	}
-	links := m.Links
-	if m.Node == s.Self {
-		links = s.Links // fresher than what we last told the others
+	soft := func(reason lb.Reason, format string, args ...any) standing {
+		return standing{lb.Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}, true}
 	}
-	scored := map[string]bool{}
-	for _, v := range voters {
-		ads, interfaces, refusal := v.servedBy(vip, s.Nodes[m.Node], links)
-		if !refusal.OK() {
-			if o.lacking.OK() {
-				o.lacking = refusal
-			}
-			continue
-		}
-		o.serves++
-		o.interfaces = append(o.interfaces, interfaces...)
-		for _, ad := range ads {
-			if !scored[ad.Name] {
-				scored[ad.Name] = true
-				o.score += score(ad, s.Nodes[m.Node])
-			}
-		}
-	}
-	slices.Sort(o.interfaces)
-	o.interfaces = slices.Compact(o.interfaces)
-	if o.serves == 0 && o.refusal.OK() {
-		o.refusal = o.lacking
-	}
-	return o
-}
-
-// refuseNode says what speaks against the node whatever the Services want, and whether that is only a wish.
-func refuseNode(s lb.Snapshot, vip netip.Addr, m lb.Member) (r lb.Refusal, soft bool) {
 	node, known := s.Nodes[m.Node]
 	switch {
 	case !known:
-		return lb.Refusal{Reason: lb.NodeUnavailable, Message: fmt.Sprintf("the API server knows no node %s", m.Node)}, false
+		return hard(lb.NodeUnavailable, "the API server knows no node %s", m.Node)
 	case node.NetworkUnavailable:
-		return lb.Refusal{Reason: lb.NodeUnavailable, Message: fmt.Sprintf("node %s has the condition NetworkUnavailable", m.Node)}, false
+		return hard(lb.NodeUnavailable, "node %s has the condition NetworkUnavailable", m.Node)
 	case s.Down[m.Node] && m.Node != s.Self: // whether we ourselves are the ones that are lost is told by the others' claims
-		return lb.Refusal{Reason: lb.NodeDown, Message: fmt.Sprintf("the heartbeats of %s no longer reach %s", m.Node, watchersOf(s, m.Node))}, false
+		return hard(lb.NodeDown, "the heartbeats of %s no longer reach %s", m.Node, watchersOf(s, m.Node))
 	case !m.Ready:
-		return lb.Refusal{Reason: lb.DatapathNotReady, Message: fmt.Sprintf("the datapath of %s does not work", m.Node)}, false
-	case slices.Contains(m.Failing, vip):
-		return lb.Refusal{Reason: lb.NotProgrammed, Message: fmt.Sprintf("the datapath of %s could not program the address", m.Node)}, false
+		return hard(lb.DatapathNotReady, "the datapath of %s does not work", m.Node)
 	case m.Draining:
-		return lb.Refusal{Reason: lb.NodeDraining, Message: fmt.Sprintf("the speaker on %s is shutting down", m.Node)}, true
+		return soft(lb.NodeDraining, "the speaker on %s is shutting down", m.Node)
 	case node.Deleting:
-		return lb.Refusal{Reason: lb.NodeUnavailable, Message: fmt.Sprintf("node %s is being deleted", m.Node)}, true
+		return soft(lb.NodeUnavailable, "node %s is being deleted", m.Node)
 	case node.Excluded:
-		return lb.Refusal{Reason: lb.NodeExcluded,
-			Message: fmt.Sprintf("node %s has the label node.kubernetes.io/exclude-from-external-load-balancers", m.Node)}, true
+		return soft(lb.NodeExcluded, "node %s has the label node.kubernetes.io/exclude-from-external-load-balancers", m.Node)
+	case node.Cordoned && s.LeaveOnCordon:
+		return soft(lb.NodeCordoned, "node %s is cordoned and the speakers run with --on-cordon=leave; kubectl uncordon %s brings it back", m.Node, m.Node)
 	}
-	return lb.Refusal{}, false
+	return standing{}
 }
 
 // watchersOf names the members that no longer hear node, for people.
 func watchersOf(s lb.Snapshot, node lb.NodeName) string {
-	var out []string
+	var out []lb.NodeName
 	for _, m := range s.Members {
 		if slices.Contains(m.Suspects, node) {
-			out = append(out, string(m.Node))
+			out = append(out, m.Node)
 		}
 	}
-	return strings.Join(out, ", ")
+	return list(out)
 }
 
-// servedBy says through which advertisements and interfaces node can serve the Service, or why it cannot.
-func (v voter) servedBy(vip netip.Addr, node lb.Node, links []lb.Link) ([]lb.L2Advertisement, []string, lb.Refusal) {
-	var ads []lb.L2Advertisement
-	for _, ad := range v.ads {
-		if lb.MatchesAny(ad.NodeSelectors, node.Labels) {
-			ads = append(ads, ad)
+// place is what one node can do for the addresses of a field.
+type place struct {
+	reason     lb.Reason // why it cannot announce them: NodeNotSelected or NoInterface; "" = it can
+	interfaces []string  // where it would announce; where NodeNotSelected, where it might if the nodeSelectors were not
+	ads        []int     // the advertisements that let it, by their place in s.L2
+	score      int       // sum of the weights of their preferences that the node matches
+}
+
+func (p *poll) place(vip netip.Addr, ads []int, m lb.Member) place {
+	var out place
+	node := p.Nodes[m.Node]
+	for _, i := range ads {
+		if lb.MatchesAny(p.L2[i].NodeSelectors, node.Labels) {
+			out.ads = append(out.ads, i)
+			out.score += score(p.L2[i], node)
 		}
 	}
-	if len(ads) == 0 {
-		return nil, nil, lb.Refusal{Reason: lb.NodeNotSelected,
-			Message: fmt.Sprintf("the nodeSelectors of no L2Advertisement for %s match node %s", v.svc.Key, node.Name)}
+	if len(out.ads) == 0 {
+		out.reason = lb.NodeNotSelected
+		out.interfaces = p.usableLinks(vip, ads, m.Links)
+		return out
 	}
-	interfaces := usableLinks(vip, ads, links)
-	if len(interfaces) == 0 {
-		return nil, nil, lb.Refusal{Reason: lb.NoInterface,
-			Message: fmt.Sprintf("%s has no interface that is up, allowed, and in a subnet with %s", node.Name, vip)}
+	out.interfaces = p.usableLinks(vip, out.ads, m.Links)
+	if len(out.interfaces) == 0 {
+		out.reason = lb.NoInterface
 	}
-	if !v.localOn(node.Name) {
-		return nil, nil, lb.Refusal{Reason: lb.NoLocalEndpoint,
-			Message: fmt.Sprintf("externalTrafficPolicy of %s is Local and %s has no ready endpoint", v.svc.Key, node.Name)}
-	}
-	return ads, interfaces, lb.Refusal{}
+	return out
 }
 
-// localOn reports whether externalTrafficPolicy lets node serve the Service. While no endpoint is ready anywhere, those that
-// still serve while they terminate will do, as they do for the datapath.
-func (v voter) localOn(node lb.NodeName) bool {
-	switch {
-	case v.svc.ExternalTrafficPolicy != lb.Local:
-		return true
-	case slices.ContainsFunc(v.endpoints, func(e lb.Endpoint) bool { return e.Ready }):
-		return lb.HasReadyOn(v.endpoints, node)
-	}
-	return len(lb.Usable(v.endpoints, lb.Local, node)) > 0
-}
-
-func usableLinks(vip netip.Addr, ads []lb.L2Advertisement, links []lb.Link) []string {
+func (p *poll) usableLinks(vip netip.Addr, ads []int, links []lb.Link) []string {
 	var out []string
 	for _, l := range links {
-		allowed := slices.ContainsFunc(ads, func(ad lb.L2Advertisement) bool {
-			return len(ad.Interfaces) == 0 || slices.Contains(ad.Interfaces, l.Name)
+		allowed := slices.ContainsFunc(ads, func(i int) bool {
+			return len(p.L2[i].Interfaces) == 0 || slices.Contains(p.L2[i].Interfaces, l.Name)
 		})
 		if l.Up && allowed && l.Holds(vip) {
 			out = append(out, l.Name)
@@ -151,4 +104,101 @@ func score(ad lb.L2Advertisement, node lb.Node) int {
 		}
 	}
 	return sum
+}
+
+// offer is what one node can do for one address.
+type offer struct {
+	refusal    lb.Refusal // why the node is no candidate at all; without a sentence where lacking has it
+	soft       bool       // the refusal is somebody's wish: the node could still serve
+	node       lb.NodeName
+	serves     int       // how many of the voters it can serve
+	lacks      lb.Reason // why it cannot serve the first of the others, if any
+	lacksFor   int       // which of the voters that is
+	interfaces []string  // where it would announce, sorted
+	unselected []string  // where it could, if it were selected
+	score      int
+}
+
+func (p *poll) offer(member int, b ballot) offer {
+	o := offer{node: p.members[member].Node, refusal: p.standings[member].refusal, soft: p.standings[member].soft}
+	if _, failed := slices.BinarySearchFunc(p.members[member].Failing, b.vip, netip.Addr.Compare); failed && (o.refusal.OK() || o.soft) {
+		o.refusal, o.soft = lb.Refusal{Reason: lb.NotProgrammed, Message: fmt.Sprintf("the datapath of %s could not program the address", o.node)}, false
+	}
+	if !o.refusal.OK() && !o.soft {
+		return o
+	}
+	var ads []int
+	for i, v := range b.voters {
+		at := v.field.places[member]
+		reason := at.reason
+		if reason == "" && !v.servedOn(o.node) {
+			reason = lb.NoLocalEndpoint
+		}
+		if reason == lb.NodeNotSelected && v.servedOn(o.node) {
+			o.unselected = merge(o.unselected, at.interfaces)
+		}
+		if reason != "" {
+			if o.lacks == "" {
+				o.lacks, o.lacksFor = reason, i
+			}
+			continue
+		}
+		o.serves++
+		o.interfaces = merge(o.interfaces, at.interfaces)
+		if len(b.voters) == 1 {
+			o.score = at.score
+			continue
+		}
+		for _, ad := range at.ads { // one that covers several of the Services counts once
+			if !slices.Contains(ads, ad) {
+				ads = append(ads, ad)
+				o.score += score(p.L2[ad], p.Nodes[o.node])
+			}
+		}
+	}
+	if o.serves == 0 && o.refusal.OK() {
+		o.refusal.Reason = o.lacks // the sentence is seldom wanted; see lacking
+	}
+	return o
+}
+
+// lacking says why the node cannot serve one of the voters; the zero Refusal if it can serve them all.
+func (o offer) lacking(p *poll, b ballot) lb.Refusal {
+	r := lb.Refusal{Reason: o.lacks}
+	if o.lacks == "" {
+		return r
+	}
+	svc := b.voters[o.lacksFor].svc.Key
+	switch o.lacks {
+	case lb.NodeNotSelected:
+		r.Message = fmt.Sprintf("the nodeSelectors of no L2Advertisement for %s match node %s", svc, o.node)
+	case lb.NoInterface:
+		r.Message = fmt.Sprintf("%s has no interface that is up, allowed, and in a subnet with %s", o.node, b.vip)
+	case lb.NoLocalEndpoint:
+		r.Message = fmt.Sprintf("externalTrafficPolicy of %s is Local and %s has no ready endpoint", svc, o.node)
+	}
+	return r
+}
+
+// mayHold reports whether the node could go on serving although it is no longer a candidate.
+func (o offer) mayHold() bool {
+	return (o.refusal.OK() || o.soft || o.refusal.Reason == lb.NodeNotSelected) && len(o.holds()) > 0
+}
+
+// holds is where the node would go on.
+func (o offer) holds() []string {
+	if o.serves > 0 {
+		return o.interfaces
+	}
+	return o.unselected
+}
+
+// merge returns the union of two sorted lists, without writing to either.
+func merge(a, b []string) []string {
+	if len(a) == 0 {
+		return b
+	}
+	out := slices.Concat(a, b)
+	slices.Sort(out)
+	return slices.Compact(out)
 }

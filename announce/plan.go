@@ -2,92 +2,106 @@ package announce
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-lb/fairlead/election"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Plan decides for every address in a Service's status, sorted by address, whether s.Self announces it.
+// Plan decides for every address in a Service's status, sorted by address, whether s.Self announces it. Its cost grows with
+// the addresses and with the members, and with their product only for Services with externalTrafficPolicy Local, shared
+// addresses, and addresses that a datapath has failed on.
 func Plan(s lb.Snapshot) []Decision {
-	byAddr := map[netip.Addr][]lb.Service{}
-	for _, svc := range s.Services {
-		for _, addr := range svc.Addrs() {
-			byAddr[addr] = append(byAddr[addr], svc)
-		}
+	p := newPoll(s)
+	ballots := p.ballots()
+	seats := make([]election.Seat, len(ballots))
+	for i, b := range ballots {
+		seats[i] = election.Seat{VIP: b.vip, Candidates: p.candidates(b), Claims: p.claims[b.vip], Failback: b.failback()}
 	}
-	out := make([]Decision, 0, len(byAddr))
-	for _, vip := range slices.SortedFunc(maps.Keys(byAddr), netip.Addr.Compare) {
-		out = append(out, decide(s, vip, byAddr[vip]))
+	result := election.Assign(seats)
+	better := result.Handovers(s.Self, s.Steady)
+	out := make([]Decision, len(ballots))
+	for i, b := range ballots {
+		out[i] = p.decide(b, result.Owners[i])
+		if out[i].Announce && out[i].Owner == s.Self {
+			out[i].HandTo = better[i]
+		}
 	}
 	return out
 }
 
-func decide(s lb.Snapshot, vip netip.Addr, services []lb.Service) Decision {
-	d := Decision{VIP: vip, Via: L2}
-	for _, svc := range services {
-		d.Services = append(d.Services, svc.Key)
+// decide says what this node does about an address whose owner is known.
+func (p *poll) decide(b ballot, owner lb.NodeName) Decision {
+	d := Decision{VIP: b.vip, Via: L2, Services: make([]lb.ServiceKey, len(b.services)), Owner: owner}
+	for i, svc := range b.services {
+		d.Services[i] = svc.Key
 	}
-	voters, refusal := voters(s, vip, services)
-	if len(voters) == 0 {
-		return d.refuse(refusal)
-	}
-
-	offers := map[lb.NodeName]offer{}
-	claims := election.Claims{}
-	for _, m := range s.Members {
-		offers[m.Node] = makeOffer(s, vip, voters, m)
-		claims[m.Node] = m.Claim(vip)
-	}
-	owner, ok := election.Owner(vip, candidates(offers), claims)
-	if ok {
-		d.Owner = owner
-	}
-	own, member := offers[s.Self]
-	if !member {
-		return d.refuse(lb.Refusal{Reason: lb.NotAMember, Message: fmt.Sprintf("the speaker on %s has not joined the others yet", s.Self)})
-	}
-	return decideSelf(s, d, own, claims, s.Programmed[vip] || !forwarded(s, vip, services))
-}
-
-// forwarded reports whether this node's datapath has to forward for vip: not in mode "announce only", nor an address that its
-// status leaves to kube-proxy or Cilium.
-func forwarded(s lb.Snapshot, vip netip.Addr, services []lb.Service) bool {
-	return s.Forwards && slices.ContainsFunc(services, func(svc lb.Service) bool {
-		return slices.Contains(svc.Ingress, lb.Ingress{Addr: vip, Mode: lb.ModeProxy})
-	})
-}
-
-// decideSelf completes d, whose owner is known, with what this node does about it; programmed is the gate.
-func decideSelf(s lb.Snapshot, d Decision, own offer, claims election.Claims, programmed bool) Decision {
 	switch {
-	case d.Owner == s.Self && programmed:
-		return d.announceOn(own.interfaces, own.lacking.Message)
-	case d.Owner == s.Self:
-		return d.refuse(lb.Refusal{Reason: lb.NotProgrammed, Message: "the datapath has not programmed the address yet"})
-	case programmed && own.mayHold() && awaitsSuccessor(d, own, claims, s.Self):
-		return d.announceOn(own.interfaces, "handing over"+toWhom(d.Owner))
-	case !own.refusal.OK():
-		return d.refuse(own.refusal)
-	case !own.lacking.OK():
-		return d.refuse(own.lacking)
+	case len(b.voters) == 0:
+		return d.refuse(b.refusal)
+	case p.self < 0:
+		return d.refuse(lb.Refusal{Reason: lb.NotAMember, Message: fmt.Sprintf("the speaker on %s has not joined the others yet", p.Self)})
+	case p.Fenced:
+		return d.refuse(lb.Refusal{Reason: lb.Fenced, Message: "this process was asleep and has not heard from another speaker since"})
 	}
-	return d.refuse(lb.Refusal{Reason: lb.NotOwner, Message: fmt.Sprintf("%s was elected", d.Owner)})
+	own := p.offer(p.self, b)
+	programmed := p.Programmed[b.vip] || !p.forwarded(b)
+	switch {
+	case d.Owner == p.Self && !programmed:
+		return d.refuse(lb.Refusal{Reason: lb.NotProgrammed, Message: "the datapath has not programmed the address yet"})
+	case d.Owner == p.Self:
+		if r := p.mustWait(b.vip); !r.OK() {
+			return d.refuse(r)
+		}
+		return d.announceOn(own.interfaces, own.lacking(p, b).Message)
+	case programmed && own.mayHold() && p.awaitsSuccessor(d, own):
+		return d.announceOn(own.holds(), "handing over"+toWhom(d.Owner))
+	case own.refusal.Message != "":
+		return d.refuse(own.refusal)
+	case own.lacks != "":
+		return d.refuse(own.lacking(p, b))
+	}
+	return d.refuse(lb.Refusal{Reason: lb.NotOwner, Message: string(d.Owner) + " was elected"})
+}
+
+// mustWait says what keeps the owner from announcing an address that it does not announce yet.
+func (p *poll) mustWait(vip netip.Addr) lb.Refusal {
+	if claimOf(p.claims[vip], p.Self) > 0 {
+		return lb.Refusal{}
+	}
+	if mac, taken := p.Conflicts[vip]; taken {
+		return lb.Refusal{Reason: lb.AddressConflict,
+			Message: fmt.Sprintf("the station %s, which is no speaker, answers for %s; take the address from it, or out of the pool",
+				strings.ReplaceAll(fmt.Sprintf("% x", mac[:]), " ", ":"), vip)}
+	}
+	if len(p.Settling) > 0 && len(p.claims[vip]) == 0 && p.Epochs[vip] == 0 {
+		return lb.Refusal{Reason: lb.Settling, Message: "waiting a short time for the speakers on " + list(p.Settling)}
+	}
+	return lb.Refusal{}
+}
+
+// forwarded reports whether this node's datapath has to forward for the address: not in mode "announce only", nor an address
+// that its status leaves to kube-proxy or Cilium.
+func (p *poll) forwarded(b ballot) bool {
+	return p.Forwards && slices.ContainsFunc(b.services, func(svc *lb.Service) bool {
+		return slices.Contains(svc.Ingress, lb.Ingress{Addr: b.vip, Mode: lb.ModeProxy})
+	})
 }
 
 // awaitsSuccessor reports whether this node announces the address now and nobody else does yet. Without any successor only
 // a draining node goes on, until its process ends: an excluded one was told to stop. Between equal epochs the owner has won
 // the address back after a partition, and nothing is to be awaited.
-func awaitsSuccessor(d Decision, own offer, claims election.Claims, self lb.NodeName) bool {
-	if claims[self] == 0 {
+func (p *poll) awaitsSuccessor(d Decision, own offer) bool {
+	mine := claimOf(p.claims[d.VIP], p.Self)
+	if mine == 0 {
 		return false
 	}
 	if d.Owner == "" {
 		return own.refusal.Reason == lb.NodeDraining
 	}
-	return claims[d.Owner] < claims[self]
+	return claimOf(p.claims[d.VIP], d.Owner) < mine
 }
 
 func toWhom(owner lb.NodeName) string {
@@ -97,77 +111,19 @@ func toWhom(owner lb.NodeName) string {
 	return " to " + string(owner)
 }
 
-// candidates are the nodes that nothing speaks against and that can serve the most Services.
-func candidates(offers map[lb.NodeName]offer) []election.Candidate {
-	most := 1
-	for _, o := range offers {
-		if o.refusal.OK() {
-			most = max(most, o.serves)
+func claimOf(claims []election.Claim, node lb.NodeName) uint64 {
+	for _, c := range claims {
+		if c.Node == node {
+			return c.Epoch
 		}
 	}
-	var out []election.Candidate
-	for node, o := range offers {
-		if o.refusal.OK() && o.serves >= most {
-			out = append(out, election.Candidate{Node: node, Score: o.score})
-		}
-	}
-	return out
+	return 0
 }
 
-// voter is a Service that counts in the election of its address.
-type voter struct {
-	svc       lb.Service
-	ads       []lb.L2Advertisement // that cover address and Service, on whatever node
-	endpoints []lb.Endpoint        // behind its ports
-}
-
-// voters returns the Services that are advertised and could take a connection somewhere; if there are none, why.
-func voters(s lb.Snapshot, vip netip.Addr, services []lb.Service) ([]voter, lb.Refusal) {
-	var out []voter
-	refusal := lb.Refusal{Reason: lb.NotAdvertised, Message: fmt.Sprintf("no L2Advertisement covers %s", vip)}
-	for _, svc := range services {
-		v := voter{svc: svc, ads: covering(s, vip, svc), endpoints: behind(s, svc)}
-		if len(v.ads) == 0 {
-			continue
-		}
-		if len(lb.Usable(v.endpoints, lb.Cluster, "")) == 0 {
-			refusal = lb.Refusal{Reason: lb.NoEndpoints, Message: fmt.Sprintf("no endpoint of %s can take a connection", svc.Key)}
-			continue
-		}
-		out = append(out, v)
+func list(nodes []lb.NodeName) string {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		out[i] = string(n)
 	}
-	return out, refusal
-}
-
-// covering returns the advertisements for vip as an address of svc. The package comment explains what happens to addresses
-// outside the pools.
-func covering(s lb.Snapshot, vip netip.Addr, svc lb.Service) []lb.L2Advertisement {
-	pool, inPool := s.PoolOf(vip)
-	if !inPool {
-		pool = lb.Pool{Name: svc.Pool}
-		if i := slices.IndexFunc(s.Pools, func(p lb.Pool) bool { return p.Name == svc.Pool }); i >= 0 {
-			pool = s.Pools[i]
-		}
-	}
-	var covers, selects []lb.L2Advertisement
-	for _, ad := range s.L2 {
-		if ad.Covers(pool, svc) {
-			covers = append(covers, ad)
-		}
-		if lb.MatchesAny(ad.ServiceSelectors, svc.Labels) {
-			selects = append(selects, ad)
-		}
-	}
-	if len(covers) == 0 && !inPool {
-		return selects
-	}
-	return covers
-}
-
-func behind(s lb.Snapshot, svc lb.Service) []lb.Endpoint {
-	var out []lb.Endpoint
-	for _, p := range svc.Ports {
-		out = append(out, lb.OfPort(s.Endpoints[svc.Key], p)...)
-	}
-	return out
+	return strings.Join(out, ", ")
 }

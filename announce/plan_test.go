@@ -88,6 +88,21 @@ func down(name lb.NodeName) func(*lb.Snapshot) {
 	return func(s *lb.Snapshot) { s.Down = map[lb.NodeName]bool{name: true} }
 }
 
+func cordoned(n *lb.Node)  { n.Cordoned = true }
+func leave(s *lb.Snapshot) { s.LeaveOnCordon = true }
+
+func settling(s *lb.Snapshot) { s.Settling = []lb.NodeName{"n2"} }
+func conflict(s *lb.Snapshot) { s.Conflicts = map[netip.Addr]lb.MAC{vip: {2, 0, 0, 0, 0, 9}} }
+
+// prefer makes node the owner of what nobody has claimed.
+func prefer(node lb.NodeName) func(*lb.Snapshot) {
+	return ads(lb.L2Advertisement{Preferred: []lb.Preference{{Weight: 10, Selector: name(string(node))[0]}}})
+}
+
+func handing(node lb.NodeName, epoch uint64, to lb.NodeName) func(*lb.Snapshot) {
+	return member(node, func(m *lb.Member) { m.Claims = []lb.Claim{{Addr: vip, Epoch: epoch, To: to}} })
+}
+
 func draining(m *lb.Member) { m.Draining = true }
 func excluded(n *lb.Node)   { n.Excluded = true }
 
@@ -140,7 +155,7 @@ func TestPlan(t *testing.T) {
 		{name: "NotAdvertised: other pool", change: []change{ads(lb.L2Advertisement{Pools: []string{"other"}})}, want: lb.NotAdvertised},
 		{name: "NotAdvertised: other Services", change: []change{ads(lb.L2Advertisement{ServiceSelectors: []lb.Selector{{{Key: "app", Op: lb.In, Values: []string{"dns"}}}}})}, want: lb.NotAdvertised},
 		{name: "pool by label", change: []change{claim("n1", 1), ads(lb.L2Advertisement{PoolSelectors: []lb.Selector{{{Key: "tier", Op: lb.In, Values: []string{"front"}}}}})}, owner: "n1"},
-		{name: "NodeNotSelected", change: []change{claim("n1", 1), ads(lb.L2Advertisement{NodeSelectors: name("n2", "n3")})}, want: lb.NodeNotSelected},
+		{name: "NodeNotSelected", change: []change{ads(lb.L2Advertisement{NodeSelectors: name("n2", "n3")})}, want: lb.NodeNotSelected},
 		{name: "preference", change: []change{ads(lb.L2Advertisement{Preferred: []lb.Preference{{Weight: 10, Selector: name("n1")[0]}}})}, owner: "n1"},
 		{name: "a second advertisement adds nodes", change: []change{only("n1"), ads(lb.L2Advertisement{Name: "a", NodeSelectors: name("n2")}, lb.L2Advertisement{Name: "b", NodeSelectors: name("n1")})}, owner: "n1"},
 
@@ -167,11 +182,37 @@ func TestPlan(t *testing.T) {
 		{name: "draining: not what it cannot serve", change: []change{claim("n1", 3), member("n1", draining), func(s *lb.Snapshot) { s.Links = nil }}, want: lb.NodeDraining},
 		{name: "excluded: answer until the successor's claim", change: []change{claim("n1", 3), node("n1", excluded)}},
 		{name: "excluded: nobody can take it, stop", change: []change{only("n1"), claim("n1", 3), node("n1", excluded)}, want: lb.NodeExcluded},
+		{name: "no longer selected: answer until the successor's claim", change: []change{claim("n1", 3), ads(lb.L2Advertisement{NodeSelectors: name("n2")})}, owner: "n2"},
+		{name: "no longer selected: stop at the successor's claim", change: []change{claim("n1", 3), claim("n2", 4), ads(lb.L2Advertisement{NodeSelectors: name("n2")})}, want: lb.NodeNotSelected, owner: "n2"},
+		{name: "no longer selected: nobody can take it, stop", change: []change{only("n1"), claim("n1", 3), ads(lb.L2Advertisement{NodeSelectors: name("n2")})}, want: lb.NodeNotSelected},
+		{name: "no longer selected: not on an interface that is not allowed", change: []change{claim("n1", 3), ads(lb.L2Advertisement{Interfaces: []string{"eth1"}, NodeSelectors: name("n2")}),
+			member("n2", func(m *lb.Member) { m.Links = []lb.Link{link("eth1", "192.0.2.0/24")} })}, want: lb.NodeNotSelected, owner: "n2"},
+		{name: "losing the local endpoint: the old owner can serve nobody, stop", change: []change{claim("n1", 3), local, endpoints(endpoint("n2", true, false))}, want: lb.NoLocalEndpoint, owner: "n2"},
+		{name: "NodeCordoned: answer until the successor's claim", change: []change{claim("n1", 3), leave, node("n1", cordoned)}},
+		{name: "NodeCordoned: stop at the successor's claim", change: []change{claim("n1", 3), claim("n2", 4), leave, node("n1", cordoned)}, want: lb.NodeCordoned, owner: "n2"},
+		{name: "NodeCordoned: not elected either", change: []change{only("n1", "n2"), leave, node("n1", cordoned)}, want: lb.NodeCordoned, owner: "n2"},
+		{name: "cordoned: with the policy keep it stays", change: []change{claim("n1", 3), node("n1", cordoned)}, owner: "n1"},
+		{name: "cordoned: all of them are better than none", change: []change{claim("n1", 3), leave, node("n1", cordoned), node("n2", cordoned), node("n3", cordoned)}, owner: "n1"},
+		{name: "cordoned: the only one that serves goes on", change: []change{claim("n1", 3), leave, node("n1", cordoned), local, endpoints(endpoint("n1", true, false))}, owner: "n1"},
+		{name: "handing over: answer until the successor's claim", change: []change{handing("n1", 3, "n2")}, owner: "n2"},
+		{name: "handing over: stop at the successor's claim", change: []change{handing("n1", 3, "n2"), claim("n2", 4)}, want: lb.NotOwner, owner: "n2"},
+		{name: "handing over: the successor died, stay", change: []change{handing("n1", 3, "n2"), down("n2")}, owner: "n1"},
+		{name: "handing over: taken", change: []change{handing("n2", 3, "n1")}, owner: "n1"},
+		{name: "handing over: not before the datapath has it", change: []change{handing("n2", 3, "n1"), func(s *lb.Snapshot) { s.Programmed = nil }}, want: lb.NotProgrammed, owner: "n1"},
+
+		{name: "Settling", change: []change{prefer("n1"), settling}, want: lb.Settling, owner: "n1"},
+		{name: "Settling: not what this node announces already", change: []change{claim("n1", 1), settling}, owner: "n1"},
+		{name: "Settling: not what a dead node held", change: []change{prefer("n1"), settling, func(s *lb.Snapshot) { s.Epochs = map[netip.Addr]uint64{vip: 4} }}, owner: "n1"},
+		{name: "Settling: not what a leaving node still holds", change: []change{only("n1", "n2"), claim("n2", 4), member("n2", draining), settling}, owner: "n1"},
+		{name: "AddressConflict", change: []change{prefer("n1"), conflict}, want: lb.AddressConflict, owner: "n1"},
+		{name: "AddressConflict: what is announced stays, it is an alarm", change: []change{claim("n1", 1), conflict}, owner: "n1"},
+		{name: "Fenced", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Fenced = true }}, want: lb.Fenced, owner: "n1"},
+
 		{name: "the younger claim of another wins", change: []change{claim("n1", 3), claim("n3", 4)}, want: lb.NotOwner, owner: "n3"},
 
 		{name: "outside the pools: unrestricted advertisement", change: []change{only("n1"), noPools}, owner: "n1"},
-		{name: "outside the pools: the pool it came from is still named", change: []change{claim("n1", 1), noPools, ads(lb.L2Advertisement{Name: "a", Pools: []string{"main"}, NodeSelectors: name("n2")}, lb.L2Advertisement{Name: "b", Pools: []string{"other"}})}, want: lb.NodeNotSelected, owner: "n2"},
-		{name: "outside the pools: edited, its labels still count", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Pools[0].Ranges = nil },
+		{name: "outside the pools: the pool it came from is still named", change: []change{noPools, ads(lb.L2Advertisement{Name: "a", Pools: []string{"main"}, NodeSelectors: name("n2")}, lb.L2Advertisement{Name: "b", Pools: []string{"other"}})}, want: lb.NodeNotSelected, owner: "n2"},
+		{name: "outside the pools: edited, its labels still count", change: []change{func(s *lb.Snapshot) { s.Pools[0].Ranges = nil },
 			ads(lb.L2Advertisement{Name: "a", PoolSelectors: []lb.Selector{{{Key: "tier", Op: lb.Exists}}}, NodeSelectors: name("n2")}, lb.L2Advertisement{Name: "b", Pools: []string{"other"}})}, want: lb.NodeNotSelected, owner: "n2"},
 		{name: "outside the pools: any advertisement rather than silence", change: []change{only("n1"), noPools, ads(lb.L2Advertisement{Pools: []string{"other"}})}, owner: "n1"},
 		{name: "outside the pools: not for other Services", change: []change{only("n1"), noPools, ads(lb.L2Advertisement{ServiceSelectors: []lb.Selector{{{Key: "app", Op: lb.In, Values: []string{"dns"}}}}})}, want: lb.NotAdvertised},
@@ -208,7 +249,8 @@ func TestPlan(t *testing.T) {
 		})
 	}
 	for _, r := range []lb.Reason{lb.NotAdvertised, lb.NoEndpoints, lb.NoLocalEndpoint, lb.NodeExcluded, lb.NodeUnavailable, lb.NodeNotSelected,
-		lb.NodeDraining, lb.NoInterface, lb.DatapathNotReady, lb.NotProgrammed, lb.NotOwner, lb.NotAMember} {
+		lb.NodeDraining, lb.NoInterface, lb.DatapathNotReady, lb.NotProgrammed, lb.NotOwner, lb.NotAMember,
+		lb.NodeCordoned, lb.Settling, lb.AddressConflict, lb.Fenced} {
 		if !seen[r] {
 			t.Errorf("no row gives %s", r)
 		}
@@ -221,7 +263,7 @@ func TestANodeThatIsDownIsRefusedByItsWatchersNames(t *testing.T) {
 	for _, watcher := range []lb.NodeName{"n1", "n2"} {
 		member(watcher, func(m *lb.Member) { m.Suspects = []lb.NodeName{"n3"} })(&s)
 	}
-	got, _ := refuseNode(s, vip, s.Members[2])
+	got := stand(s, s.Members[2]).refusal
 	if want := (lb.Refusal{Reason: lb.NodeDown, Message: "the heartbeats of n3 no longer reach n1, n2"}); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -64,4 +64,7 @@ func (m Member) Claim(addr netip.Addr) uint64 {
 type Claim struct {
 	Addr  netip.Addr
 	Epoch uint64 // grows with every change of ownership that the claimant has seen
+
+	// To is the node that shall take the address over while the claimant still announces it; "" = nobody.
+	To NodeName
 }

@@ -31,6 +31,20 @@ type Snapshot struct {
 	// Conflicts holds the addresses that a station which is no speaker answers for on a segment of this node.
 	Conflicts map[netip.Addr]MAC
 
+	// Epochs holds the highest epoch of a claim to each address that this node knows of, whoever made it, also if that node is
+	// dead by now. An address that is missing was never announced.
+	Epochs map[netip.Addr]uint64
+
+	// Settling holds the speakers that are awaited before addresses that were never announced find an owner here, sorted. It is
+	// empty except for a short time after a cold start.
+	Settling []NodeName
+
+	// Fenced says that this process was asleep and has not heard since what has happened meanwhile.
+	Fenced bool
+
+	// LeaveOnCordon is the policy for cordoned nodes: they hand their addresses over if another node can take them.
+	LeaveOnCordon bool
+
 	// Forwards is false where Fairlead announces only and somebody else forwards (datapath mode none): then the gate is
 	// open for every address.
 	Forwards bool

@@ -25,6 +25,7 @@ import (
 //	  bytes dropped4 = 11; bytes dropped6 = 12; // 4 or 16 bytes each
 //	  bytes failing4 = 13; bytes failing6 = 14;
 //	  repeated Link link = 15;
+//	  repeated bytes handover = 16; // a claim that names its successor: 4 or 16, address, epoch as a varint, the name
 //	}
 //	message Link { string name = 1; uint64 index = 2; bytes mac = 3; bool up = 4; repeated bytes prefix = 5; } // address, bits
 const (
@@ -45,6 +46,7 @@ const (
 	fieldFailing4    protowire.Number = 13
 	fieldFailing6    protowire.Number = 14
 	fieldLink        protowire.Number = 15
+	fieldHandover    protowire.Number = 16
 
 	fieldName   protowire.Number = 1
 	fieldIndex  protowire.Number = 2
@@ -80,9 +82,13 @@ func (r record) encode() []byte {
 	}
 	var four, six []byte
 	for _, c := range r.Claims {
-		if c.Addr.Is4() {
+		switch {
+		case c.To != "":
+			h := protowire.AppendVarint(appendAddr([]byte{byte(c.Addr.BitLen() / 8)}, c.Addr), c.Epoch)
+			b = appendBytes(b, fieldHandover, append(h, c.To...))
+		case c.Addr.Is4():
 			four = protowire.AppendVarint(appendAddr(four, c.Addr), c.Epoch)
-		} else {
+		default:
 			six = protowire.AppendVarint(appendAddr(six, c.Addr), c.Epoch)
 		}
 	}
@@ -259,6 +265,10 @@ func (r *record) set(n protowire.Number, v []byte, number uint64, raw []byte) (e
 		var l lb.Link
 		l, err = decodeLink(v)
 		r.Links = append(r.Links, l)
+	case fieldHandover:
+		var c lb.Claim
+		c, err = unpackHandover(v)
+		r.Claims = append(r.Claims, c)
 	default:
 		r.unknown = append(r.unknown, raw...)
 	}
@@ -280,6 +290,22 @@ func unpackClaims(out []lb.Claim, b []byte, size int) ([]lb.Claim, error) {
 		b = b[size+n:]
 	}
 	return out, nil
+}
+
+func unpackHandover(b []byte) (lb.Claim, error) {
+	if len(b) == 0 || b[0] != 4 && b[0] != 16 || len(b) < 1+int(b[0]) {
+		return lb.Claim{}, errors.New("a handover without address")
+	}
+	addr, _ := netip.AddrFromSlice(b[1 : 1+b[0]])
+	epoch, n := protowire.ConsumeVarint(b[1+b[0]:])
+	if n < 0 {
+		return lb.Claim{}, fmt.Errorf("epoch of the handover of %s: %w", addr, protowire.ParseError(n))
+	}
+	to := string(b[1+int(b[0])+n:])
+	if !validName(to) {
+		return lb.Claim{}, fmt.Errorf("the handover of %s names nobody, or has a name of more than %d bytes", addr, maxName)
+	}
+	return lb.Claim{Addr: addr, Epoch: epoch, To: lb.NodeName(to)}, nil
 }
 
 func unpackAddrs(out []netip.Addr, b []byte, size int) ([]netip.Addr, error) {
