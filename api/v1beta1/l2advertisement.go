@@ -1,6 +1,10 @@
 package v1beta1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // L2Advertisement lets addresses be announced on the local segment by ARP and NDP. Without one nothing is announced; an
 // empty spec announces every pool from every node. It counts only in the namespace that Fairlead runs in.
@@ -74,13 +78,35 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
 
-	// preferredNodeSelectors rank the nodes: the weights of those that a node matches are added up, and the highest sum
-	// announces.
+	// preferredNodeSelectors rank the nodes: the weights of those that a node matches are added up, and the highest sum is
+	// elected. A node that announces an address keeps it even if another one comes to rank higher; see failback.
 	//
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	PreferredNodeSelectors []PreferredNodeSelector `json:"preferredNodeSelectors,omitempty"`
+
+	// failback says when a node hands an address that it could keep over to a better one: Never (the default), or once the
+	// better one has been up and ready without a break for this long, 1s to 24h. Better is a node that ranks higher, or, where
+	// this node has more than 1.25 times its share of the addresses, an equal one that has less than its share. If several
+	// advertisements are about an address, the shortest time counts.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self == 'Never' || self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be Never or a duration from 1s to 24h; write it like 30s or 10m"
+	Failback string `json:"failback,omitempty"`
+}
+
+// Never is the value of spec.failback by which an address moves only if its owner can no longer serve it.
+const Never = "Never"
+
+// FailbackAfter returns the duration in spec.failback; nil for Never, and for what cannot be read.
+func (s *L2AdvertisementSpec) FailbackAfter() *time.Duration {
+	d, err := time.ParseDuration(s.Failback)
+	if err != nil || d < minFailback || d > maxFailback {
+		return nil
+	}
+	return &d
 }
 
 // PreferredNodeSelector is a wish about the announcing node.

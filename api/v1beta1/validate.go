@@ -55,11 +55,20 @@ func (a *L2Advertisement) Validate() field.ErrorList {
 		}
 		errs = append(errs, validateSelector(path.Index(i).Child("preference"), &p.Preference)...)
 	}
+	if f := a.Spec.Failback; f != "" && f != Never && a.Spec.FailbackAfter() == nil {
+		errs = append(errs, field.Invalid(spec.Child("failback"), f, "must be Never or a duration from 1s to 24h; write it like 30s or 10m"))
+	}
 	return errs
 }
 
 // MaxAddressRest is the longest spec.addressRest of a pool.
 const MaxAddressRest = 24 * time.Hour
+
+// What spec.failback of an advertisement may say. A better node that has just come may go again.
+const (
+	minFailback = time.Second
+	maxFailback = 24 * time.Hour
+)
 
 // The limits below are those of the schema's markers.
 const (

@@ -98,7 +98,7 @@ func (r *Reader) watched() map[client.Object]func(old, now any) bool {
 		&corev1.Namespace{}:          labelsChanged,
 		&v1beta1.IPAddressPool{}:     changed,
 		&v1beta1.L2Advertisement{}:   changed,
-		&corev1.Pod{}:                nil, // asked for by SpeakerPeers, no part of Facts
+		&corev1.Pod{}:                podChanged,
 	}
 }
 
@@ -130,7 +130,7 @@ func Watch(ctx context.Context, c cache.Cache, opts Options, notify func()) erro
 // notifier asks matters only once open is set: before that its look into the cache could block.
 func notifier(open *atomic.Bool, matters func(old, now any) bool, notify func()) toolscache.ResourceEventHandler {
 	check := func(old, now any) {
-		if matters != nil && open.Load() && matters(old, now) {
+		if open.Load() && matters(old, now) {
 			notify()
 		}
 	}

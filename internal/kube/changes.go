@@ -26,6 +26,18 @@ func nodeChanged(old, now any) bool {
 	return !hadOld || !hasNow || !reflect.DeepEqual(Node(a), Node(b))
 }
 
+// podChanged keeps of a speaker's pod what [Facts] says about it.
+func podChanged(old, now any) bool {
+	a, hadOld := old.(*corev1.Pod)
+	b, hasNow := now.(*corev1.Pod)
+	if !hadOld || !hasNow {
+		return true
+	}
+	oldNode, oldAddr := speakerOf(a)
+	newNode, newAddr := speakerOf(b)
+	return oldNode != newNode || oldAddr != newAddr
+}
+
 func labelsChanged(old, now any) bool {
 	a, hadOld := old.(client.Object)
 	b, hasNow := now.(client.Object)

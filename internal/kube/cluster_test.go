@@ -303,7 +303,8 @@ func TestFacts(t *testing.T) {
 	foreign := slice(80, pod("10.0.0.9", "", "r"))
 	foreign.Name, foreign.Labels = "other", map[string]string{discoveryv1.LabelServiceName: "other"}
 	speaker := func(name, ip string, phase corev1.PodPhase) *corev1.Pod {
-		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: home, Name: name, Labels: map[string]string{SpeakerLabel: SpeakerValue}}, Status: corev1.PodStatus{PodIP: ip, Phase: phase}}
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: home, Name: name, Labels: map[string]string{SpeakerLabel: SpeakerValue}},
+			Spec: corev1.PodSpec{NodeName: "on-" + name}, Status: corev1.PodStatus{PodIP: ip, Phase: phase}}
 	}
 	c := newFake(
 		web(), web(func(s *corev1.Service) { s.Name, s.Spec.LoadBalancerClass = "other", ptr("other") }), web(func(s *corev1.Service) { s.Name = "lonely" }),
@@ -336,7 +337,11 @@ func TestFacts(t *testing.T) {
 	for _, a := range facts.L2 {
 		got["l2 "+a.Name] = true
 	}
+	for node, addr := range facts.Speakers {
+		got["speaker on "+string(node)] = addr.String()
+	}
 	want := map[string]any{
+		"speaker on on-s1": "192.0.2.12", "speaker on on-s2": "192.0.2.11", "speaker on on-s3": "invalid IP",
 		"service lonely": "x", "service web": "x", "endpoints of web": 1, "endpoints of lonely": 0, "node n1": true, "pool a": 0, "pool b": 1, "l2 l2": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

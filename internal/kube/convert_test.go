@@ -380,15 +380,26 @@ func TestL2Advertisement(t *testing.T) {
 			IPAddressPoolSelectors: []metav1.LabelSelector{{}},
 			NodeSelectors:          []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "k", Operator: metav1.LabelSelectorOpExists}}}},
 			PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{Weight: 7, Preference: metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}}},
+			Failback:               "30s",
 		},
 	})
 	want := lb.L2Advertisement{
 		Name: "a", Pools: []string{"p"}, Interfaces: []string{"eth0"},
 		PoolSelectors: []lb.Selector{{}}, NodeSelectors: []lb.Selector{{{Key: "k", Op: lb.Exists}}},
 		Preferred: []lb.Preference{{Weight: 7, Selector: lb.Selector{{Key: "a", Op: lb.In, Values: []string{"b"}}}}},
+		Failback:  ptr(30 * time.Second),
 	}
 	if diff := cmp.Diff(want, got); diff != "" || !refusal.OK() {
 		t.Errorf("refusal %q; -want +got:\n%s", refusal, diff)
+	}
+}
+
+func TestFailbackThatCannotBeReadIsNever(t *testing.T) {
+	for text, refused := range map[string]bool{"": false, "Never": false, "soon": true, "1ms": true} {
+		got, refusal := L2Advertisement(&v1beta1.L2Advertisement{Spec: v1beta1.L2AdvertisementSpec{Failback: text}})
+		if got.Failback != nil || refusal.OK() == refused {
+			t.Errorf("%q: failback %v, refusal %q", text, got.Failback, refusal)
+		}
 	}
 }
 

@@ -55,6 +55,7 @@ func L2Advertisement(a *v1beta1.L2Advertisement) (lb.L2Advertisement, lb.Refusal
 		NodeSelectors:    selectors(a.Spec.NodeSelectors),
 		ServiceSelectors: selectors(a.Spec.ServiceSelectors),
 		Interfaces:       a.Spec.Interfaces,
+		Failback:         a.Spec.FailbackAfter(),
 	}
 	for _, p := range a.Spec.PreferredNodeSelectors {
 		out.Preferred = append(out.Preferred, lb.Preference{Weight: int(p.Weight), Selector: selector(p.Preference)})

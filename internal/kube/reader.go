@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,6 +24,10 @@ type Facts struct {
 	Nodes     map[lb.NodeName]lb.Node
 	Pools     []lb.Pool            // sorted by name
 	L2        []lb.L2Advertisement // sorted by name
+
+	// Speakers holds the nodes on which a speaker runs or is about to, with the address at which it listens; the zero address
+	// if that is not known yet.
+	Speakers map[lb.NodeName]netip.Addr
 }
 
 // Reader builds facts out of a cache. It keeps nothing between calls and may be used from several goroutines.
@@ -51,26 +56,46 @@ func (r *Reader) Facts(ctx context.Context) (Facts, error) {
 	if f.Pools, err = r.pools(ctx); err != nil {
 		return Facts{}, err
 	}
-	f.L2, err = r.advertisements(ctx)
+	if f.L2, err = r.advertisements(ctx); err != nil {
+		return Facts{}, err
+	}
+	f.Speakers, err = r.speakers(ctx)
 	return f, err
 }
 
-// SpeakerPeers returns the addresses of all speakers' pods that run or are about to, this one's included, sorted.
+// SpeakerPeers returns the addresses of all speakers that run or are about to, this one's included, sorted.
 func (r *Reader) SpeakerPeers(ctx context.Context) ([]netip.Addr, error) {
+	speakers, err := r.speakers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := slices.SortedFunc(maps.Values(speakers), netip.Addr.Compare)
+	return slices.DeleteFunc(slices.Compact(out), func(a netip.Addr) bool { return !a.IsValid() }), nil
+}
+
+// speakers finds the speakers by their pods, which have their node's address.
+func (r *Reader) speakers(ctx context.Context) (map[lb.NodeName]netip.Addr, error) {
 	var list corev1.PodList
 	if err := r.list(ctx, &list, client.InNamespace(r.opts.Namespace), client.MatchingLabels{SpeakerLabel: SpeakerValue}); err != nil {
 		return nil, err
 	}
-	var out []netip.Addr
+	out := map[lb.NodeName]netip.Addr{}
 	for i := range list.Items {
-		p := &list.Items[i]
-		ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-		if addr, ok := parseSloppy(p.Status.PodIP); ok && !ended {
-			out = append(out, addr)
+		node, addr := speakerOf(&list.Items[i])
+		if node != "" && (addr.IsValid() || !out[node].IsValid()) { // during a restart a node has two pods
+			out[node] = addr
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out), nil
+	return out, nil
+}
+
+// speakerOf returns the node of a speaker's pod and its address there, as far as they are known; "" if the pod has ended.
+func speakerOf(p *corev1.Pod) (lb.NodeName, netip.Addr) {
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return "", netip.Addr{}
+	}
+	addr, _ := parseSloppy(p.Status.PodIP)
+	return lb.NodeName(p.Spec.NodeName), addr
 }
 
 // list reads without copying; the conversions only read.
