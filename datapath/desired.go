@@ -10,7 +10,8 @@ import (
 
 // Desired returns what this node's kernel shall hold in mode external: every address in a Service's status whose ipMode is
 // Proxy (S45), each port of its Service on it. The state is empty where somebody else forwards. Should two Services claim the
-// same address, port and protocol, the first by key has it.
+// same address, port and protocol, the first by key has it. Endpoints on nodes that are down get weight 0, at most half of those
+// behind a port.
 func Desired(s lb.Snapshot) State {
 	var out State
 	if !s.Forwards {
@@ -59,7 +60,7 @@ func server(l Listener, svc lb.Service, port lb.Port, s lb.Snapshot) VirtualServ
 		SourceRanges: ranges(svc.SourceRanges, family),
 	}
 	usable := lb.Usable(eps, policy, s.Self)
-	v.Destinations = destinations(eps, usable, policy, s.Self)
+	v.Destinations = destinations(eps, spare(usable, s.Down), policy, s.Self)
 	switch {
 	case len(usable) > 0:
 	case policy == lb.Local && len(lb.Usable(eps, lb.Cluster, s.Self)) > 0:
@@ -68,6 +69,26 @@ func server(l Listener, svc lb.Service, port lb.Port, s lb.Snapshot) VirtualServ
 		v.Verdict = Reject // S52
 	}
 	return v
+}
+
+// spare leaves out endpoints on nodes that are down, so that they get no new connection: the API server needs most of a minute to
+// notice. It leaves out at most half of the endpoints, the lowest addresses first, on every node the same: should the nodes be
+// down in our eyes only, enough of the Service is left.
+func spare(usable []lb.Endpoint, down map[lb.NodeName]bool) []lb.Endpoint {
+	if len(down) == 0 {
+		return usable
+	}
+	usable = slices.Clone(usable)
+	slices.SortFunc(usable, func(a, b lb.Endpoint) int { return cmp.Or(unmap(a.Addr).Compare(unmap(b.Addr)), a.Compare(b)) })
+	usable = slices.CompactFunc(usable, func(a, b lb.Endpoint) bool { return unmap(a.Addr) == unmap(b.Addr) })
+	most := len(usable) / 2
+	return slices.DeleteFunc(usable, func(e lb.Endpoint) bool {
+		if !down[e.Node] || most == 0 {
+			return false
+		}
+		most--
+		return true
+	})
 }
 
 // destinations gives the usable endpoints weight 1. Endpoints that exist but must get no new connection are kept with weight 0,
