@@ -35,6 +35,7 @@ type config struct {
 	httpAddr, logFormat string
 	logLevel            slog.Level
 	cleanup, version    bool
+	onCordon            string
 }
 
 func parse(args []string) (config, error) {
@@ -55,6 +56,7 @@ func parse(args []string) (config, error) {
 	fs.StringVar(&c.realtime, "realtime", string(heartbeat.RealtimeProcess), "real-time scheduling for the heartbeats, so that a busy node is not taken for dead: process, thread or off")
 	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
+	fs.StringVar(&c.onCordon, "on-cordon", "keep", "keep: a cordoned node goes on announcing; leave: it hands over what other nodes can take")
 	fs.StringVar(&c.procSys, "proc-sys", link.ProcSys, "where to write kernel settings: in a container, where the node's /proc/sys is mounted")
 	fs.StringVar(&c.stateDir, "state-dir", "", "directory, for us alone, that keeps what a restart without the API server needs; none if empty")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /readyz and /debug")
@@ -82,6 +84,8 @@ func (c config) validate() error {
 		return nil
 	case c.mode != "external" && c.mode != "none":
 		return fmt.Errorf("--datapath-mode is %q, want external or none", c.mode)
+	case c.onCordon != "keep" && c.onCordon != "leave":
+		return fmt.Errorf("--on-cordon is %q, want keep or leave", c.onCordon)
 	case c.node == "":
 		return errors.New("--node-name is missing")
 	case !c.nodeIP.IsValid():

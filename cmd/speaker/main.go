@@ -109,7 +109,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 		}
 	}
 	p.speaker, err = speaker.New(speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp,
-		Engine: engine, Events: recorder, Log: log, Registerer: p.registry})
+		Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"})
 	return p, err
 }
 

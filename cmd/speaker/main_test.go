@@ -19,6 +19,7 @@ func TestParse(t *testing.T) {
 		append(good, "--datapath-mode=full"),
 		append(good, "--gossip-port=70000"),
 		append(good, "--log-format=xml"),
+		append(good, "--on-cordon=maybe"),
 		append(good, "--log-level=loud"),
 		append(good, "--node-ip=here"),
 	} {

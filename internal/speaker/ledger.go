@@ -6,79 +6,142 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// ledger gives out the epochs of this node's claims. It is pure: time is an argument.
+// ledger keeps the claims of this node: their epochs, and to whom it hands addresses over. It is pure: time is an argument.
 type ledger struct {
 	held map[netip.Addr]holding
-	seen map[netip.Addr]uint64 // the highest epoch known, whoever claimed it
+	seen map[netip.Addr]uint64 // the highest epoch known, whoever claimed it; replaced, not written to
+
+	// At most a part of the addresses is handed over in one second.
+	second time.Time // when it began
+	left   int       // how many more may be handed over in it
 }
 
 type holding struct {
 	epoch  uint64
+	first  bool          // nobody had ever announced the address before
 	rivals []lb.NodeName // who else claimed the address when we last looked, sorted
 	raised time.Time     // when the epoch was raised because of them
+	to     lb.NodeName   // whom it is handed over to; "" = nobody
 }
 
-// raiseEvery bounds how often a claim is renewed. Two nodes that for whatever reason see different facts would otherwise
-// outbid each other at the speed of the network.
-const raiseEvery = time.Second
+const (
+	// raiseEvery bounds how often a claim is renewed. Two nodes that for whatever reason see different facts would otherwise
+	// outbid each other at the speed of the network.
+	raiseEvery = time.Second
+
+	// handEvery and handShare bound how fast addresses go to a better node: a quarter of them, at least one, in a second. Each
+	// move makes the neighbours learn anew, and a node that looks better may turn out not to be.
+	handEvery = time.Second
+	handShare = 4
+)
 
 func newLedger() *ledger {
 	return &ledger{held: map[netip.Addr]holding{}, seen: map[netip.Addr]uint64{}}
 }
 
-// claims makes the ledger agree with the addresses that this node announces out of those in use, and returns the claims,
-// sorted. An address that is new gets an epoch above all seen. One that another member claims too, as after a partition,
-// gets a new epoch, so that the neighbours are told again; later is true if it is too early for that.
-func (l *ledger) claims(announced, inUse []netip.Addr, others []lb.Member, now time.Time) (claims []lb.Claim, later bool) {
-	rivals := map[netip.Addr][]lb.NodeName{}
-	highest := map[netip.Addr]uint64{}
-	for _, m := range others {
-		for _, c := range m.Claims {
-			rivals[c.Addr] = append(rivals[c.Addr], m.Node)
-			highest[c.Addr] = max(highest[c.Addr], c.Epoch)
-		}
-	}
-	l.learn(inUse, highest)
-	held := make(map[netip.Addr]holding, len(announced))
-	for _, addr := range announced {
-		h, had := l.held[addr]
-		contested := had && (highest[addr] >= h.epoch || slices.ContainsFunc(rivals[addr], func(n lb.NodeName) bool { return !slices.Contains(h.rivals, n) }))
-		switch {
-		case !had:
-			h = holding{epoch: l.seen[addr] + 1, rivals: rivals[addr]}
-		case contested && now.Sub(h.raised) < raiseEvery:
-			later = true // and h.rivals stays, so that it is still contested then
-		case contested:
-			h = holding{epoch: l.seen[addr] + 1, rivals: rivals[addr], raised: now}
-		default:
-			h.rivals = rivals[addr]
-		}
-		l.seen[addr] = max(l.seen[addr], h.epoch)
-		held[addr] = h
-		claims = append(claims, lb.Claim{Addr: addr, Epoch: h.epoch})
-	}
-	l.held = held
-	slices.SortFunc(claims, func(a, b lb.Claim) int { return a.Addr.Compare(b.Addr) })
-	return claims, later
+// rivalry is what the other members claim of one address.
+type rivalry struct {
+	nodes   []lb.NodeName
+	highest uint64
 }
 
-// learn notes the highest epochs and forgets addresses that no Service has any more.
-func (l *ledger) learn(inUse []netip.Addr, highest map[netip.Addr]uint64) {
-	seen := make(map[netip.Addr]uint64, len(inUse))
-	for _, addr := range inUse {
-		seen[addr] = max(l.seen[addr], highest[addr])
+// claims makes the ledger agree with the decisions and returns the claims, sorted. An address that is new here gets an epoch
+// above all seen. One that another member claims too, as after a partition, gets a new epoch, so that the neighbours are told
+// again. One for which a better node was found names that node in the claim. If something must wait, again says how long, else
+// it is 0.
+func (l *ledger) claims(self lb.NodeName, decisions []announce.Decision, others []lb.Member, now time.Time) (claims []lb.Claim, again time.Duration) {
+	rivals := l.learn(decisions, others)
+	if now.Sub(l.second) >= handEvery {
+		l.second, l.left = now, max(1, (len(l.held)+handShare-1)/handShare)
+	}
+	held := make(map[netip.Addr]holding, len(l.held))
+	for _, d := range decisions {
+		if !d.Announce {
+			continue
+		}
+		h, wait := l.hold(d.VIP, rivals[d.VIP], now)
+		again = sooner(again, wait)
+		switch {
+		case d.Owner != self && d.Owner == h.to: // until it has taken the address
+		case d.Owner == self && d.HandTo != "" && l.left > 0:
+			h.to = d.HandTo
+			l.left--
+		default:
+			h.to = ""
+			if d.HandTo != "" {
+				again = sooner(again, handEvery-now.Sub(l.second))
+			}
+		}
+		held[d.VIP] = h
+		claims = append(claims, lb.Claim{Addr: d.VIP, Epoch: h.epoch, To: h.to})
+	}
+	l.held = held
+	return claims, again
+}
+
+// hold returns the holding of an address that this node announces. If its epoch should be raised, but not yet, it also says
+// when.
+func (l *ledger) hold(addr netip.Addr, r rivalry, now time.Time) (holding, time.Duration) {
+	h, had := l.held[addr]
+	contested := had && (r.highest >= h.epoch || slices.ContainsFunc(r.nodes, func(n lb.NodeName) bool { return !slices.Contains(h.rivals, n) }))
+	switch {
+	case !had:
+		h = holding{epoch: l.seen[addr] + 1, first: l.seen[addr] == 0, rivals: r.nodes}
+	case contested && now.Sub(h.raised) < raiseEvery:
+		return h, raiseEvery - now.Sub(h.raised) // h.rivals stays, so that it is still contested then
+	case contested:
+		h = holding{epoch: l.seen[addr] + 1, first: h.first, rivals: r.nodes, raised: now, to: h.to}
+	default:
+		h.rivals = r.nodes
+	}
+	l.seen[addr] = max(l.seen[addr], h.epoch)
+	return h, 0
+}
+
+// learn notes the highest epochs, forgets addresses that no Service has any more, and returns who else claims what is held
+// or announced here.
+func (l *ledger) learn(decisions []announce.Decision, others []lb.Member) map[netip.Addr]rivalry {
+	seen := make(map[netip.Addr]uint64, len(decisions))
+	mine := map[netip.Addr]bool{}
+	for _, d := range decisions {
+		seen[d.VIP] = l.seen[d.VIP]
+		if d.Announce {
+			mine[d.VIP] = true
+		}
+	}
+	rivals := map[netip.Addr]rivalry{}
+	for _, m := range others {
+		for _, c := range m.Claims {
+			if known, ok := seen[c.Addr]; ok && c.Epoch > known {
+				seen[c.Addr] = c.Epoch
+			}
+			if mine[c.Addr] {
+				r := rivals[c.Addr]
+				rivals[c.Addr] = rivalry{append(r.nodes, m.Node), max(r.highest, c.Epoch)}
+			}
+		}
 	}
 	l.seen = seen
+	return rivals
 }
 
 // epochs returns the current claims as they go into the next snapshot, sorted.
 func (l *ledger) epochs() []lb.Claim {
 	out := make([]lb.Claim, 0, len(l.held))
 	for _, addr := range slices.SortedFunc(maps.Keys(l.held), netip.Addr.Compare) {
-		out = append(out, lb.Claim{Addr: addr, Epoch: l.held[addr].epoch})
+		out = append(out, lb.Claim{Addr: addr, Epoch: l.held[addr].epoch, To: l.held[addr].to})
 	}
 	return out
+}
+
+// sooner returns the shorter of two times to wait, of which 0 means that there is nothing to wait for.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }

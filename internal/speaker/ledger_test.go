@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -21,7 +22,7 @@ func TestLedger(t *testing.T) {
 		holds  bool
 		others []lb.Member
 		want   uint64 // 0 = no claim
-		later  bool
+		again  time.Duration
 	}
 	tests := map[string][]step{
 		"a first claim": {{what: "gain", holds: true, want: 1}, {what: "nothing new", holds: true, want: 1}, {what: "lost"}, {what: "again", holds: true, want: 2}},
@@ -46,7 +47,7 @@ func TestLedger(t *testing.T) {
 		"outbidding is slow": {
 			{what: "gain", holds: true, want: 1},
 			{what: "first", at: time.Minute, holds: true, others: rival("n2", 1), want: 2},
-			{what: "it raises too", at: time.Minute + time.Millisecond, holds: true, others: rival("n2", 3), want: 2, later: true},
+			{what: "it raises too", at: time.Minute + time.Millisecond, holds: true, others: rival("n2", 3), want: 2, again: 999 * time.Millisecond},
 			{what: "a second later", at: time.Minute + time.Second, holds: true, others: rival("n2", 3), want: 4},
 		},
 	}
@@ -54,17 +55,14 @@ func TestLedger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLedger()
 			for _, s := range steps {
-				var announced []netip.Addr
 				var want []lb.Claim
-				if s.holds {
-					announced = append(announced, x)
-				}
+				decisions := []announce.Decision{{VIP: x, Announce: s.holds, Owner: "n1"}}
 				if s.want > 0 {
 					want = append(want, lb.Claim{Addr: x, Epoch: s.want})
 				}
-				got, later := l.claims(announced, []netip.Addr{x}, s.others, time.Unix(1000, 0).Add(s.at))
-				if d := cmp.Diff(want, got, cmp.Comparer(func(a, b lb.Claim) bool { return a == b })); d != "" || later != s.later {
-					t.Errorf("%s: later = %t, claims (-want +got):\n%s", s.what, later, d)
+				got, again := l.claims("n1", decisions, s.others, time.Unix(1000, 0).Add(s.at))
+				if d := cmp.Diff(want, got, cmp.Comparer(func(a, b lb.Claim) bool { return a == b })); d != "" || again != s.again {
+					t.Errorf("%s: again after %s, claims (-want +got):\n%s", s.what, again, d)
 				}
 			}
 		})
@@ -73,9 +71,47 @@ func TestLedger(t *testing.T) {
 
 func TestLedgerForgetsAddressesThatNobodyUses(t *testing.T) {
 	l, x := newLedger(), netip.MustParseAddr("192.0.2.200")
-	l.claims([]netip.Addr{x}, []netip.Addr{x}, nil, time.Unix(0, 0))
-	l.claims(nil, nil, nil, time.Unix(0, 0))
+	l.claims("n1", []announce.Decision{{VIP: x, Announce: true, Owner: "n1"}}, nil, time.Unix(0, 0))
+	l.claims("n1", nil, nil, time.Unix(0, 0))
 	if len(l.seen)+len(l.held) != 0 {
 		t.Errorf("remembers %v, %v", l.seen, l.held)
+	}
+}
+
+// TestLedgerHandsOverSlowly has n1 hold eight addresses that would all be better on n2.
+func TestLedgerHandsOverSlowly(t *testing.T) {
+	l, start := newLedger(), time.Unix(1000, 0)
+	var decisions []announce.Decision
+	for i := range 8 {
+		decisions = append(decisions, announce.Decision{VIP: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), Announce: true, Owner: "n1"})
+	}
+	l.claims("n1", decisions, nil, start)
+	handed := func(at time.Duration) (int, time.Duration) {
+		t.Helper()
+		for i := range decisions {
+			decisions[i].HandTo = "n2"
+		}
+		claims, again := l.claims("n1", decisions, nil, start.Add(at))
+		n := 0
+		for i, c := range claims {
+			if c.To == "n2" {
+				n++
+				decisions[i].Owner = "n2" // as the next plan says
+			}
+		}
+		return n, again
+	}
+	for _, s := range []struct {
+		at    time.Duration
+		n     int
+		again time.Duration
+	}{{time.Minute, 2, time.Second}, {time.Minute + 300*time.Millisecond, 2, 700 * time.Millisecond}, {time.Minute + time.Second, 4, time.Second}, {time.Minute + 2*time.Second, 6, time.Second}} {
+		if n, again := handed(s.at); n != s.n || again != s.again {
+			t.Errorf("after %s %d addresses are handed over, again after %s; want %d, %s", s.at, n, again, s.n, s.again)
+		}
+	}
+	decisions[0].Owner, decisions[0].HandTo = "n1", "" // n2 died
+	if claims, _ := l.claims("n1", decisions[:1], nil, start.Add(2*time.Minute)); claims[0].To != "" || claims[0].Epoch != 1 {
+		t.Errorf("claim %+v, want the address kept", claims[0])
 	}
 }

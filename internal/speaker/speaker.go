@@ -87,6 +87,9 @@ type Options struct {
 
 	// DrainTimeout bounds the handover at shutdown; default 5 s. The pod's grace period must be longer.
 	DrainTimeout time.Duration
+
+	// LeaveOnCordon has a cordoned node hand its addresses over, as far as others can take them. All speakers must agree.
+	LeaveOnCordon bool
 }
 
 func (o Options) validate() (Options, error) {
@@ -134,6 +137,9 @@ type Speaker struct {
 	usable    []lb.Link            // the same, without those that cannot be announced on
 	cameUp    map[string]time.Time // links that are not trusted yet; see trusted
 	ledger    *ledger
+	steady    steadiness
+	settling  settling
+	wake      *time.Timer // of the next step that time alone makes necessary; nil = none
 
 	mu     sync.Mutex // guards the following, which the two loops exchange
 	want   *datapath.State
@@ -156,7 +162,7 @@ func New(o Options) (*Speaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}}
+	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}}
 	s.report.ready = o.Engine == nil
 	s.fence.fresh = func() bool { return o.Heartbeat == nil || o.Heartbeat.Fresh() }
 	s.status.Store(&Status{Node: o.Node})

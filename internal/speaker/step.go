@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,22 +24,20 @@ func (s *Speaker) step(ctx context.Context) error {
 	err := s.refresh(ctx)
 	now := time.Now()
 	s.judgeLinks(now)
-	fenced := !s.fence.isOpen()
-	if fenced && !s.clearance(now) {
-		return err // what we know is old: claim nothing, accuse nobody
-	}
-	snap := s.snapshot()
-	s.watch(snap.Members)
+	closed := !s.fence.isOpen()
+	cleared := closed && s.clearance(now)
+	snap, again := s.snapshot(now, closed && !cleared)
 	decisions := announce.Plan(snap)
-
-	claims, later := s.ledger.claims(announced(decisions), addresses(decisions), others(snap), now)
-	if later {
-		time.AfterFunc(raiseEvery, s.steps.Trigger)
+	if snap.Fenced {
+		s.keepSilent(snap, decisions)
+		return err
 	}
-	reached := s.o.Announcer.Set(targets(decisions, claims))
-	if fenced {
+	claims, later := s.ledger.claims(s.o.Node, decisions, others(snap), now)
+	s.wakeAfter(sooner(again, later))
+	if cleared {
 		s.reopen(now)
 	}
+	reached := s.o.Announcer.Set(s.targets(decisions))
 	decisions = refuseUnreached(decisions, reached)
 	claims = slices.DeleteFunc(claims, func(c lb.Claim) bool { _, ok := reached[c.Addr]; return !ok })
 
@@ -52,6 +51,27 @@ func (s *Speaker) step(ctx context.Context) error {
 	}
 	s.beat.Store(time.Now().UnixNano())
 	return err
+}
+
+// keepSilent says nothing on the wire without giving anything up: if the others have not missed this node, it goes on where it
+// was, and if they have, their claims are the younger ones.
+func (s *Speaker) keepSilent(snap lb.Snapshot, decisions []announce.Decision) {
+	s.o.Announcer.Set(nil)
+	self := s.self()
+	s.tell(&Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Joined: len(snap.Members) > 0, Members: snap.Members,
+		Decisions: decisions})
+	s.beat.Store(time.Now().UnixNano())
+}
+
+// wakeAfter has the next step begin after d at the latest, if d is not 0.
+func (s *Speaker) wakeAfter(d time.Duration) {
+	if s.wake != nil {
+		s.wake.Stop()
+		s.wake = nil
+	}
+	if d > 0 {
+		s.wake = time.AfterFunc(d, s.steps.Trigger)
+	}
 }
 
 // refresh reads again what has changed: the API server's facts and the links.
@@ -93,7 +113,8 @@ func (s *Speaker) self() lb.Member {
 	}
 }
 
-func (s *Speaker) snapshot() lb.Snapshot {
+// snapshot gathers all facts. If some of them change by themselves, again says when.
+func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again time.Duration) {
 	self := s.self()
 	members := slices.Clone(s.o.Gossip.Members())
 	for i := range members {
@@ -101,13 +122,19 @@ func (s *Speaker) snapshot() lb.Snapshot {
 			members[i] = self
 		}
 	}
+	s.watch(members)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return lb.Snapshot{
+	programmed := s.report.programmed
+	s.mu.Unlock()
+	snap = lb.Snapshot{
 		Self: s.o.Node, Services: s.facts.Services, Endpoints: s.facts.Endpoints, Nodes: s.facts.Nodes, Pools: s.facts.Pools, L2: s.facts.L2,
-		Down:    election.Down(members, s.o.Node),
-		Members: members, Links: self.Links, Programmed: s.report.programmed, Forwards: s.o.Engine != nil,
+		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil,
+		Down: election.Down(members, s.o.Node), Epochs: s.ledger.seen, LeaveOnCordon: s.o.LeaveOnCordon,
+		Fenced: fenced,
 	}
+	snap.Steady = s.steady.observe(members, snap.Down, now)
+	snap.Settling, again = s.settling.awaited(s.o.Node, members, slices.Collect(maps.Keys(s.facts.Speakers)), now)
+	return snap, sooner(again, nextFailback(snap.L2, snap.Steady))
 }
 
 // tell publishes st and reports what has changed since the last one: a log line and an Event each.
@@ -122,6 +149,8 @@ func (s *Speaker) tell(st *Status) {
 		old := before[d.VIP]
 		delete(before, d.VIP)
 		switch {
+		case d.Announce && !old.Announce && old.Reason == lb.Fenced, old.Announce && d.Reason == lb.Fenced:
+			s.metrics.changes.Inc() // nothing for the Service's owner: the address is where it was, or another node says that it has it
 		case d.Announce && !old.Announce:
 			s.changed(d, EventAnnouncing, fmt.Sprintf("%s announces %s on %s", s.o.Node, d.VIP, strings.Join(d.Interfaces, ", ")))
 		case !d.Announce && old.Announce:
@@ -160,33 +189,13 @@ func others(snap lb.Snapshot) []lb.Member {
 	return slices.DeleteFunc(slices.Clone(snap.Members), func(m lb.Member) bool { return m.Node == snap.Self })
 }
 
-func announced(decisions []announce.Decision) []netip.Addr {
-	var out []netip.Addr
+// targets joins the decisions to announce with the ledger's epochs.
+func (s *Speaker) targets(decisions []announce.Decision) map[netip.Addr]announce.Target {
+	out := make(map[netip.Addr]announce.Target, len(s.ledger.held))
 	for _, d := range decisions {
 		if d.Announce {
-			out = append(out, d.VIP)
-		}
-	}
-	return out
-}
-
-func addresses(decisions []announce.Decision) []netip.Addr {
-	out := make([]netip.Addr, 0, len(decisions))
-	for _, d := range decisions {
-		out = append(out, d.VIP)
-	}
-	return out
-}
-
-// targets joins the decisions to announce with the epochs of the claims; both are sorted by address.
-func targets(decisions []announce.Decision, claims []lb.Claim) map[netip.Addr]announce.Target {
-	out := make(map[netip.Addr]announce.Target, len(claims))
-	for _, c := range claims {
-		out[c.Addr] = announce.Target{Epoch: c.Epoch}
-	}
-	for _, d := range decisions {
-		if d.Announce {
-			out[d.VIP] = announce.Target{Interfaces: d.Interfaces, Epoch: out[d.VIP].Epoch}
+			h := s.ledger.held[d.VIP]
+			out[d.VIP] = announce.Target{Interfaces: d.Interfaces, Epoch: h.epoch, Probe: h.first}
 		}
 	}
 	return out
