@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// decideAddrs serves a request for addresses by name. They must be of different families out of r's, and in one pool; a
-// family that is not named is filled from the same pool.
-func (a *Allocator) decideAddrs(r request) (string, []netip.Addr, lb.Refusal) {
+// decideAddrs serves a request for addresses by name. They must be of r's families, and in one pool; what r wants beside
+// them comes from the same pool.
+func (a *Allocator) decideAddrs(r *request) (string, []netip.Addr, lb.Refusal) {
 	if refusal := r.checkFamilies(); !refusal.OK() {
 		return r.held.pool, r.kept, refusal
 	}
@@ -22,54 +23,46 @@ func (a *Allocator) decideAddrs(r request) (string, []netip.Addr, lb.Refusal) {
 		return r.held.pool, r.kept, refusal
 	}
 	for _, addr := range r.RequestedAddrs {
-		if refusal := a.joinable(addr, r.Service, r.id); !refusal.OK() {
+		if refusal := a.joinable(addr, &r.Service, r.id); !refusal.OK() {
 			return r.held.pool, r.kept, refusal
 		}
-		if refusal := a.crossing(addr, p, r.Service); !refusal.OK() && !slices.Contains(r.kept, addr) {
+		if refusal := a.crossing(addr, p, &r.Service); !refusal.OK() && !slices.Contains(r.kept, addr) {
 			return r.held.pool, r.kept, refusal
 		}
 		if p.AvoidBuggyIPs && buggy(addr) && !slices.Contains(r.kept, addr) {
 			return r.keep(lb.AddressBuggy, "requested address %s ends in .0 or .255 and pool %q avoids those; request another or unset avoidBuggyIPs", addr, p.Name)
 		}
 	}
-	have := slices.Clone(r.RequestedAddrs)
-	for _, addr := range r.kept { // an address of a family that is not named may stay if it is from the same pool
-		named := slices.ContainsFunc(have, func(h netip.Addr) bool { return lb.FamilyOf(h) == lb.FamilyOf(addr) })
-		if !named && p.Contains(addr) {
+	var have []netip.Addr
+	for _, addr := range r.kept { // what is not named may stay if it is from the same pool
+		if slices.Contains(r.RequestedAddrs, addr) || p.Contains(addr) {
 			have = append(have, addr)
 		}
 	}
+	for _, addr := range r.RequestedAddrs {
+		if !slices.Contains(have, addr) {
+			have = append(have, addr)
+		}
+	}
+	have = r.pick(nil, have)
 	if refusal := a.room(r, p, have); !refusal.OK() {
 		return r.held.pool, r.kept, refusal
 	}
-	addrs, missing, quota := a.fill(r, p, have)
-	switch {
-	case missing == 0 || r.optional():
-	case !quota.OK():
-		return r.held.pool, r.kept, quota
-	default:
-		return r.lacks(p, missing, r.RequestedAddrs[0])
-	}
-	return p.Name, addrs, lb.Refusal{}
+	addrs, quota := a.fill(r, p, have)
+	return r.settle(p, addrs, quota)
 }
 
-func (r request) checkFamilies() lb.Refusal {
-	var seen []lb.Family
+func (r *request) checkFamilies() lb.Refusal {
 	for _, addr := range r.RequestedAddrs {
-		f := lb.FamilyOf(addr)
-		if !slices.Contains(r.families, f) {
+		if f := lb.FamilyOf(addr); !slices.Contains(r.families, f) {
 			return lb.Refusal{Reason: lb.FamilyMismatch, Message: fmt.Sprintf("requested address %s is %s, but the Service wants %s; request another or change spec.ipFamilies", addr, f, join(r.families))}
 		}
-		if slices.Contains(seen, f) {
-			return lb.Refusal{Reason: lb.FamilyMismatch, Message: fmt.Sprintf("requested address %s is the second of family %s; request one of each family", addr, f)}
-		}
-		seen = append(seen, f)
 	}
 	return lb.Refusal{}
 }
 
 // poolFor returns the pool that holds all addresses that r requests and serves r.
-func (a *Allocator) poolFor(r request) (*pool, lb.Refusal) {
+func (a *Allocator) poolFor(r *request) (*pool, lb.Refusal) {
 	candidates := a.pools
 	if r.RequestedPool != "" {
 		p, refusal := a.named(r)
@@ -94,7 +87,7 @@ func (a *Allocator) poolFor(r request) (*pool, lb.Refusal) {
 	return nil, notInPool(r, candidates)
 }
 
-func notInPool(r request, candidates []*pool) lb.Refusal {
+func notInPool(r *request, candidates []*pool) lb.Refusal {
 	for _, addr := range r.RequestedAddrs {
 		if !slices.ContainsFunc(candidates, func(p *pool) bool { return p.Contains(addr) }) {
 			where := "any pool"
@@ -104,7 +97,11 @@ func notInPool(r request, candidates []*pool) lb.Refusal {
 			return lb.Refusal{Reason: lb.AddressNotInPool, Message: fmt.Sprintf("requested address %s is not in %s; request another or add it to a pool", addr, where)}
 		}
 	}
-	return lb.Refusal{Reason: lb.AddressNotInPool, Message: fmt.Sprintf("requested addresses %s and %s are in different pools; request two of one pool", r.RequestedAddrs[0], r.RequestedAddrs[1])}
+	texts := make([]string, len(r.RequestedAddrs))
+	for i, addr := range r.RequestedAddrs {
+		texts[i] = addr.String()
+	}
+	return lb.Refusal{Reason: lb.AddressNotInPool, Message: fmt.Sprintf("requested addresses %s are in different pools; request those of one pool", strings.Join(texts, " and "))}
 }
 
 // outside says which of the addresses that s owns no pool would give it today.

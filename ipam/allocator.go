@@ -13,9 +13,9 @@ type Allocator struct {
 	restFor time.Duration // where the pool says nothing
 	pools   []*pool       // in the order in which they are tried
 	leases  map[lb.ServiceKey]lease
-	owners  map[netip.Addr][]lb.ServiceKey
+	owners  map[netip.Addr]tenancy
 	resting map[netip.Addr]time.Time // since when
-	sharers map[string][]netip.Addr  // by sharing identity; an address once per owner
+	used    map[string]int           // addresses of all pools together by namespace, one that its Services share counted once
 }
 
 // lease is what one Service owns and by which rules.
@@ -30,7 +30,7 @@ type lease struct {
 // Assignment is what a Service owns.
 type Assignment struct {
 	Pool  string       // where the addresses are from; the old name where the pool is gone
-	Addrs []netip.Addr // at most one per family, in the order of the Service's families; must not be written to
+	Addrs []netip.Addr // the first of each family in the order of the Service's families, then the second of each; read only
 	Freed bool         // the call gave an address up, so that a waiting Service may now be served
 }
 
@@ -40,9 +40,9 @@ func New(rest time.Duration) *Allocator {
 	return &Allocator{
 		restFor: max(rest, 0),
 		leases:  map[lb.ServiceKey]lease{},
-		owners:  map[netip.Addr][]lb.ServiceKey{},
+		owners:  map[netip.Addr]tenancy{},
 		resting: map[netip.Addr]time.Time{},
-		sharers: map[string][]netip.Addr{},
+		used:    map[string]int{},
 	}
 }
 
@@ -55,17 +55,32 @@ func (a *Allocator) SetPools(pools []lb.Pool, now time.Time) {
 	for _, p := range sorted {
 		a.pools = append(a.pools, newPool(p, a.restFor))
 	}
-	for addr, keys := range a.owners {
-		a.eachSpan(addr, func(s *span) { s.take(addr) })
-		for i, key := range keys {
-			if !inNamespace(keys[:i], key.Namespace) {
-				a.count(addr, key.Namespace, 1)
-			}
-		}
-	}
+	a.enter()
 	clear(a.resting)
 	for _, r := range tired {
 		a.rest(r)
+	}
+}
+
+// enter notes in new pools who owns what.
+func (a *Allocator) enter() {
+	clear(a.used)
+	var shared []netip.Addr
+	for addr, t := range a.owners {
+		a.eachSpan(addr, func(s *span) { s.take(addr) })
+		for namespace := range t.namespaces {
+			a.count(addr, namespace, 1)
+		}
+		if t.party != nil || a.leases[t.sole].sharing != "" {
+			shared = append(shared, addr)
+		}
+	}
+	slices.SortFunc(shared, netip.Addr.Compare) // crowds grow at their end, which is cheap
+	for _, addr := range shared {
+		t := a.owners[addr]
+		for namespace := range t.namespaces {
+			a.share(addr, lb.ServiceKey{Namespace: namespace}, a.sharing(t))
+		}
 	}
 }
 
@@ -74,7 +89,7 @@ func (a *Allocator) SetPools(pools []lb.Pool, now time.Time) {
 // once from; otherwise another implementation must have put it there. The refusal says which address belongs to another
 // Service already and cannot be shared with it; the other addresses of s are adopted all the same.
 func (a *Allocator) Adopt(s lb.Service) lb.Refusal {
-	id := sharingID(s)
+	id := sharingID(&s)
 	var refusal lb.Refusal
 	var addrs []netip.Addr
 	for _, addr := range s.Addrs() {
@@ -82,14 +97,14 @@ func (a *Allocator) Adopt(s lb.Service) lb.Refusal {
 		if foreign || slices.Contains(addrs, addr) {
 			continue
 		}
-		if r := a.joinable(addr, s, id); !r.OK() {
+		if r := a.joinable(addr, &s, id); !r.OK() {
 			refusal = r
 			continue
 		}
 		addrs = append(addrs, addr)
 	}
 	if len(addrs) > 0 {
-		a.commit(s, id, s.Pool, addrs, time.Time{})
+		a.commit(&s, id, s.Pool, addrs, time.Time{})
 	}
 	return refusal
 }
@@ -107,11 +122,11 @@ func (a *Allocator) Ensure(s lb.Service, now time.Time) (Assignment, lb.Refusal)
 	if _, ok := a.leases[s.Key]; !ok && len(s.Ingress) > 0 {
 		a.Adopt(s) // what it refuses is decided anew below
 	}
-	r := request{Service: s, id: sharingID(s), families: wanted(s), now: now}
+	r := &request{Service: s, id: sharingID(&s), families: wanted(&s), now: now}
 	r.held = a.leases[s.Key]
 	r.kept = a.keepable(r)
 	pool, addrs, refusal := a.decide(r)
-	freed = a.commit(s, r.id, pool, addrs, now) || freed
+	freed = a.commit(&s, r.id, pool, addrs, now) || freed
 	if refusal.OK() {
 		refusal = a.outside(s, addrs)
 	}
@@ -125,60 +140,77 @@ func (a *Allocator) Release(key lb.ServiceKey, now time.Time) bool {
 		return false
 	}
 	for _, addr := range old.addrs {
-		a.disown(addr, key, now)
-		a.unshare(old.sharing, addr)
+		a.disown(addr, key, old, now)
 	}
 	delete(a.leases, key)
 	return true
 }
 
 // commit makes addrs what s owns and reports whether it gave up one that it had.
-func (a *Allocator) commit(s lb.Service, id, pool string, addrs []netip.Addr, now time.Time) bool {
+func (a *Allocator) commit(s *lb.Service, id, pool string, addrs []netip.Addr, now time.Time) bool {
 	old := a.leases[s.Key]
+	l := lease{uid: s.UID, addrs: addrs, pool: pool, sharing: id, ports: s.Ports}
+	stays := old.sharing == id && slices.Equal(old.ports, s.Ports) // in the eyes of those who share its addresses
+	if stays && slices.Equal(old.addrs, addrs) && old.pool == pool && old.uid == s.UID {
+		return false
+	}
 	freed := false
 	for _, addr := range old.addrs {
-		a.unshare(old.sharing, addr)
-		if !slices.Contains(addrs, addr) {
-			a.disown(addr, s.Key, now)
+		switch {
+		case !slices.Contains(addrs, addr):
+			a.disown(addr, s.Key, old, now)
 			freed = true
+		case !stays:
+			a.reshare(addr, s.Key, old, l)
 		}
 	}
 	for _, addr := range addrs {
 		if !slices.Contains(old.addrs, addr) {
-			a.own(addr, s.Key)
-		}
-		if id != "" {
-			a.sharers[id] = append(a.sharers[id], addr)
+			a.own(addr, s.Key, l)
 		}
 	}
 	if len(addrs) == 0 {
 		delete(a.leases, s.Key)
 	} else {
-		a.leases[s.Key] = lease{uid: s.UID, addrs: addrs, pool: pool, sharing: id, ports: s.Ports}
+		a.leases[s.Key] = l
 	}
 	return freed
 }
 
-func (a *Allocator) own(addr netip.Addr, key lb.ServiceKey) {
-	if !inNamespace(a.owners[addr], key.Namespace) {
+func (a *Allocator) own(addr netip.Addr, key lb.ServiceKey, l lease) {
+	before := a.owners[addr]
+	if before.neighbours(key) == 0 {
 		a.count(addr, key.Namespace, 1)
 	}
-	a.owners[addr] = append(a.owners[addr], key)
+	a.owners[addr] = before.join(key, l, a.leases)
 	delete(a.resting, addr)
 	a.eachSpan(addr, func(s *span) { s.take(addr) })
+	a.share(addr, key, l.sharing)
 }
 
-func (a *Allocator) disown(addr netip.Addr, key lb.ServiceKey, now time.Time) {
-	left := slices.DeleteFunc(a.owners[addr], func(k lb.ServiceKey) bool { return k == key })
-	if !inNamespace(left, key.Namespace) {
+func (a *Allocator) disown(addr netip.Addr, key lb.ServiceKey, l lease, now time.Time) {
+	left := a.owners[addr].leave(key, l.ports)
+	if left.empty() {
+		delete(a.owners, addr)
+	} else {
+		a.owners[addr] = left
+	}
+	if left.neighbours(key) == 0 {
 		a.count(addr, key.Namespace, -1)
 	}
-	if len(left) > 0 {
-		a.owners[addr] = left
-		return
+	a.unshare(addr, key, l)
+	if left.empty() {
+		a.rest(rest{addr, now})
 	}
-	delete(a.owners, addr)
-	a.rest(rest{addr, now})
+}
+
+// reshare has the Service share addr, which it owns, by other rules than before.
+func (a *Allocator) reshare(addr netip.Addr, key lb.ServiceKey, old, now lease) {
+	rest := a.owners[addr].leave(key, old.ports)
+	a.owners[addr] = rest
+	a.unshare(addr, key, old)
+	a.owners[addr] = rest.join(key, now, a.leases)
+	a.share(addr, key, now.sharing)
 }
 
 func (a *Allocator) eachSpan(addr netip.Addr, do func(*span)) {

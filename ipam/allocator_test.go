@@ -2,9 +2,6 @@ package ipam
 
 import (
 	"math"
-	"net/netip"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,147 +10,11 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-const restTime = time.Minute
-
-// newPoolNamed makes a pool of entries "from-to" that assigns by itself.
-func newPoolNamed(name string, entries ...string) lb.Pool {
-	p := lb.Pool{Name: name, AutoAssign: true}
-	for _, e := range entries {
-		from, to, _ := strings.Cut(e, "-")
-		p.Ranges = append(p.Ranges, rangeOf(from, to))
-	}
-	return p
-}
-
-func restful(name string, rest time.Duration, entries ...string) lb.Pool {
-	return with(newPoolNamed(name, entries...), func(p *lb.Pool) { p.Rest = &rest })
-}
-
-func with(p lb.Pool, edits ...func(*lb.Pool)) lb.Pool {
-	for _, edit := range edits {
-		edit(&p)
-	}
-	return p
-}
-
-func service(name string, edits ...func(*lb.Service)) lb.Service {
-	s := lb.Service{
-		Key: lb.ServiceKey{Namespace: "default", Name: name}, UID: "uid-" + name,
-		Families: []lb.Family{lb.IPv4}, FamilyPolicy: lb.SingleStack, ExternalTrafficPolicy: lb.Cluster,
-		Ports: []lb.Port{{Name: "http", Protocol: lb.TCP, Port: 80}}, Selector: "app=" + name,
-	}
-	for _, e := range edits {
-		e(&s)
-	}
-	return s
-}
-
-func addrs(texts ...string) []netip.Addr {
-	var out []netip.Addr
-	for _, text := range texts {
-		out = append(out, netip.MustParseAddr(text))
-	}
-	return out
-}
-
-func asks(texts ...string) func(*lb.Service) {
-	return func(s *lb.Service) { s.RequestedAddrs = addrs(texts...) }
-}
-func fromPool(name string) func(*lb.Service) { return func(s *lb.Service) { s.RequestedPool = name } }
-func shares(key string) func(*lb.Service)    { return func(s *lb.Service) { s.SharingKey = key } }
-func port(n uint16) func(*lb.Service) {
-	return func(s *lb.Service) { s.Ports = []lb.Port{{Protocol: lb.TCP, Port: n}} }
-}
-func in(namespace string) func(*lb.Service) {
-	return func(s *lb.Service) { s.Key.Namespace = namespace }
-}
-func released(s *lb.Service)         { s.Release = true }
-func uid(u string) func(*lb.Service) { return func(s *lb.Service) { s.UID = u } }
-func localPods(selector string) func(*lb.Service) {
-	return func(s *lb.Service) { s.ExternalTrafficPolicy, s.Selector = lb.Local, selector }
-}
-func dual(p lb.FamilyPolicy, families ...lb.Family) func(*lb.Service) {
-	return func(s *lb.Service) {
-		s.FamilyPolicy, s.Families = p, families
-		if len(families) == 0 {
-			s.Families = []lb.Family{lb.IPv4, lb.IPv6}
-		}
-	}
-}
-func has(pool string, texts ...string) func(*lb.Service) {
-	return func(s *lb.Service) {
-		s.Pool, s.Ingress = pool, nil
-		for _, a := range addrs(texts...) {
-			s.Ingress = append(s.Ingress, lb.Ingress{Addr: a, Mode: lb.ModeProxy})
-		}
-	}
-}
-
-// step is one act in the life of an allocator, and what it must answer.
-type step struct {
-	after   time.Duration // since the start
-	adopt   *lb.Service
-	pools   []lb.Pool // replaces the pools if not nil
-	release string
-	ensure  *lb.Service
-	pool    string
-	addrs   []netip.Addr
-	reason  lb.Reason
-	message string // a part of it
-}
-
-func ensure(s lb.Service, pool string, texts ...string) step {
-	return step{ensure: &s, pool: pool, addrs: addrs(texts...)}
-}
-func refuse(s lb.Service, reason lb.Reason, message string, kept ...string) step {
-	return step{ensure: &s, reason: reason, message: message, addrs: addrs(kept...)}
-}
-func adopt(s lb.Service, reason lb.Reason) step { return step{adopt: &s, reason: reason} }
-func (s step) at(d time.Duration) step          { s.after = d; return s }
-func (s step) inPool(name string) step          { s.pool = name; return s }
-
-func run(t *testing.T, steps []step) {
-	t.Helper()
-	a := New(restTime)
-	for i, s := range steps {
-		now := epoch.Add(s.after)
-		var got Assignment
-		var refusal lb.Refusal
-		switch {
-		case s.pools != nil:
-			a.SetPools(s.pools, now)
-			continue
-		case s.release != "":
-			a.Release(lb.ServiceKey{Namespace: "default", Name: s.release}, now)
-			continue
-		case s.adopt != nil:
-			refusal = a.Adopt(*s.adopt)
-		default:
-			got, refusal = a.Ensure(*s.ensure, now)
-		}
-		if refusal.Reason != s.reason || !strings.Contains(refusal.Message, s.message) {
-			t.Errorf("step %d: refusal %q, want %s with %q", i, refusal, s.reason, s.message)
-		}
-		if s.ensure == nil {
-			continue
-		}
-		if !slices.Equal(got.Addrs, s.addrs) {
-			t.Errorf("step %d: %s has %v, want %v", i, s.ensure.Key, got.Addrs, s.addrs)
-		}
-		if s.pool != got.Pool {
-			t.Errorf("step %d: %s is from pool %q, want %q", i, s.ensure.Key, got.Pool, s.pool)
-		}
-	}
-}
-
 func TestAllocator(t *testing.T) {
 	small := newPoolNamed("small", "192.0.2.10-192.0.2.11")
 	big := newPoolNamed("big", "198.51.100.0-198.51.100.255")
 	both := newPoolNamed("both", "192.0.2.20-192.0.2.29", "2001:db8::20-2001:db8::29")
 	six := newPoolNamed("six", "2001:db8::60-2001:db8::60")
-	set := func(pools ...lb.Pool) step { return step{pools: append([]lb.Pool{}, pools...)} }
 	manual := func(p *lb.Pool) { p.AutoAssign = false }
 	across := func(p *lb.Pool) { p.ShareAcross = true }
 	quota := func(n int) func(*lb.Pool) { return func(p *lb.Pool) { p.MaxPerNamespace = n } }
@@ -161,27 +22,27 @@ func TestAllocator(t *testing.T) {
 
 	for name, steps := range map[string][]step{
 		"lowest first, entry by entry": {
-			set(newPoolNamed("p", "192.0.2.9-192.0.2.9", "192.0.2.1-192.0.2.2")),
+			pools(newPoolNamed("p", "192.0.2.9-192.0.2.9", "192.0.2.1-192.0.2.2")),
 			ensure(service("a"), "p", "192.0.2.9"), ensure(service("b"), "p", "192.0.2.1"), ensure(service("c"), "p", "192.0.2.2"),
 			ensure(service("a"), "p", "192.0.2.9"),
 		},
 		"no pools":  {refuse(service("a"), lb.NoPools, "create one")},
-		"no admits": {set(with(small, prod)), refuse(service("a"), lb.NoPoolAdmits, "serviceAllocation")},
+		"no admits": {pools(with(small, prod)), refuse(service("a"), lb.NoPoolAdmits, "serviceAllocation")},
 		"not unasked": {
-			set(with(small, manual)),
+			pools(with(small, manual)),
 			refuse(service("a"), lb.NoPoolAdmits, "autoAssign"),
 			ensure(service("a", fromPool("small")), "small", "192.0.2.10"),
 			ensure(service("b", asks("192.0.2.11")), "small", "192.0.2.11"),
 		},
 		"exhausted, then served when one is free": {
-			set(small),
+			pools(small),
 			ensure(service("a"), "small", "192.0.2.10"), ensure(service("b"), "small", "192.0.2.11"),
 			refuse(service("c"), lb.PoolExhausted, "(small)"),
 			{release: "a"},
 			ensure(service("c"), "small", "192.0.2.10"),
 		},
 		"priority, then pools for some, then name": {
-			set(newPoolNamed("a", "192.0.2.1-192.0.2.1"), newPoolNamed("b", "192.0.2.2-192.0.2.2"),
+			pools(newPoolNamed("a", "192.0.2.1-192.0.2.1"), newPoolNamed("b", "192.0.2.2-192.0.2.2"),
 				with(newPoolNamed("c", "192.0.2.3-192.0.2.3"), func(p *lb.Pool) { p.ServiceSelectors = []lb.Selector{{}} }),
 				with(newPoolNamed("d", "192.0.2.4-192.0.2.4"), func(p *lb.Pool) { p.Priority = 20 }),
 				with(newPoolNamed("e", "192.0.2.5-192.0.2.5"), func(p *lb.Pool) { p.Priority = 3 })),
@@ -189,20 +50,20 @@ func TestAllocator(t *testing.T) {
 			ensure(service("s4"), "a", "192.0.2.1"), ensure(service("s5"), "b", "192.0.2.2"),
 		},
 		"buggy addresses": {
-			set(with(newPoolNamed("p", "192.0.2.254-192.0.3.1"), func(p *lb.Pool) { p.AvoidBuggyIPs = true })),
+			pools(with(newPoolNamed("p", "192.0.2.254-192.0.3.1"), func(p *lb.Pool) { p.AvoidBuggyIPs = true })),
 			ensure(service("a"), "p", "192.0.2.254"), ensure(service("b"), "p", "192.0.3.1"),
 			refuse(service("c"), lb.PoolExhausted, ""),
 			refuse(service("c", asks("192.0.3.0")), lb.AddressBuggy, "192.0.3.0"),
 		},
 		"buggy address that was in use before is kept, and not given out again": {
 			adopt(service("a", has("p", "192.0.2.0")), ""),
-			set(with(newPoolNamed("p", "192.0.2.0-192.0.2.0"), func(p *lb.Pool) { p.AvoidBuggyIPs = true })),
+			pools(with(newPoolNamed("p", "192.0.2.0-192.0.2.0"), func(p *lb.Pool) { p.AvoidBuggyIPs = true })),
 			ensure(service("a"), "p", "192.0.2.0"),
 			{release: "a"},
 			refuse(service("b"), lb.PoolExhausted, ""),
 		},
 		"requested address": {
-			set(small, big),
+			pools(small, big),
 			ensure(service("a", asks("198.51.100.7")), "big", "198.51.100.7"),
 			refuse(service("b", asks("198.51.100.7")), lb.AddressInUse, "default/a"),
 			refuse(service("b", asks("203.0.113.1")), lb.AddressNotInPool, "203.0.113.1"),
@@ -211,7 +72,7 @@ func TestAllocator(t *testing.T) {
 			ensure(service("b", asks("198.51.100.8"), fromPool("big")), "big", "198.51.100.8"),
 		},
 		"requested address moves, and stays if it cannot": {
-			set(small, big),
+			pools(small, big),
 			ensure(service("a"), "big", "198.51.100.0"),
 			ensure(service("a", asks("192.0.2.11")), "small", "192.0.2.11"),
 			ensure(service("b", asks("192.0.2.10")), "small", "192.0.2.10"),
@@ -219,32 +80,32 @@ func TestAllocator(t *testing.T) {
 			ensure(service("a"), "small", "192.0.2.11"),
 		},
 		"requested pool": {
-			set(small, with(big, prod)),
+			pools(small, with(big, prod)),
 			refuse(service("a", fromPool("nope")), lb.UnknownPool, `"nope"`),
 			refuse(service("a", fromPool("big")), lb.PoolRefuses, `"big"`),
 			refuse(service("a", asks("198.51.100.1")), lb.PoolRefuses, `"big"`),
-			set(small, big),
+			pools(small, big),
 			ensure(service("a"), "big", "198.51.100.0"),
 			ensure(service("a", fromPool("small")), "small", "192.0.2.10"),
 			refuse(service("a", fromPool("nope")), lb.UnknownPool, `"nope"`, "192.0.2.10").inPool("small"),
 		},
 		"a pool edited or deleted under a Service takes nothing away": {
-			set(small, big),
+			pools(small, big),
 			ensure(service("a", fromPool("small")), "small", "192.0.2.10"), ensure(service("b", asks("192.0.2.11")), "small", "192.0.2.11"), ensure(service("c"), "big", "198.51.100.0"),
-			set(big),
+			pools(big),
 			refuse(service("a", fromPool("small")), lb.AddressOutsidePools, "192.0.2.10", "192.0.2.10").inPool("small"),
 			refuse(service("b", asks("192.0.2.11")), lb.AddressOutsidePools, "", "192.0.2.11").inPool("small"),
-			set(with(small, prod)),
+			pools(with(small, prod)),
 			refuse(service("a", fromPool("small")), lb.AddressOutsidePools, `"small"`, "192.0.2.10").inPool("small"),
 			refuse(service("c"), lb.AddressOutsidePools, "fairlead.dev/release", "198.51.100.0").inPool("big"),
-			set(newPoolNamed("renamed", "192.0.2.0-192.0.2.100")),
+			pools(newPoolNamed("renamed", "192.0.2.0-192.0.2.100")),
 			refuse(service("a", fromPool("small")), "", "", "192.0.2.10").inPool("small"),
 			ensure(service("b", asks("192.0.2.11")), "renamed", "192.0.2.11"),
 			ensure(service("d", asks("192.0.2.12")), "renamed", "192.0.2.12"),
 			refuse(service("e", asks("192.0.2.10")), lb.AddressInUse, "default/a"),
 		},
 		"rest": {
-			set(small),
+			pools(small),
 			ensure(service("a"), "small", "192.0.2.10"),
 			{release: "a"},
 			ensure(service("b"), "small", "192.0.2.11").at(30 * time.Second), // .10 rests
@@ -255,7 +116,7 @@ func TestAllocator(t *testing.T) {
 			ensure(service("e"), "small", "192.0.2.10").at(96 * time.Second),
 		},
 		"rest per pool": {
-			set(restful("none", 0, "192.0.2.1-192.0.2.2"), restful("long", time.Hour, "198.51.100.1-198.51.100.2")),
+			pools(restful("none", 0, "192.0.2.1-192.0.2.2"), restful("long", time.Hour, "198.51.100.1-198.51.100.2")),
 			ensure(service("a", fromPool("none")), "none", "192.0.2.1"), ensure(service("b", fromPool("long")), "long", "198.51.100.1"),
 			{release: "a"}, {release: "b"},
 			ensure(service("c", fromPool("none")), "none", "192.0.2.1"),
@@ -264,7 +125,7 @@ func TestAllocator(t *testing.T) {
 			ensure(service("e", fromPool("long")), "long", "198.51.100.1").at(60 * time.Minute),
 		},
 		"rest of an address that two pools hold": {
-			set(restful("long", time.Hour, "192.0.2.1-192.0.2.2"), restful("short", time.Minute, "192.0.2.1-192.0.2.3")),
+			pools(restful("long", time.Hour, "192.0.2.1-192.0.2.2"), restful("short", time.Minute, "192.0.2.1-192.0.2.3")),
 			ensure(service("a", fromPool("short")), "short", "192.0.2.1"),
 			{release: "a"},
 			ensure(service("b", fromPool("short")), "short", "192.0.2.1").at(time.Minute),
@@ -276,7 +137,7 @@ func TestAllocator(t *testing.T) {
 			ensure(service("e", fromPool("long")), "long", "192.0.2.2").at(30 * time.Minute),
 		},
 		"rest that an edit lengthens or shortens": {
-			set(restful("p", time.Minute, "192.0.2.1-192.0.2.3")),
+			pools(restful("p", time.Minute, "192.0.2.1-192.0.2.3")),
 			ensure(service("a"), "p", "192.0.2.1"), ensure(service("b"), "p", "192.0.2.2"),
 			{release: "a"}, {release: "b", after: 30 * time.Second},
 			{pools: []lb.Pool{restful("p", time.Hour, "192.0.2.1-192.0.2.3")}, after: time.Minute},
@@ -288,39 +149,39 @@ func TestAllocator(t *testing.T) {
 			ensure(service("f"), "p", "192.0.2.3").at(10 * time.Minute),
 		},
 		"rest survives an edit of the pools": {
-			set(small),
+			pools(small),
 			ensure(service("a"), "small", "192.0.2.10"),
 			{release: "a"},
-			set(small, big),
+			pools(small, big),
 			ensure(service("b", fromPool("small")), "small", "192.0.2.11").at(time.Second),
 			ensure(service("a", asks("192.0.2.10")), "small", "192.0.2.10").at(2 * time.Second), // asked for by name
 		},
 		"release moves to what today's pools give, and the old address rests": {
-			set(small),
+			pools(small),
 			ensure(service("a"), "small", "192.0.2.10"),
 			ensure(service("a", released), "small", "192.0.2.11"),
 			refuse(service("a", released, fromPool("nope")), lb.UnknownPool, "not released yet", "192.0.2.11").inPool("small"),
 			ensure(service("b"), "small", "192.0.2.10"), // rests, but is the last one
 		},
 		"release is the way out of a pool that has gone": {
-			set(small),
+			pools(small),
 			ensure(service("a"), "small", "192.0.2.10"),
-			set(),
+			pools(),
 			refuse(service("a", released), lb.NoPools, "not released yet", "192.0.2.10").inPool("small"),
-			set(big),
+			pools(big),
 			refuse(service("a"), lb.AddressOutsidePools, "fairlead.dev/release", "192.0.2.10").inPool("small"),
 			ensure(service("a", released), "big", "198.51.100.0"),
 			ensure(service("a"), "big", "198.51.100.0"),
 		},
 		"release waits for another address, but takes its own if asked by name": {
-			set(newPoolNamed("one", "192.0.2.1-192.0.2.1")),
+			pools(newPoolNamed("one", "192.0.2.1-192.0.2.1")),
 			ensure(service("a"), "one", "192.0.2.1"),
 			refuse(service("a", released), lb.PoolExhausted, "not released yet", "192.0.2.1").inPool("one"),
 			ensure(service("a", released, asks("192.0.2.1")), "one", "192.0.2.1"),
 			refuse(service("new", released, asks("192.0.2.1")), lb.AddressInUse, "default/a"),
 		},
 		"release of a sharer leaves the others where they are": {
-			set(small),
+			pools(small),
 			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
 			ensure(service("a", shares("k"), port(80), released), "small", "192.0.2.11"), // not back to its own
 			ensure(service("b", shares("k"), port(81)), "small", "192.0.2.11"),
@@ -328,12 +189,12 @@ func TestAllocator(t *testing.T) {
 			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.11"),
 		},
 		"release of two families": {
-			set(both),
+			pools(both),
 			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
 			ensure(service("a", dual(lb.RequireDualStack), released), "both", "192.0.2.21", "2001:db8::21"),
 		},
 		"quota per namespace": {
-			set(with(big, quota(2)), with(small, func(p *lb.Pool) { p.Priority = 1; p.MaxPerNamespace = 1 })),
+			pools(with(big, quota(2)), with(small, func(p *lb.Pool) { p.Priority = 1; p.MaxPerNamespace = 1 })),
 			ensure(service("a"), "small", "192.0.2.10"), ensure(service("b"), "big", "198.51.100.0"), ensure(service("c"), "big", "198.51.100.1"),
 			refuse(service("d"), lb.QuotaExceeded, `namespace "default" owns 1 addresses of pool "small", which allows it 1`),
 			refuse(service("d", fromPool("big")), lb.QuotaExceeded, `pool "big", which allows it 2, and this Service wants 1 more`),
@@ -346,18 +207,18 @@ func TestAllocator(t *testing.T) {
 			ensure(service("d"), "small", "192.0.2.10"),
 		},
 		"quota: lowered, it takes nothing away; adopted addresses count": {
-			set(with(big, quota(1))),
+			pools(with(big, quota(1))),
 			adopt(service("a", has("big", "198.51.100.0")), ""), adopt(service("b", has("big", "198.51.100.1")), ""),
 			ensure(service("a"), "big", "198.51.100.0"), ensure(service("b"), "big", "198.51.100.1"),
 			refuse(service("c"), lb.QuotaExceeded, "owns 2"),
 			{release: "a"},
 			refuse(service("c"), lb.QuotaExceeded, "owns 1"),
 			ensure(service("b", asks("198.51.100.5")), "big", "198.51.100.5"),
-			set(big),
+			pools(big),
 			ensure(service("c"), "big", "198.51.100.2"),
 		},
 		"quota: a shared address counts once in each namespace": {
-			set(with(big, quota(1), across)),
+			pools(with(big, quota(1), across)),
 			ensure(service("a", shares("k"), port(80)), "big", "198.51.100.0"),
 			ensure(service("b", shares("k"), port(81)), "big", "198.51.100.0"),
 			ensure(service("c", in("other"), shares("k"), port(82)), "big", "198.51.100.0"),
@@ -368,7 +229,7 @@ func TestAllocator(t *testing.T) {
 			ensure(service("e"), "big", "198.51.100.1"),
 		},
 		"quota: two families": {
-			set(with(both, quota(3))),
+			pools(with(both, quota(3))),
 			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
 			refuse(service("b", dual(lb.RequireDualStack)), lb.QuotaExceeded, ""),
 			ensure(service("b", dual(lb.PreferDualStack)), "both", "192.0.2.21"),
@@ -376,12 +237,12 @@ func TestAllocator(t *testing.T) {
 			refuse(service("b", dual(lb.RequireDualStack), asks("192.0.2.25")), lb.QuotaExceeded, "wants 1 more", "192.0.2.21").inPool("both"),
 		},
 		"recreated Service does not inherit": {
-			set(small),
+			pools(small),
 			ensure(service("a"), "small", "192.0.2.10"),
 			ensure(service("a", uid("other")), "small", "192.0.2.11"),
 		},
 		"restart": {
-			set(small),
+			pools(small),
 			adopt(service("a", has("small", "192.0.2.11")), ""),
 			adopt(service("b", has("gone", "203.0.113.9")), ""),
 			adopt(service("c", has("small", "192.0.2.11")), lb.AddressInUse),
@@ -391,12 +252,12 @@ func TestAllocator(t *testing.T) {
 			refuse(service("c", has("small", "192.0.2.11")), lb.PoolExhausted, ""),
 		},
 		"becomes ours with an address": {
-			set(small),
+			pools(small),
 			ensure(service("a", has("", "192.0.2.11")), "small", "192.0.2.11"),
 			ensure(service("b", has("", "203.0.113.1")), "small", "192.0.2.10"), // another implementation's
 		},
 		"sharing": {
-			set(small),
+			pools(small),
 			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
 			ensure(service("b", shares("k"), port(81)), "small", "192.0.2.10"),
 			ensure(service("c", shares("k"), port(80)), "small", "192.0.2.11"), // the port is taken there
@@ -409,14 +270,14 @@ func TestAllocator(t *testing.T) {
 			refuse(service("e"), lb.PoolExhausted, ""), // d still has it
 		},
 		"sharing with Local needs the same pods": {
-			set(small),
+			pools(small),
 			ensure(service("a", shares("k"), port(80), localPods("app=x")), "small", "192.0.2.10"),
 			ensure(service("b", shares("k"), port(81), localPods("app=x")), "small", "192.0.2.10"),
 			refuse(service("c", shares("k"), port(82), localPods("app=y"), asks("192.0.2.10")), lb.SharingConflict, ""),
 			refuse(service("d", shares("k"), port(83), localPods(""), asks("192.0.2.10")), lb.SharingConflict, ""),
 		},
 		"sharing: a sole owner may change its key, a sharer who breaks the rules moves": {
-			set(small),
+			pools(small),
 			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
 			ensure(service("a", shares("m"), port(80)), "small", "192.0.2.10"),
 			ensure(service("b", shares("m"), port(81)), "small", "192.0.2.10"),
@@ -424,29 +285,29 @@ func TestAllocator(t *testing.T) {
 			ensure(service("a", shares("m"), port(80)), "small", "192.0.2.10"),
 		},
 		"sharing across namespaces": {
-			set(small),
+			pools(small),
 			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
 			ensure(service("b", in("other"), shares("k"), port(81)), "small", "192.0.2.11"),
 			refuse(service("c", in("third"), shares("k"), port(82), asks("192.0.2.10")), lb.SharingConflict, "spec.allowCrossNamespaceSharing"),
 			refuse(service("c", in("third"), shares("k"), port(82)), lb.PoolExhausted, ""),
-			set(with(small, across)),
+			pools(with(small, across)),
 			ensure(service("c", in("third"), shares("k"), port(82)), "small", "192.0.2.10"),
 			ensure(service("d", in("third"), shares("k"), port(82), asks("192.0.2.11")), "small", "192.0.2.11"),
-			set(small), // takes nothing away
+			pools(small), // takes nothing away
 			ensure(service("a", shares("k"), port(80)), "small", "192.0.2.10"),
 			ensure(service("c", in("third"), shares("k"), port(82)), "small", "192.0.2.10"),
 			ensure(service("d", in("third"), shares("k"), port(82), asks("192.0.2.11")), "small", "192.0.2.11"),
 			ensure(service("d", in("third"), shares("k"), port(84), asks("192.0.2.11")), "small", "192.0.2.11"),
 		},
 		"sharing across namespaces that a restart finds": {
-			set(small),
+			pools(small),
 			adopt(service("a", shares("k"), port(80), has("small", "192.0.2.10")), ""),
 			adopt(service("b", in("other"), shares("k"), port(81), has("small", "192.0.2.10")), ""),
 			ensure(service("b", in("other"), shares("k"), port(81)), "small", "192.0.2.10"),
 			ensure(service("b", in("other"), shares("k"), port(81), released), "small", "192.0.2.11"),
 		},
 		"dual stack": {
-			set(small, both, six),
+			pools(small, both, six),
 			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
 			ensure(service("b", dual(lb.PreferDualStack, lb.IPv6, lb.IPv4)), "both", "2001:db8::21", "192.0.2.21"),
 			ensure(service("c", dual(lb.SingleStack, lb.IPv6)), "both", "2001:db8::22"),
@@ -454,32 +315,32 @@ func TestAllocator(t *testing.T) {
 			ensure(service("e", dual(lb.RequireDualStack), asks("2001:db8::29", "192.0.2.29")), "both", "192.0.2.29", "2001:db8::29"),
 			refuse(service("f", dual(lb.RequireDualStack), asks("192.0.2.10")), lb.FamilyMismatch, "IPv6"),
 			refuse(service("f", dual(lb.RequireDualStack), asks("192.0.2.10", "2001:db8::60")), lb.AddressNotInPool, "different pools"),
-			refuse(service("f", dual(lb.RequireDualStack), asks("192.0.2.22", "192.0.2.23")), lb.FamilyMismatch, "second"),
+			refuse(service("f", asks("192.0.2.22", "2001:db8::24")), lb.FamilyMismatch, "2001:db8::24 is IPv6"),
 		},
 		"dual stack preferred, one family left": {
-			set(small, six),
+			pools(small, six),
 			ensure(service("a", dual(lb.PreferDualStack)), "small", "192.0.2.10"),
 			ensure(service("b", dual(lb.PreferDualStack, lb.IPv6, lb.IPv4)), "six", "2001:db8::60"),
 			refuse(service("c", dual(lb.RequireDualStack)), lb.FamilyMismatch, "IPv4 and IPv6"),
-			set(with(small, func(p *lb.Pool) { p.Ranges = append(p.Ranges, rangeOf("2001:db8::10", "2001:db8::10")) }), six),
+			pools(with(small, func(p *lb.Pool) { p.Ranges = append(p.Ranges, rangeOf("2001:db8::10", "2001:db8::10")) }), six),
 			ensure(service("a", dual(lb.PreferDualStack)), "small", "192.0.2.10", "2001:db8::10"), // from its own pool
 		},
 		"dual stack gained and given up": {
-			set(both),
+			pools(both),
 			ensure(service("a"), "both", "192.0.2.20"),
 			ensure(service("a", dual(lb.RequireDualStack)), "both", "192.0.2.20", "2001:db8::20"),
 			ensure(service("a", dual(lb.SingleStack, lb.IPv6)), "both", "2001:db8::20"),
 			ensure(service("b"), "both", "192.0.2.21"), // .20 rests
 		},
 		"dual stack required of a pool that has one family": {
-			set(small),
+			pools(small),
 			ensure(service("a"), "small", "192.0.2.10"),
 			refuse(service("a", dual(lb.RequireDualStack)), lb.FamilyMismatch, "PreferDualStack", "192.0.2.10").inPool("small"),
-			set(six),
-			refuse(service("a", dual(lb.RequireDualStack)), lb.AddressOutsidePools, "other family", "192.0.2.10").inPool("small"),
+			pools(six),
+			refuse(service("a", dual(lb.RequireDualStack)), lb.NoPoolAdmits, "other family", "192.0.2.10").inPool("small"),
 		},
 		"overlapping pools": {
-			set(newPoolNamed("a", "192.0.2.1-192.0.2.3"), newPoolNamed("b", "192.0.2.2-192.0.2.4")),
+			pools(newPoolNamed("a", "192.0.2.1-192.0.2.3"), newPoolNamed("b", "192.0.2.2-192.0.2.4")),
 			ensure(service("s1", fromPool("b")), "b", "192.0.2.2"), ensure(service("s2"), "a", "192.0.2.1"),
 			ensure(service("s3"), "a", "192.0.2.3"), ensure(service("s4"), "b", "192.0.2.4"),
 			{release: "s1"},
@@ -487,7 +348,7 @@ func TestAllocator(t *testing.T) {
 			refuse(service("s6"), lb.PoolExhausted, "(a, b)"),
 		},
 		"a /64 and more": {
-			set(newPoolNamed("p", "2001:db8::-2001:dbf:ffff:ffff:ffff:ffff:ffff:ffff")),
+			pools(newPoolNamed("p", "2001:db8::-2001:dbf:ffff:ffff:ffff:ffff:ffff:ffff")),
 			ensure(service("a", dual(lb.SingleStack, lb.IPv6)), "p", "2001:db8::"),
 			ensure(service("b", dual(lb.SingleStack, lb.IPv6), asks("2001:dbf::1")), "p", "2001:dbf::1"),
 			ensure(service("c", dual(lb.SingleStack, lb.IPv6)), "p", "2001:db8::1"),

@@ -20,6 +20,7 @@ func BenchmarkEnsure(b *testing.B) {
 		family lb.Family
 	}{
 		{"slash24 empty", newPoolNamed("p", "192.0.2.0-192.0.2.255"), 0, lb.IPv4},
+		{"slash8 empty", slash8, 0, lb.IPv4},
 		{"slash8 with 16000", slash8, 16_000, lb.IPv4},
 		{"slash8 with 1000000", slash8, 1_000_000, lb.IPv4},
 		{"slash64 with 100000", slash64, 100_000, lb.IPv6},
@@ -77,5 +78,61 @@ func Benchmark16000Services(b *testing.B) {
 				a.Ensure(s, epoch)
 			}
 		}
+	}
+}
+
+// BenchmarkSharers is one more Service beside as many with the same key as the case says.
+func BenchmarkSharers(b *testing.B) {
+	pool := with(newPoolNamed("p", "10.0.0.0-10.255.255.255"), func(p *lb.Pool) { p.ShareAcross = true })
+	for _, c := range []struct {
+		name string
+		port func(i int) uint16
+	}{
+		{"of one address", func(i int) uint16 { return uint16(i) }},
+		{"of an address each", func(int) uint16 { return 80 }},
+		{"in pairs", func(i int) uint16 { return uint16(80 + i%2) }},
+	} {
+		for _, n := range []int{100, 10_000} {
+			b.Run(fmt.Sprint(n, " ", c.name), func(b *testing.B) {
+				a := New(0)
+				a.SetPools([]lb.Pool{pool}, epoch)
+				for i := range n {
+					a.Ensure(service(fmt.Sprint(i), shares("k"), in(fmt.Sprint("n", i%100)), port(c.port(i))), epoch)
+				}
+				s := service("last", shares("k"), port(c.port(n)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, refusal := a.Ensure(s, epoch); !refusal.OK() {
+						b.Fatal(refusal)
+					}
+					a.Release(s.Key, epoch)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkSetPools replaces 20 pools of 256 entries each under 10,000 owners, alone and sharing.
+func BenchmarkSetPools(b *testing.B) {
+	var pools []lb.Pool
+	for i := range 20 {
+		p := newPoolNamed(fmt.Sprint("p", i))
+		for j := range 256 {
+			p.Ranges = append(p.Ranges, rangeOf(fmt.Sprintf("10.%d.%d.0", i, j), fmt.Sprintf("10.%d.%d.9", i, j)))
+		}
+		pools = append(pools, p)
+	}
+	for name, edit := range map[string]func(*lb.Service){"alone": func(*lb.Service) {}, "sharing": shares("k")} {
+		b.Run(name, func(b *testing.B) {
+			a := New(time.Minute)
+			a.SetPools(pools, epoch)
+			for i := range 10_000 {
+				a.Ensure(service(fmt.Sprint(i), edit), epoch)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				a.SetPools(pools, epoch)
+			}
+		})
 	}
 }

@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,19 +10,41 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// world drives an allocator through a random history and judges every answer by plain scans over all addresses.
+// world drives an allocator through a random history and judges every answer by plain scans over all addresses. A twin that
+// learns the same in another order must give the same answers.
 type world struct {
 	t        testing.TB
-	a        *Allocator
+	a, twin  *Allocator
 	now      time.Time
 	pools    []lb.Pool
 	services map[lb.ServiceKey]lb.Service // the status of each is what the allocator said last
 	freed    map[netip.Addr]time.Time     // when an address lost its last owner
+	quota    map[string]int               // of a namespace over all pools, 0 = none
 	random   func(n int) int
 }
 
 func newWorld(t testing.TB, random func(n int) int) *world {
-	return &world{t: t, a: New(restTime), now: epoch, services: map[lb.ServiceKey]lb.Service{}, freed: map[netip.Addr]time.Time{}, random: random}
+	return &world{
+		t: t, a: New(restTime), twin: New(restTime), now: epoch, random: random,
+		services: map[lb.ServiceKey]lb.Service{}, freed: map[netip.Addr]time.Time{}, quota: map[string]int{},
+	}
+}
+
+// setPools tells the twin the other way round.
+func (w *world) setPools() {
+	w.a.SetPools(w.pools, w.now)
+	backwards := slices.Clone(w.pools)
+	slices.Reverse(backwards)
+	w.twin.SetPools(backwards, w.now)
+}
+
+// ask has both allocators decide.
+func (w *world) ask(s lb.Service) (Assignment, lb.Refusal) {
+	got, refusal := w.a.Ensure(s, w.now)
+	if other, otherRefusal := w.twin.Ensure(s, w.now); other.Pool != got.Pool || !slices.Equal(other.Addrs, got.Addrs) || other.Freed != got.Freed || otherRefusal != refusal {
+		w.t.Fatalf("%s got %+v (%s), but where the order was another %+v (%s)", s.Key, got, refusal, other, otherRefusal)
+	}
+	return got, refusal
 }
 
 func (w *world) chance(percent int) bool { return w.random(100) < percent }
@@ -61,11 +82,20 @@ func (w *world) randomPools() []lb.Pool {
 func (w *world) wish() lb.Service {
 	s := service(fmt.Sprint("s", w.random(12)))
 	s.Key.Namespace = fmt.Sprint("n", w.random(2))
+	s.Quota = lb.Quota{Max: w.quota[s.Key.Namespace], Source: "the quota"}
 	if old, ok := w.services[s.Key]; ok {
 		s.Ingress, s.Pool = old.Ingress, old.Pool
-		if w.chance(50) {
+		old.Quota = s.Quota
+		switch w.random(4) {
+		case 0, 1:
+			return old
+		case 2:
+			old.PerFamily = w.random(4)
 			return old
 		}
+	}
+	if w.chance(25) {
+		s.PerFamily = w.random(4)
 	}
 	switch w.random(5) {
 	case 0:
@@ -77,6 +107,9 @@ func (w *world) wish() lb.Service {
 	}
 	if w.chance(15) {
 		asks(fmt.Sprintf("192.0.2.%d", w.random(26)))(&s)
+		if second := netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", w.random(26))); w.chance(30) && second != s.RequestedAddrs[0] {
+			s.RequestedAddrs = append(s.RequestedAddrs, second)
+		}
 	}
 	if w.chance(15) {
 		fromPool(fmt.Sprint("p", w.random(4)))(&s)
@@ -94,18 +127,22 @@ func (w *world) wish() lb.Service {
 
 func (w *world) step() {
 	w.now = w.now.Add(time.Duration(w.random(20))*time.Second + 1) // no two events at once
-	switch n := w.random(20); {
+	switch n := w.random(21); {
 	case n == 0:
 		w.forgetRested()
 		w.pools = w.randomPools()
-		w.a.SetPools(w.pools, w.now)
+		w.setPools()
 		w.ensureAllAgain("an edit of the pools")
 	case n == 1:
 		w.restart()
+	case n == 20:
+		w.quota[fmt.Sprint("n", w.random(2))] = w.random(6)
+		w.ensureAllAgain("an edit of a quota")
 	case n < 6 && len(w.services) > 0:
 		keys := slices.SortedFunc(mapKeys(w.services), lb.ServiceKey.Compare)
 		key := keys[w.random(len(keys))]
 		w.a.Release(key, w.now)
+		w.twin.Release(key, w.now)
 		w.setStatus(w.services[key], Assignment{})
 		delete(w.services, key)
 	default:
@@ -126,12 +163,12 @@ func mapKeys(m map[lb.ServiceKey]lb.Service) func(func(lb.ServiceKey) bool) {
 
 // ensure asks the allocator and judges a fresh, plain allocation.
 func (w *world) ensure(s lb.Service) {
-	plain := len(s.Ingress) == 0 && len(s.RequestedAddrs) == 0 && s.RequestedPool == "" && s.SharingKey == "" && s.FamilyPolicy == lb.SingleStack
+	plain := len(s.Ingress) == 0 && len(s.RequestedAddrs) == 0 && s.RequestedPool == "" && s.SharingKey == "" && s.FamilyPolicy == lb.SingleStack && s.PerFamily <= 1
 	want, poolName := netip.Addr{}, ""
 	if plain {
 		want, poolName = w.expect(s.Key.Namespace, s.Families[0])
 	}
-	got, refusal := w.a.Ensure(s, w.now)
+	got, refusal := w.ask(s)
 	if plain && (len(got.Addrs) == 1) != want.IsValid() || len(got.Addrs) == 1 && plain && (got.Addrs[0] != want || got.Pool != poolName) {
 		w.t.Fatalf("%s got %v of %q (%s), want %s of %q", s.Key, got.Addrs, got.Pool, refusal, want, poolName)
 	}
@@ -139,6 +176,7 @@ func (w *world) ensure(s lb.Service) {
 		w.t.Fatalf("%s got nothing and no reason", s.Key)
 	}
 	w.checkJoined(s, got)
+	w.checkNumber(s, got, refusal)
 	if before := s.Addrs(); s.Release && len(before) > 0 && refusal.OK() && len(s.RequestedAddrs) == 0 {
 		for _, addr := range got.Addrs {
 			if slices.Contains(before, addr) && w.owners(addr) == 1 {
@@ -150,21 +188,12 @@ func (w *world) ensure(s lb.Service) {
 	w.setStatus(s, got)
 }
 
-// checkJoined verifies that s has joined nobody of another namespace where no pool allows it.
-func (w *world) checkJoined(s lb.Service, got Assignment) {
-	for _, addr := range got.Addrs {
-		for key, other := range w.services {
-			allowed := slices.ContainsFunc(w.pools, func(p lb.Pool) bool { return p.ShareAcross && p.Contains(addr) })
-			if key.Namespace != s.Key.Namespace && other.HasAddr(addr) && !s.HasAddr(addr) && !allowed {
-				w.t.Fatalf("%s has joined %s at %s", s.Key, key, addr)
-			}
-		}
-	}
-}
-
 // expect is the plain rule: the first pool with a free address and room in its quota; there the lowest that does not rest, else the one freed
 // first.
 func (w *world) expect(namespace string, family lb.Family) (netip.Addr, string) {
+	if limit := w.quota[namespace]; limit > 0 && w.usedOf(namespace, lb.Pool{}, true) >= limit {
+		return netip.Addr{}, ""
+	}
 	for _, p := range slices.SortedFunc(slices.Values(w.pools), byPreference) {
 		if !p.AutoAssign || p.MaxPerNamespace > 0 && w.used(namespace, p) >= p.MaxPerNamespace {
 			continue
@@ -217,11 +246,14 @@ func (w *world) forgetRested() {
 }
 
 // used counts the addresses of p that Services of the namespace own.
-func (w *world) used(namespace string, p lb.Pool) int {
+func (w *world) used(namespace string, p lb.Pool) int { return w.usedOf(namespace, p, false) }
+
+// usedOf counts those of every pool and none if all is set.
+func (w *world) usedOf(namespace string, p lb.Pool, all bool) int {
 	seen := map[netip.Addr]bool{}
 	for key, s := range w.services {
 		for _, addr := range s.Addrs() {
-			if key.Namespace == namespace && p.Contains(addr) {
+			if key.Namespace == namespace && (all || p.Contains(addr)) {
 				seen[addr] = true
 			}
 		}
@@ -246,11 +278,14 @@ func (w *world) setStatus(s lb.Service, got Assignment) {
 	for _, addr := range got.Addrs {
 		s.Ingress = append(s.Ingress, lb.Ingress{Addr: addr, Mode: lb.ModeProxy})
 	}
-	used := map[string]int{}
+	used, usedAll := map[string]int{}, w.usedOf(s.Key.Namespace, lb.Pool{}, true)
 	for _, p := range w.pools {
 		used[p.Name] = w.used(s.Key.Namespace, p)
 	}
 	w.services[s.Key] = s
+	if n := w.usedOf(s.Key.Namespace, lb.Pool{}, true); s.Quota.Max > 0 && n > s.Quota.Max && n > usedAll {
+		w.t.Fatalf("%s was given the %dth address of its namespace, whose quota is %d", s.Key, n, s.Quota.Max)
+	}
 	for _, p := range w.pools {
 		if n := w.used(s.Key.Namespace, p); p.Name == got.Pool && p.MaxPerNamespace > 0 && n > p.MaxPerNamespace && n > used[p.Name] {
 			w.t.Fatalf("%s was given the %dth address of pool %q, which allows its namespace %d", s.Key, n, p.Name, p.MaxPerNamespace)
@@ -275,7 +310,8 @@ func (w *world) setStatus(s lb.Service, got Assignment) {
 func (w *world) ensureAllAgain(after string) {
 	for _, key := range slices.SortedFunc(mapKeys(w.services), lb.ServiceKey.Compare) {
 		s := w.services[key]
-		got, refusal := w.a.Ensure(s, w.now)
+		s.Quota.Max = w.quota[key.Namespace]
+		got, refusal := w.ask(s)
 		released := s.Release && refusal.OK()
 		s.Release = s.Release && !released
 		for _, addr := range s.Addrs() {
@@ -287,66 +323,22 @@ func (w *world) ensureAllAgain(after string) {
 	}
 }
 
+// restart has both allocators begin anew from what the statuses say, each in an order of its own.
 func (w *world) restart() {
-	w.a = New(restTime)
+	w.a, w.twin = New(restTime), New(restTime)
 	clear(w.freed) // rest is not remembered over a restart
-	keys := slices.SortedFunc(mapKeys(w.services), lb.ServiceKey.Compare)
-	for i := range keys {
-		j := w.random(i + 1) // whatever the order
-		keys[i], keys[j] = keys[j], keys[i]
-	}
-	w.a.SetPools(w.pools, w.now)
-	for _, key := range keys {
-		if refusal := w.a.Adopt(w.services[key]); !refusal.OK() {
-			w.t.Fatalf("adopting %s: %s", key, refusal)
+	w.setPools()
+	for _, a := range []*Allocator{w.a, w.twin} {
+		keys := slices.SortedFunc(mapKeys(w.services), lb.ServiceKey.Compare)
+		for i := range keys {
+			j := w.random(i + 1)
+			keys[i], keys[j] = keys[j], keys[i]
+		}
+		for _, key := range keys {
+			if refusal := a.Adopt(w.services[key]); !refusal.OK() {
+				w.t.Fatalf("adopting %s: %s", key, refusal)
+			}
 		}
 	}
 	w.ensureAllAgain("a restart")
-}
-
-// checkOwners verifies that sharing is the only way to have one address twice.
-func (w *world) checkOwners() {
-	for k1, s1 := range w.services {
-		for k2, s2 := range w.services {
-			for _, addr := range s1.Addrs() {
-				if k1 == k2 || !s2.HasAddr(addr) {
-					continue
-				}
-				_, common := commonPort(s1.Ports, s2.Ports)
-				if id := sharingID(s1); id == "" || id != sharingID(s2) || common {
-					w.t.Fatalf("%s is owned by %+v and %+v", addr, s1, s2)
-				}
-			}
-		}
-	}
-}
-
-func TestRandomHistories(t *testing.T) {
-	for seed := range uint64(150) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			w := newWorld(t, rand.New(rand.NewPCG(seed, 1)).IntN)
-			for range 150 {
-				w.step()
-			}
-		})
-	}
-}
-
-// FuzzHistory lets the fuzzer play the dice.
-func FuzzHistory(f *testing.F) {
-	f.Add([]byte("0 an edit of the pools comes first, then some Services"))
-	f.Add([]byte{0, 0, 1, 5, 4, 60, 99, 99, 0, 9, 8, 7, 6, 5, 4, 3, 2, 1, 200, 100, 50, 25, 12, 6, 3})
-	f.Fuzz(func(t *testing.T, dice []byte) {
-		w := newWorld(t, func(n int) int {
-			if len(dice) == 0 {
-				return 0
-			}
-			x := int(dice[0]) % n
-			dice = dice[1:]
-			return x
-		})
-		for len(dice) > 0 {
-			w.step()
-		}
-	})
 }

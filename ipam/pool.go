@@ -14,7 +14,8 @@ import (
 // pool is an lb.Pool with what is known about its addresses.
 type pool struct {
 	lb.Pool
-	spans   []*span
+	spans   []*span // in the order of the entries
+	byAddr  []*span // the same, sorted by their first address
 	restFor time.Duration
 	used    map[string]int // by namespace: addresses that its Services own, one that they share counted once
 }
@@ -25,8 +26,9 @@ func newPool(p lb.Pool, restFor time.Duration) *pool {
 	}
 	out := &pool{Pool: p, restFor: restFor, used: map[string]int{}}
 	for _, r := range p.Ranges {
-		out.spans = append(out.spans, newSpan(r, p.AvoidBuggyIPs, restFor))
+		out.spans = append(out.spans, newSpan(r, p, restFor))
 	}
+	out.byAddr = slices.SortedFunc(slices.Values(out.spans), func(x, y *span) int { return x.From.Compare(y.From) })
 	return out
 }
 
@@ -64,10 +66,15 @@ func (p *pool) hasAll(addrs []netip.Addr) bool {
 
 // spanOf returns the pool's span that contains addr, nil if there is none.
 func (p *pool) spanOf(addr netip.Addr) *span {
-	for _, s := range p.spans {
-		if s.Contains(addr) {
-			return s
-		}
+	i, exact := slices.BinarySearchFunc(p.byAddr, addr, func(s *span, addr netip.Addr) int { return s.From.Compare(addr) })
+	if !exact {
+		i--
 	}
-	return nil
+	if i < 0 || !p.byAddr[i].Contains(addr) {
+		return nil
+	}
+	return p.byAddr[i]
 }
+
+// Contains reports whether addr is in one of the pool's ranges, at a cost that hardly grows with their number.
+func (p *pool) Contains(addr netip.Addr) bool { return p.spanOf(addr) != nil }

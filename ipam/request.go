@@ -14,14 +14,14 @@ import (
 type request struct {
 	lb.Service
 	id       string      // for sharing
-	families []lb.Family // one address of each, the preferred family first
+	families []lb.Family // the preferred one first
 	now      time.Time
 	held     lease        // what it owns
 	kept     []netip.Addr // of these, what it may go on owning
 }
 
-// wanted returns the families of which s wants an address each.
-func wanted(s lb.Service) []lb.Family {
+// wanted returns the families of which s wants addresses.
+func wanted(s *lb.Service) []lb.Family {
 	switch {
 	case len(s.Families) == 0:
 		return []lb.Family{lb.IPv4}
@@ -31,29 +31,94 @@ func wanted(s lb.Service) []lb.Family {
 	return s.Families[:1]
 }
 
-// optional reports whether r is content with one address where it cannot have two.
-func (r request) optional() bool { return r.FamilyPolicy != lb.RequireDualStack }
+// optional reports whether r is content with one family where it cannot have two.
+func (r *request) optional() bool { return r.FamilyPolicy != lb.RequireDualStack }
 
-// keepable returns the addresses that r owns and may keep: one per wanted family, in the order of the families, and still
-// shareable with the others who own them.
-func (a *Allocator) keepable(r request) []netip.Addr {
-	var out []netip.Addr
-	for _, f := range r.families {
-		for _, addr := range r.held.addrs {
-			if lb.FamilyOf(addr) == f && a.joinable(addr, r.Service, r.id).OK() {
-				out = append(out, addr)
-				break
-			}
+// count returns how many addresses of the family r wants: as many as it says, or as it names if these are more.
+func (r *request) count(f lb.Family) int { return max(1, r.PerFamily, number(r.RequestedAddrs, f)) }
+
+// number returns how many of addrs are of the family.
+func number(addrs []netip.Addr, f lb.Family) int {
+	n := 0
+	for _, addr := range addrs {
+		if lb.FamilyOf(addr) == f {
+			n++
 		}
 	}
-	if slices.Equal(out, r.held.addrs) {
-		return r.held.addrs // the same slice, so that nothing is copied in the usual case
+	return n
+}
+
+// lacking returns the first family of which there is none in addrs, and the first of which there are some but fewer than r
+// wants; 0 for none.
+func (r *request) lacking(addrs []netip.Addr) (absent, short lb.Family) {
+	for _, f := range r.families {
+		switch n := number(addrs, f); {
+		case n == 0 && absent == 0:
+			absent = f
+		case n > 0 && n < r.count(f) && short == 0:
+			short = f
+		}
+	}
+	return absent, short
+}
+
+// pick appends to out those of addrs that r may have: of each family the ones that it names, and of the others the first, as
+// many as it wants in all. The first of each family come first, in the order of the families, then the second of each.
+func (r *request) pick(out, addrs []netip.Addr) []netip.Addr {
+	for n, before := 0, -1; before < len(out); n++ {
+		before = len(out)
+		for _, f := range r.families {
+			if addr, ok := r.nth(addrs, f, n); ok {
+				out = append(out, addr)
+			}
+		}
 	}
 	return out
 }
 
+// nth returns what pick takes of the family as the nth.
+func (r *request) nth(addrs []netip.Addr, f lb.Family, n int) (netip.Addr, bool) {
+	unnamed := r.count(f)
+	for _, addr := range addrs {
+		if lb.FamilyOf(addr) == f && slices.Contains(r.RequestedAddrs, addr) {
+			unnamed--
+		}
+	}
+	for _, addr := range addrs {
+		if lb.FamilyOf(addr) != f {
+			continue
+		}
+		if !slices.Contains(r.RequestedAddrs, addr) {
+			if unnamed == 0 {
+				continue
+			}
+			unnamed--
+		}
+		if n == 0 {
+			return addr, true
+		}
+		n--
+	}
+	return netip.Addr{}, false
+}
+
+// keepable returns the addresses that r owns and may keep: as many per family as it wants, and still shareable with the
+// others who own them.
+func (a *Allocator) keepable(r *request) []netip.Addr {
+	able := r.held.addrs
+	if lost := func(addr netip.Addr) bool { return !a.joins(addr, &r.Service, r.id) }; slices.ContainsFunc(able, lost) {
+		able = slices.DeleteFunc(slices.Clone(able), lost)
+	}
+	var buf [8]netip.Addr
+	out := r.pick(buf[:0], able)
+	if slices.Equal(out, r.held.addrs) {
+		return r.held.addrs // the same slice, so that nothing is copied in the usual case
+	}
+	return slices.Clone(out)
+}
+
 // decide returns the pool and the addresses that r is to own, with a refusal where these are not what it asks for.
-func (a *Allocator) decide(r request) (string, []netip.Addr, lb.Refusal) {
+func (a *Allocator) decide(r *request) (string, []netip.Addr, lb.Refusal) {
 	switch {
 	case r.Release && len(r.held.addrs) > 0:
 		return a.renew(r)
@@ -68,10 +133,10 @@ func (a *Allocator) decide(r request) (string, []netip.Addr, lb.Refusal) {
 }
 
 // renew decides as if r had nothing. It keeps what it has until there is something else for it.
-func (a *Allocator) renew(r request) (string, []netip.Addr, lb.Refusal) {
-	fresh := r
+func (a *Allocator) renew(r *request) (string, []netip.Addr, lb.Refusal) {
+	fresh := *r
 	fresh.held, fresh.kept = lease{}, nil
-	pool, addrs, refusal := a.decide(fresh)
+	pool, addrs, refusal := a.decide(&fresh)
 	if !refusal.OK() {
 		return r.keep(refusal.Reason, "not released yet: %s", refusal.Message)
 	}
@@ -79,13 +144,13 @@ func (a *Allocator) renew(r request) (string, []netip.Addr, lb.Refusal) {
 }
 
 // keep is the answer to a wish that cannot be fulfilled.
-func (r request) keep(reason lb.Reason, format string, args ...any) (string, []netip.Addr, lb.Refusal) {
+func (r *request) keep(reason lb.Reason, format string, args ...any) (string, []netip.Addr, lb.Refusal) {
 	return r.held.pool, r.kept, lb.Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 // home returns the pool that r's addresses are from: the one it was served from if that still holds them and serves r, else
 // the first that does; nil if none does.
-func (a *Allocator) home(r request) *pool {
+func (a *Allocator) home(r *request) *pool {
 	serves := func(p *pool) bool { return p.hasAll(r.kept) && p.Admits(r.Service) }
 	i := slices.IndexFunc(a.pools, func(p *pool) bool { return p.Name == r.held.pool && serves(p) })
 	if i < 0 {
@@ -97,68 +162,106 @@ func (a *Allocator) home(r request) *pool {
 	return a.pools[i]
 }
 
-// complete keeps what r has and adds the family it lacks, out of the same pool.
-func (a *Allocator) complete(r request, home *pool) (string, []netip.Addr, lb.Refusal) {
-	if home == nil {
-		if len(r.kept) < len(r.families) && !r.optional() {
-			return r.keep(lb.AddressOutsidePools, "%s is in no pool that serves this Service, so it cannot be joined by an address of the other family; add it to one that has both", r.kept[0])
-		}
+// complete keeps what r has and adds what it lacks, out of the same pool.
+func (a *Allocator) complete(r *request, home *pool) (string, []netip.Addr, lb.Refusal) {
+	absent, short := r.lacking(r.kept)
+	switch {
+	case home == nil && short != 0:
+		return r.keep(lb.NoPoolAdmits, "%s: %s is in no pool that serves this Service, so it cannot be joined by another; add it to one, or set annotation fairlead.dev/release to \"true\" to have others", r.tally(short, r.kept), r.kept[0])
+	case home == nil && absent != 0 && !r.optional():
+		return r.keep(lb.NoPoolAdmits, "%s is in no pool that serves this Service, so it cannot be joined by an address of the other family; add it to one that has both", r.kept[0])
+	case home == nil:
 		return r.held.pool, r.kept, lb.Refusal{}
-	}
-	if len(r.kept) == len(r.families) {
+	case absent == 0 && short == 0:
 		return home.Name, r.kept, lb.Refusal{}
 	}
-	addrs, missing, quota := a.fill(r, home, r.kept)
+	addrs, quota := a.fill(r, home, r.kept)
+	return r.settle(home, addrs, quota)
+}
+
+// settle is the answer to r once p has given all it can, with the quota that held it back. Who needs both families gets
+// nothing new until there is an address of each; who wants several of a family gets what there is.
+func (r *request) settle(p *pool, addrs []netip.Addr, quota lb.Refusal) (string, []netip.Addr, lb.Refusal) {
+	absent, short := r.lacking(addrs)
 	switch {
-	case missing == 0 || r.optional():
-		return home.Name, addrs, lb.Refusal{}
-	case !quota.OK():
+	case absent != 0 && !r.optional() && !quota.OK():
 		return r.held.pool, r.kept, quota
+	case absent != 0 && !r.optional():
+		return r.lacks(p, absent)
+	case short == 0:
+		return p.Name, addrs, lb.Refusal{}
+	case !quota.OK():
+		return p.Name, addrs, lb.Refusal{Reason: quota.Reason, Message: r.tally(short, addrs) + ": " + quota.Message}
 	}
-	return r.lacks(home, missing, r.kept[0])
+	return p.Name, addrs, lb.Refusal{Reason: lb.PoolExhausted, Message: fmt.Sprintf(
+		"%s: pool %q has no other left; add some, delete a Service, or ask for fewer", r.tally(short, addrs), p.Name)}
 }
 
-// lacks refuses because p, which addr is from, cannot add an address of the other family.
-func (r request) lacks(p *pool, family lb.Family, addr netip.Addr) (string, []netip.Addr, lb.Refusal) {
-	if !p.has([]lb.Family{family}) {
-		return r.keep(lb.FamilyMismatch, "pool %q, which %s is from, has no %s addresses; add some, or set ipFamilyPolicy to PreferDualStack", p.Name, addr, family)
-	}
-	return r.keep(lb.PoolExhausted, "pool %q, which %s is from, has no %s address left; add some or delete a Service", p.Name, addr, family)
+// tally says how many addresses of the family r has of those that it wants.
+func (r *request) tally(f lb.Family, addrs []netip.Addr) string {
+	return fmt.Sprintf("has %d of %d %s addresses", number(addrs, f), r.count(f), f)
 }
 
-// fill returns have with an address out of p for every family that is missing in it, in the order of r's families, and the
-// first family that p could not give, 0 if none; the refusal is p's quota if that is why.
-func (a *Allocator) fill(r request, p *pool, have []netip.Addr) ([]netip.Addr, lb.Family, lb.Refusal) {
-	out := make([]netip.Addr, 0, len(r.families))
-	var missing lb.Family
+// lacks refuses because p, which r's addresses are to be from, cannot add one of the family that is absent.
+func (r *request) lacks(p *pool, absent lb.Family) (string, []netip.Addr, lb.Refusal) {
+	addr := slices.Concat(r.RequestedAddrs, r.kept)[0]
+	if !p.has([]lb.Family{absent}) {
+		return r.keep(lb.FamilyMismatch, "pool %q, which %s is from, has no %s addresses; add some, or set ipFamilyPolicy to PreferDualStack", p.Name, addr, absent)
+	}
+	return r.keep(lb.PoolExhausted, "pool %q, which %s is from, has no %s address left; add some or delete a Service", p.Name, addr, absent)
+}
+
+// fill returns have with as many addresses out of p as r lacks, or as there are: first one of each family, then the second.
+// The refusal is a quota, if one holds it back.
+func (a *Allocator) fill(r *request, p *pool, have []netip.Addr) ([]netip.Addr, lb.Refusal) {
+	var buf [8]netip.Addr
+	got := append(buf[:0], have...)
+	var lent []netip.Addr // taken only while this function looks for more
 	var quota lb.Refusal
+	dry := map[lb.Family]bool{}
+	most := 0
 	for _, f := range r.families {
-		i := slices.IndexFunc(have, func(addr netip.Addr) bool { return lb.FamilyOf(addr) == f })
-		if i >= 0 {
-			out = append(out, have[i])
-			continue
-		}
-		addr, ok := a.shareable(p, f, r)
-		if !ok {
-			addr, ok = a.next(p, f, r.now)
-		}
-		if ok && p.MaxPerNamespace > 0 {
-			if full := a.room(r, p, slices.Concat(have, out, []netip.Addr{addr})); !full.OK() {
-				ok, quota = false, full
+		most = max(most, r.count(f))
+	}
+	for n := 1; n <= most && len(dry) < len(r.families); n++ {
+		for _, f := range r.families {
+			if dry[f] || n > r.count(f) || number(got, f) >= n {
+				continue
 			}
-		}
-		if ok {
-			out = append(out, addr)
-		} else if missing == 0 {
-			missing = f
+			addr, free, ok := a.candidate(r, p, f, got)
+			for free && slices.Contains(got, addr) { // nobody owns it yet
+				p.spanOf(addr).take(addr)
+				lent = append(lent, addr)
+				addr, free, ok = a.candidate(r, p, f, got)
+			}
+			if ok && quota.OK() {
+				quota = a.room(r, p, append(got, addr))
+			}
+			if !ok || !quota.OK() {
+				dry[f] = true
+				continue
+			}
+			got = append(got, addr)
 		}
 	}
-	return out, missing, quota
+	for _, addr := range lent {
+		p.spanOf(addr).giveBack(addr)
+	}
+	return r.pick(make([]netip.Addr, 0, len(got)), got), quota
+}
+
+// candidate returns the address of the family that p gives r beside those in got, and whether it is a free one: then it may
+// be in got after all.
+func (a *Allocator) candidate(r *request, p *pool, f lb.Family, got []netip.Addr) (addr netip.Addr, free, ok bool) {
+	if addr, ok := a.shareable(r, p, f, got); ok {
+		return addr, false, true
+	}
+	return a.next(p, f, r.now, got)
 }
 
 // decidePool serves a request for a pool by name. A Service that was served from another pool moves, if the new one can
 // serve it; one whose pool was edited or deleted under it stays.
-func (a *Allocator) decidePool(r request) (string, []netip.Addr, lb.Refusal) {
+func (a *Allocator) decidePool(r *request) (string, []netip.Addr, lb.Refusal) {
 	p, refusal := a.named(r)
 	switch {
 	case refusal.OK() && len(r.kept) > 0 && p.hasAll(r.kept):
@@ -172,7 +275,7 @@ func (a *Allocator) decidePool(r request) (string, []netip.Addr, lb.Refusal) {
 }
 
 // named returns the requested pool if it serves r.
-func (a *Allocator) named(r request) (*pool, lb.Refusal) {
+func (a *Allocator) named(r *request) (*pool, lb.Refusal) {
 	i := slices.IndexFunc(a.pools, func(p *pool) bool { return p.Name == r.RequestedPool })
 	if i < 0 {
 		return nil, lb.Refusal{Reason: lb.UnknownPool, Message: fmt.Sprintf("requested pool %q does not exist; correct the annotation address-pool or create the pool", r.RequestedPool)}
@@ -184,7 +287,7 @@ func (a *Allocator) named(r request) (*pool, lb.Refusal) {
 }
 
 // anywhere serves r from the first pool that can.
-func (a *Allocator) anywhere(r request) (string, []netip.Addr, lb.Refusal) {
+func (a *Allocator) anywhere(r *request) (string, []netip.Addr, lb.Refusal) {
 	if len(a.pools) == 0 {
 		return r.keep(lb.NoPools, "there is no IPAddressPool; create one in Fairlead's namespace")
 	}
@@ -200,35 +303,51 @@ func (a *Allocator) anywhere(r request) (string, []netip.Addr, lb.Refusal) {
 	return a.from(r, candidates)
 }
 
-// from serves r anew from the first of pools that has all families, or else, where that is enough, from the first that has
-// the first family, or else the second.
-func (a *Allocator) from(r request, pools []*pool) (string, []netip.Addr, lb.Refusal) {
-	tries := [][]lb.Family{r.families}
-	if len(r.families) == 2 && r.optional() {
-		tries = append(tries, r.families[:1], r.families[1:])
-	}
+// from serves r anew from the first of pools that has all it wants, or else some of each family. Where one family is enough
+// it then looks for the first alone, and for the second.
+func (a *Allocator) from(r *request, pools []*pool) (string, []netip.Addr, lb.Refusal) {
 	familiesSeen := false
 	var quota lb.Refusal // of the pool tried first that has one
-	for _, families := range tries {
+	for try := range 3 {
+		part := *r
+		switch {
+		case try > 0 && (len(r.families) < 2 || !r.optional()):
+			continue
+		case try > 0:
+			part.families = r.families[try-1 : try]
+		}
+		var best *pool
+		var some []netip.Addr
+		var why lb.Refusal
 		for _, p := range pools {
-			if !p.has(families) {
+			if !p.has(part.families) {
 				continue
 			}
 			familiesSeen = true
-			part := r
-			part.families = families
-			addrs, missing, full := a.fill(part, p, nil)
-			if missing == 0 {
+			addrs, full := a.fill(&part, p, nil)
+			absent, short := part.lacking(addrs)
+			if absent == 0 && short == 0 {
 				return p.Name, addrs, lb.Refusal{}
+			}
+			if absent == 0 && best == nil {
+				best, some, why = p, addrs, full
 			}
 			if quota.OK() {
 				quota = full
 			}
 		}
+		if best != nil {
+			return part.settle(best, some, why)
+		}
 	}
 	if !quota.OK() {
 		return r.held.pool, r.kept, quota
 	}
+	return r.nothing(pools, familiesSeen)
+}
+
+// nothing refuses because none of pools has an address for r.
+func (r *request) nothing(pools []*pool, familiesSeen bool) (string, []netip.Addr, lb.Refusal) {
 	names := make([]string, len(pools))
 	for i, p := range pools {
 		names[i] = p.Name

@@ -50,9 +50,9 @@ func (a *Allocator) tired(now time.Time) []rest {
 	return out
 }
 
-// next returns the address of the family that p gives out next: the lowest that is free, else the one that has rested
-// longest.
-func (a *Allocator) next(p *pool, family lb.Family, now time.Time) (netip.Addr, bool) {
+// next returns the address of the family that p gives out next: the lowest that is free, and that it is, else the one that
+// has rested longest of those that are not in got.
+func (a *Allocator) next(p *pool, family lb.Family, now time.Time, got []netip.Addr) (addr netip.Addr, free, ok bool) {
 	var tired rest
 	for _, s := range p.spans {
 		if lb.FamilyOf(s.From) != family {
@@ -60,23 +60,34 @@ func (a *Allocator) next(p *pool, family lb.Family, now time.Time) (netip.Addr, 
 		}
 		a.wake(s, now)
 		if addr, ok := s.lowest(); ok {
-			return addr, true
+			return addr, true, true
 		}
-		if len(s.resting) > 0 && (!tired.addr.IsValid() || s.resting[0].since.Before(tired.since)) {
-			tired = s.resting[0]
+		for _, r := range s.resting { // the head, unless it is in got
+			if slices.Contains(got, r.addr) || a.outdated(r) {
+				continue
+			}
+			if !tired.addr.IsValid() || r.since.Before(tired.since) {
+				tired = r
+			}
+			break
 		}
 	}
-	return tired.addr, tired.addr.IsValid()
+	return tired.addr, false, tired.addr.IsValid()
+}
+
+// outdated reports whether the address of an entry in a queue was given out meanwhile; if it was freed again, a later entry
+// counts.
+func (a *Allocator) outdated(r rest) bool {
+	since, resting := a.resting[r.addr]
+	return !a.owners[r.addr].empty() || resting && since.After(r.since)
 }
 
 // wake gives back the addresses whose rest is over, and leaves at the head of the span's queue the one that has rested
 // longest of those that still do.
 func (a *Allocator) wake(s *span, now time.Time) {
 	for i, r := range s.resting {
-		since, resting := a.resting[r.addr]
-		owned := len(a.owners[r.addr]) > 0
 		switch {
-		case owned || resting && since.After(r.since): // given out meanwhile, perhaps freed again: a later entry counts
+		case a.outdated(r):
 		case r.since.Add(s.restFor).After(now):
 			s.resting = s.resting[i:]
 			return

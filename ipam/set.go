@@ -11,7 +11,11 @@ type set struct {
 	last  uint64 // less than 1<<60
 	depth uint   // levels below the root
 	root  node
+	spare []*node // dropped not long ago; at most maxSpare, to be used again
 }
+
+// maxSpare is the longest path of a tree: what giving out and taking back one address drops and needs again.
+const maxSpare = 10
 
 // node covers 64 children of 64^level numbers each.
 type node struct {
@@ -26,8 +30,8 @@ func newSet(last uint64) set {
 	return set{last: last, depth: uint(max(bits.Len64(last)-1, 0) / 6)}
 }
 
-func (s *set) add(n uint64)    { s.root.add(n, s.depth) }
-func (s *set) remove(n uint64) { s.root.remove(n, s.depth) }
+func (s *set) add(n uint64)    { s.addBelow(&s.root, n, s.depth) }
+func (s *set) remove(n uint64) { s.removeBelow(&s.root, n, s.depth) }
 
 // lowest returns the lowest number that is not in the set, false if there is none.
 func (s *set) lowest() (uint64, bool) {
@@ -47,7 +51,7 @@ func (s *set) lowest() (uint64, bool) {
 	}
 }
 
-func (n *node) add(number uint64, level uint) {
+func (s *set) addBelow(n *node, number uint64, level uint) {
 	i := uint(number >> (6 * level) & 63)
 	if n.full>>i&1 == 1 {
 		return
@@ -55,19 +59,18 @@ func (n *node) add(number uint64, level uint) {
 	if level > 0 {
 		kid := n.kid(i)
 		if kid == nil {
-			kid = &node{}
-			n.insert(i, kid)
+			kid = s.insert(n, i, 0)
 		}
-		kid.add(number, level-1)
+		s.addBelow(kid, number, level-1)
 		if kid.full != everything {
 			return
 		}
-		n.drop(i)
+		s.drop(n, i)
 	}
 	n.full |= 1 << i
 }
 
-func (n *node) remove(number uint64, level uint) {
+func (s *set) removeBelow(n *node, number uint64, level uint) {
 	i := uint(number >> (6 * level) & 63)
 	full := n.full>>i&1 == 1
 	n.full &^= 1 << i
@@ -76,16 +79,39 @@ func (n *node) remove(number uint64, level uint) {
 	}
 	kid := n.kid(i)
 	if full {
-		kid = &node{full: everything}
-		n.insert(i, kid)
+		kid = s.insert(n, i, everything)
 	}
 	if kid == nil {
 		return
 	}
-	kid.remove(number, level-1)
+	s.removeBelow(kid, number, level-1)
 	if kid.full == 0 && kid.has == 0 {
-		n.drop(i)
+		s.drop(n, i)
 	}
+}
+
+// insert gives n a child i with the given bits, and returns it.
+func (s *set) insert(n *node, i uint, full uint64) *node {
+	var kid *node
+	if last := len(s.spare) - 1; last >= 0 {
+		kid, s.spare = s.spare[last], s.spare[:last]
+	} else {
+		kid = &node{}
+	}
+	kid.full = full
+	n.kids = slices.Insert(n.kids, n.index(i), kid)
+	n.has |= 1 << i
+	return kid
+}
+
+// drop takes child i, which has no children of its own, from n.
+func (s *set) drop(n *node, i uint) {
+	at := n.index(i)
+	if len(s.spare) < maxSpare {
+		s.spare = append(s.spare, n.kids[at])
+	}
+	n.kids = slices.Delete(n.kids, at, at+1)
+	n.has &^= 1 << i
 }
 
 func (n *node) index(i uint) int { return bits.OnesCount64(n.has & (1<<i - 1)) }
@@ -95,14 +121,4 @@ func (n *node) kid(i uint) *node {
 		return nil
 	}
 	return n.kids[n.index(i)]
-}
-
-func (n *node) insert(i uint, kid *node) {
-	n.kids = slices.Insert(n.kids, n.index(i), kid)
-	n.has |= 1 << i
-}
-
-func (n *node) drop(i uint) {
-	n.kids = slices.Delete(n.kids, n.index(i), n.index(i)+1)
-	n.has &^= 1 << i
 }

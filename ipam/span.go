@@ -19,12 +19,25 @@ type span struct {
 	lb.Range
 	taken   set
 	avoid   bool // addresses that end in .0 or .255
+	across  bool // Services of several namespaces may share
+	crowds  map[crowdKey]*crowd
 	restFor time.Duration
 	resting []rest // in the order in which they were freed
 }
 
-func newSpan(r lb.Range, avoidBuggy bool, restFor time.Duration) *span {
-	return &span{Range: r, taken: newSet(offset(r.From, r.To)), avoid: avoidBuggy && r.From.Is4(), restFor: restFor}
+func newSpan(r lb.Range, p lb.Pool, restFor time.Duration) *span {
+	return &span{
+		Range: r, taken: newSet(offset(r.From, r.To)), avoid: p.AvoidBuggyIPs && r.From.Is4(),
+		across: p.ShareAcross, crowds: map[crowdKey]*crowd{}, restFor: restFor,
+	}
+}
+
+// crowdOf returns the crowd in which the Service shares addresses of the span by the identity.
+func (s *span) crowdOf(key lb.ServiceKey, sharing string) crowdKey {
+	if s.across {
+		return crowdKey{"", sharing}
+	}
+	return crowdKey{key.Namespace, sharing}
 }
 
 // offset returns to-from, at most maxOffset+1. Both must be of one family, from not above to.

@@ -30,7 +30,7 @@ func TestSpanSize(t *testing.T) {
 		{rangeOf("2001:db8::", "2001:db8::ffff:ffff:ffff:ffff"), false, math.MaxInt64},
 		{rangeOf("2001:db8::", "2001:db9::"), false, math.MaxInt64},
 	} {
-		if got := newSpan(c.r, c.avoid, 0).size(); got != c.want {
+		if got := newSpan(c.r, lb.Pool{AvoidBuggyIPs: c.avoid}, 0).size(); got != c.want {
 			t.Errorf("size of %s (avoid %v) = %d, want %d", c.r, c.avoid, got, c.want)
 		}
 	}
@@ -49,7 +49,7 @@ func TestSpanPlaces(t *testing.T) {
 		{rangeOf("2001:db8::", "2001:db9::"), "2001:db8::fff:ffff:ffff:ffff", maxOffset, true},
 		{rangeOf("2001:db8::", "2001:db9::"), "2001:db8::1000:0:0:0", maxOffset, false},
 	} {
-		s := newSpan(c.r, false, 0)
+		s := newSpan(c.r, lb.Pool{}, 0)
 		addr := netip.MustParseAddr(c.addr)
 		n, ok := s.place(addr)
 		if n != c.place || ok != c.reaches {

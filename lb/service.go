@@ -88,6 +88,13 @@ type Port struct {
 	Port     uint16
 }
 
+// Quota is how many addresses of all pools together the Services of one namespace may own; one that several of them share
+// counts once.
+type Quota struct {
+	Max    int    // 0 = any number
+	Source string // where it is raised, in words that follow "raise"
+}
+
 // Ingress is one address in a Service's status.
 type Ingress struct {
 	Addr netip.Addr
@@ -115,7 +122,10 @@ type Service struct {
 	RequestedAddrs []netip.Addr
 	RequestedPool  string
 	SharingKey     string
+	PerFamily      int  // how many addresses of each family, 1 to 16; 0 counts as 1
 	Release        bool // give up what it has for what today's pools give it
+
+	Quota Quota // of its namespace, over all pools
 
 	Ingress []Ingress // status.loadBalancer.ingress as it is in the API server
 	Pool    string    // the pool annotation of the last allocation, "" if none
