@@ -34,6 +34,11 @@ type Assignment struct {
 	Freed bool         // the call gave an address up, so that a waiting Service may now be served
 }
 
+// EachOf reports whether there is an address of each of the families.
+func (a Assignment) EachOf(families []lb.Family) bool {
+	return !slices.ContainsFunc(families, func(f lb.Family) bool { return number(a.Addrs, f) == 0 })
+}
+
 // New returns an allocator without pools. A freed address rests for the given time, zero or more, unless its
 // pool says otherwise.
 func New(rest time.Duration) *Allocator {

@@ -49,6 +49,11 @@ func TestAllocator(t *testing.T) {
 			ensure(service("s1"), "e", "192.0.2.5"), ensure(service("s2"), "d", "192.0.2.4"), ensure(service("s3"), "c", "192.0.2.3"),
 			ensure(service("s4"), "a", "192.0.2.1"), ensure(service("s5"), "b", "192.0.2.2"),
 		},
+		"a full pool for some spills over to one for all, in the order of the names": {
+			pools(with(small, func(p *lb.Pool) { p.Namespaces = []string{"default"} }), newPoolNamed("z", "203.0.113.1-203.0.113.1"), big),
+			ensure(service("a"), "small", "192.0.2.10"), ensure(service("b"), "small", "192.0.2.11"),
+			ensure(service("c"), "big", "198.51.100.0"), ensure(service("d", in("other")), "big", "198.51.100.1"),
+		},
 		"buggy addresses": {
 			pools(with(newPoolNamed("p", "192.0.2.254-192.0.3.1"), func(p *lb.Pool) { p.AvoidBuggyIPs = true })),
 			ensure(service("a"), "p", "192.0.2.254"), ensure(service("b"), "p", "192.0.3.1"),

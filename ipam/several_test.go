@@ -170,6 +170,12 @@ func TestFamilyChanges(t *testing.T) {
 			{release: "x"},
 			ensure(service("s", dual(lb.PreferDualStack)), "one", four, six),
 		},
+		"the pool loses a family: both addresses stay": {
+			pools(both), ensure(service("s", dual(lb.PreferDualStack)), "both", four, six),
+			pools(newPoolNamed("both", "192.0.2.1-192.0.2.9")),
+			refuse(service("s", dual(lb.PreferDualStack)), lb.AddressOutsidePools, six, four, six).inPool("both"),
+			refuse(service("s", dual(lb.RequireDualStack)), lb.AddressOutsidePools, six, four, six).inPool("both"),
+		},
 		"from one family to the other that its pool lacks: another pool": {
 			pools(onlyFour, one), ensure(only4, "four", "198.51.100.1"), ensure(only6, "one", six),
 		},

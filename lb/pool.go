@@ -32,6 +32,14 @@ type Pool struct {
 	Namespaces        []string       // with NamespaceSelectors: the Service's namespace must match one of either
 	NamespaceSelector []Selector     // alternatives
 	ServiceSelectors  []Selector     // alternatives; empty = every Service
+
+	History []Sample // of its use, the oldest first; only where somebody asks how long it will last
+}
+
+// Sample is how many addresses of a pool were in use at a time.
+type Sample struct {
+	At         time.Time
+	IPv4, IPv6 int64
 }
 
 // Contains reports whether addr is in one of the pool's ranges.

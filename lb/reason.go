@@ -7,11 +7,11 @@ type Reason string
 // Why a Service has no address.
 const (
 	NoPools          Reason = "NoPools"          // there is no IPAddressPool at all
-	PoolExhausted    Reason = "PoolExhausted"    // every pool that admits the Service is full
-	NoPoolAdmits     Reason = "NoPoolAdmits"     // pools exist, but none may serve this Service
+	PoolExhausted    Reason = "PoolExhausted"    // every pool that admits the Service is full, or has fewer addresses than it wants
+	NoPoolAdmits     Reason = "NoPoolAdmits"     // pools exist, but none may serve this Service, or add to what it has
 	UnknownPool      Reason = "UnknownPool"      // the requested pool does not exist
 	PoolRefuses      Reason = "PoolRefuses"      // the requested pool exists but its serviceAllocation excludes the Service
-	QuotaExceeded    Reason = "QuotaExceeded"    // the namespace owns as many addresses of the pool as that allows it
+	QuotaExceeded    Reason = "QuotaExceeded"    // the namespace owns as many addresses as it may, of the pool or of all together
 	AddressNotInPool Reason = "AddressNotInPool" // the requested address is in no pool
 	AddressInUse     Reason = "AddressInUse"     // the requested address belongs to another Service
 	AddressBuggy     Reason = "AddressBuggy"     // the requested address ends in .0 or .255 and the pool avoids those
@@ -34,7 +34,7 @@ const (
 
 // Why an IPAddressPool needs attention soon.
 const (
-	PoolNearlyFull Reason = "PoolNearlyFull" // nine in ten of its addresses of a family are in use
+	PoolNearlyFull Reason = "PoolNearlyFull" // nine in ten of its addresses of a family are in use, or all will be within a week
 )
 
 // Why a node does not announce an address.

@@ -14,6 +14,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Available IPv4",type=integer,JSONPath=`.status.availableIPv4`
 // +kubebuilder:printcolumn:name="Assigned IPv6",type=integer,JSONPath=`.status.assignedIPv6`,priority=1
 // +kubebuilder:printcolumn:name="Available IPv6",type=integer,JSONPath=`.status.availableIPv6`,priority=1
+// +kubebuilder:printcolumn:name="Days Left IPv4",type=integer,JSONPath=`.status.daysLeftIPv4`,priority=1
+// +kubebuilder:printcolumn:name="Days Left IPv6",type=integer,JSONPath=`.status.daysLeftIPv6`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 type IPAddressPool struct {
@@ -164,12 +166,46 @@ type IPAddressPoolStatus struct {
 	// +optional
 	RestingIPv6 int64 `json:"restingIPv6"`
 
+	// daysLeftIPv4 is in how many days the available IPv4 addresses are used up at the rate of usageHistory. It is absent
+	// before a day of history, while use does not grow, and beyond ten years.
+	//
+	// +optional
+	DaysLeftIPv4 *int32 `json:"daysLeftIPv4,omitempty"`
+	// daysLeftIPv6 is the same of the IPv6 addresses.
+	//
+	// +optional
+	DaysLeftIPv6 *int32 `json:"daysLeftIPv6,omitempty"`
+
+	// usageHistory is how many addresses were in use at the first look of each day (UTC): the running day and the 14 before
+	// it, the oldest first.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=15
+	UsageHistory []UsageSample `json:"usageHistory,omitempty"`
+
 	// conditions has the condition Ready: False means that the pool, or what the message names of it, is ignored. Exhausted
-	// says that no address of a family is left, NearlyFull that nine in ten are in use, Overlapping that another pool holds
-	// some of the addresses too.
+	// says that no address of a family is left, NearlyFull that nine in ten are in use or will all be within a week,
+	// Overlapping that another pool holds some of the addresses too.
 	//
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// UsageSample is how many addresses of a pool Services owned at a time.
+type UsageSample struct {
+	// time is when they were counted.
+	//
+	// +required
+	Time metav1.Time `json:"time"`
+	// assignedIPv4 is the number of IPv4 addresses that Services owned.
+	//
+	// +optional
+	AssignedIPv4 int64 `json:"assignedIPv4"`
+	// assignedIPv6 is the number of IPv6 addresses that Services owned.
+	//
+	// +optional
+	AssignedIPv6 int64 `json:"assignedIPv6"`
 }

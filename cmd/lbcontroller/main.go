@@ -52,6 +52,7 @@ func parse(args []string) (config, error) {
 	fs.BoolVar(&c.kube.RequireClass, "require-class", false, "leave Services without a class to others")
 	ipMode := fs.String("ip-mode", string(lb.ModeProxy), "ipMode of the addresses: Proxy where Fairlead forwards, VIP where kube-proxy does")
 	fs.DurationVar(&c.rest, "address-rest", time.Minute, "how long a freed address is not given out again while others are free")
+	fs.IntVar(&c.kube.MaxPerNamespace, "max-addresses-per-namespace", 0, "how many addresses of all pools together the Services of a namespace may own; 0 = any number")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9380", "address of /metrics, /healthz and /readyz")
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -63,6 +64,9 @@ func parse(args []string) (config, error) {
 	c.kube.IPMode = lb.IPMode(*ipMode)
 	if c.kube.IPMode != lb.ModeProxy && c.kube.IPMode != lb.ModeVIP {
 		return c, fmt.Errorf("--ip-mode is %q, want Proxy or VIP", *ipMode)
+	}
+	if c.kube.MaxPerNamespace < 0 {
+		return c, fmt.Errorf("--max-addresses-per-namespace is %d, want 0 (any number) or more", c.kube.MaxPerNamespace)
 	}
 	if c.logFormat != "json" && c.logFormat != "text" {
 		return c, fmt.Errorf("--log-format is %q, want json or text", c.logFormat)

@@ -34,6 +34,9 @@ type Queue interface {
 // recount is how soon the pools are counted again while addresses rest: nothing else tells when a rest is over.
 const recount = 10 * time.Second
 
+// reforecast is how soon they are counted again at the latest, for the history of their use and the forecast.
+const reforecast = time.Hour
+
 // Options configures a Controller.
 type Options struct {
 	Rest       time.Duration // how long a freed address is not given out again while others are free
@@ -96,7 +99,7 @@ func (c *Controller) open(ctx context.Context) error {
 			alloc.Ensure(w.Service, now) // its own turn will write it
 		}
 	}
-	c.alloc, c.pools = alloc, pools
+	c.alloc, c.pools = alloc, withoutHistory(pools)
 	c.opts.Log.Info("allocation open", "pools", len(pools), "services", len(existing), "adopted", adopted)
 	c.queue.Services(c.sorted(c.ours)...)
 	return nil
@@ -146,6 +149,7 @@ func (c *Controller) decide(w kube.Wish, now time.Time) (v kube.Verdict, freed b
 	already := c.released[s.Key] == w.Version
 	s.Release = s.Release && !already && len(s.Ingress) > 0 // it gives up what it is known to have
 	got, refusal := c.alloc.Ensure(s, now)
+	c.metrics.decision.Observe(time.Since(now).Seconds())
 	done := w.Service.Release && (already || refusal.OK())
 	c.remember(w, done)
 	c.waiting[s.Key] = wantsMore(s, got, refusal)
@@ -170,7 +174,7 @@ func wantsMore(s lb.Service, got ipam.Assignment, refusal lb.Refusal) bool {
 	if !refusal.OK() && refusal.Reason != lb.AddressOutsidePools {
 		return true
 	}
-	return s.FamilyPolicy == lb.PreferDualStack && len(got.Addrs) < len(s.Families)
+	return s.FamilyPolicy == lb.PreferDualStack && !got.EachOf(s.Families)
 }
 
 // release frees what a Service had that is gone or is not ours any more, and clears our traces from the latter.
@@ -215,7 +219,7 @@ func (c *Controller) sorted(created map[lb.ServiceKey]time.Time) []lb.ServiceKey
 }
 
 // Pools takes over changed pools. Every Service is asked again then: some may be served now, some may be outside. If only
-// a namespace's labels or an advertisement changed, those who wait are enough.
+// a namespace's labels or quota or an advertisement changed, those who wait are enough.
 func (c *Controller) Pools(ctx context.Context) error {
 	if err := c.open(ctx); err != nil {
 		return err
@@ -225,6 +229,7 @@ func (c *Controller) Pools(ctx context.Context) error {
 		return err
 	}
 	c.queue.Counts()
+	pools = withoutHistory(pools)
 	if reflect.DeepEqual(pools, c.pools) {
 		c.wake()
 		return nil
@@ -241,15 +246,24 @@ func (c *Controller) Counts(ctx context.Context) error {
 	if err := c.open(ctx); err != nil {
 		return err
 	}
-	usage := c.alloc.Usage(time.Now())
-	c.metrics.set(usage)
-	counts := make([]kube.PoolCounts, len(usage))
-	for i, u := range usage {
-		counts[i] = kube.PoolCounts{Pool: u.Pool, IPv4: kube.AddressCounts(u.IPv4), IPv6: kube.AddressCounts(u.IPv6)}
-		if u.IPv4.Resting+u.IPv6.Resting > 0 {
-			c.queue.CountsAfter(recount)
+	pools, err := c.cluster.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	quotas, err := c.quotaUse(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	counts := counted(c.alloc.Usage(now), pools, now)
+	c.metrics.set(counts, quotas)
+	again := reforecast
+	for _, n := range counts {
+		if n.IPv4.Resting+n.IPv6.Resting > 0 {
+			again = recount
 		}
 	}
+	c.queue.CountsAfter(again)
 	if err := c.cluster.WritePools(ctx, counts); err != nil {
 		return fmt.Errorf("writing the status of the pools: %w", err)
 	}

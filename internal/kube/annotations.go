@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,12 +15,19 @@ import (
 // AnnotationPrefix begins the names of our annotations.
 const AnnotationPrefix = "fairlead.dev/"
 
+// AnnotationQuota, after the prefix, is set on a Namespace: how many addresses of all pools together its Services may own.
+const AnnotationQuota = "max-addresses"
+
+// maxPerFamily is the highest value of AnnotationPerFamily, and how many addresses of a family may be named.
+const maxPerFamily = 16
+
 // The annotations of a Service, after the prefix. The last is an output, the others are wishes. That for a release is taken
 // away when it is fulfilled.
 const (
 	AnnotationPool      = "address-pool"
 	AnnotationAddresses = "loadBalancerIPs"
 	AnnotationSharing   = "allow-shared-ip"
+	AnnotationPerFamily = "addresses-per-family"
 	AnnotationRelease   = "release"
 	AnnotationFromPool  = "ip-allocated-from-pool"
 )
@@ -61,6 +69,37 @@ func release(s *corev1.Service) (bool, lb.Refusal) {
 	}
 }
 
+// perFamily returns how many addresses of each family the Service asks for, 0 if it does not say. MetalLB has no such annotation, so that only
+// ours counts.
+func perFamily(s *corev1.Service) (int, lb.Refusal) {
+	const name = AnnotationPrefix + AnnotationPerFamily
+	value, ok := s.Annotations[name]
+	if !ok {
+		return 0, lb.Refusal{}
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > maxPerFamily {
+		return 0, badRequest("annotation %s is %q; write a number from 1 to %d, or delete it", name, value, maxPerFamily)
+	}
+	return n, lb.Refusal{}
+}
+
+// quota returns how many addresses the Services of the namespace may own together, which is otherwise where the Namespace
+// does not say, or not readably.
+func quota(ns *corev1.Namespace, otherwise int) lb.Quota {
+	const name, flag = AnnotationPrefix + AnnotationQuota, "--max-addresses-per-namespace of lbcontroller"
+	value, ok := ns.Annotations[name]
+	if !ok {
+		return lb.Quota{Max: otherwise, Source: fmt.Sprintf("annotation %s of the Namespace, which overrides %s", name, flag)}
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 0 {
+		return lb.Quota{Max: otherwise, Source: fmt.Sprintf(
+			"annotation %s of the Namespace, which is %q, not a number from 0 (no quota) up, so that %s counts", name, value, flag)}
+	}
+	return lb.Quota{Max: n, Source: fmt.Sprintf("annotation %s of the Namespace", name)}
+}
+
 // requestedAddrs returns the addresses that the Service asks for, by annotation or by spec.loadBalancerIP.
 func requestedAddrs(s *corev1.Service) ([]netip.Addr, lb.Refusal) {
 	value, refusal := annotation(s, AnnotationAddresses)
@@ -99,6 +138,19 @@ func parseAddrs(field, value string) ([]netip.Addr, lb.Refusal) {
 			return nil, badRequest("%s is %q: %s is listed twice; delete one", field, value, addr)
 		}
 		out = append(out, addr)
+		if n := ofFamily(out, lb.FamilyOf(addr)); n > maxPerFamily {
+			return nil, badRequest("%s lists %d %s addresses; list %d at most", field, n, lb.FamilyOf(addr), maxPerFamily)
+		}
 	}
 	return out, lb.Refusal{}
+}
+
+func ofFamily(addrs []netip.Addr, f lb.Family) int {
+	n := 0
+	for _, addr := range addrs {
+		if lb.FamilyOf(addr) == f {
+			n++
+		}
+	}
+	return n
 }

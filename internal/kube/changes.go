@@ -44,6 +44,17 @@ func labelsChanged(old, now any) bool {
 	return !hadOld || !hasNow || !maps.Equal(a.GetLabels(), b.GetLabels())
 }
 
+// namespaceMatters lets pass what the allocation reads of a Namespace: its labels and its quota.
+func namespaceMatters(old, now any) bool {
+	if labelsChanged(old, now) {
+		return true
+	}
+	const name = AnnotationPrefix + AnnotationQuota
+	a, had := old.(client.Object).GetAnnotations()[name]
+	b, has := now.(client.Object).GetAnnotations()[name]
+	return had != has || a != b
+}
+
 // sliceMatters keeps the slices of Services that are not ours quiet: in most clusters they are nearly all of them. One that
 // arrives before its Service is seen when the Service arrives.
 func (r *Reader) sliceMatters(old, now any) bool {

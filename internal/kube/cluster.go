@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -71,14 +72,15 @@ func (c *Cluster) Service(ctx context.Context, key lb.ServiceKey) (Wish, error) 
 	if err != nil && !apierrors.IsNotFound(err) { // its event may arrive after the Service's, and wakes it then
 		return Wish{}, fmt.Errorf("getting Namespace of Service %s: %w", key, err)
 	}
-	return c.wish(&s, ns.Labels), nil
+	return c.wish(&s, &ns), nil
 }
 
-func (c *Cluster) wish(s *corev1.Service, namespaceLabels map[string]string) Wish {
+func (c *Cluster) wish(s *corev1.Service, ns *corev1.Namespace) Wish {
 	w := Wish{State: Foreign, Created: s.CreationTimestamp.Time, Marked: marked(s), Version: s.ResourceVersion}
 	if c.opts.Ours(s) {
 		w.State = Ours
-		w.Service, w.Refusal = Service(s, namespaceLabels)
+		w.Service, w.Refusal = Service(s, ns.Labels)
+		w.Service.Quota = quota(ns, c.opts.MaxPerNamespace)
 	}
 	return w
 }
@@ -91,9 +93,13 @@ func marked(s *corev1.Service) bool {
 // Existing returns all our Services, past the cache, the oldest first. An earlier leader may have written a status that
 // the cache has not seen.
 func (c *Cluster) Existing(ctx context.Context) ([]Wish, error) {
-	namespaces, err := c.cached.namespaceLabels(ctx)
-	if err != nil {
+	var all corev1.NamespaceList
+	if err := c.cached.list(ctx, &all); err != nil {
 		return nil, err
+	}
+	namespaces := map[string]*corev1.Namespace{}
+	for i := range all.Items {
+		namespaces[all.Items[i].Name] = &all.Items[i]
 	}
 	var list corev1.ServiceList
 	if err := c.live.List(ctx, &list, client.MatchingFields{typeField: string(corev1.ServiceTypeLoadBalancer)}); err != nil {
@@ -103,7 +109,11 @@ func (c *Cluster) Existing(ctx context.Context) ([]Wish, error) {
 	for i := range list.Items {
 		s := &list.Items[i]
 		if c.opts.Ours(s) {
-			out = append(out, c.wish(s, namespaces[s.Namespace]))
+			ns := namespaces[s.Namespace]
+			if ns == nil { // its event may arrive later, and wakes the Service then
+				ns = &corev1.Namespace{}
+			}
+			out = append(out, c.wish(s, ns))
 		}
 	}
 	slices.SortFunc(out, func(a, b Wish) int {
@@ -115,8 +125,22 @@ func (c *Cluster) Existing(ctx context.Context) ([]Wish, error) {
 	return out, nil
 }
 
-// Pools returns the pools of our namespace, sorted by name.
-func (c *Cluster) Pools(ctx context.Context) ([]lb.Pool, error) { return c.cached.pools(ctx) }
+// Pools returns the pools of our namespace with their history, sorted by name.
+func (c *Cluster) Pools(ctx context.Context) ([]lb.Pool, error) {
+	var list v1beta1.IPAddressPoolList
+	if err := c.cached.list(ctx, &list, client.InNamespace(c.opts.Namespace)); err != nil {
+		return nil, err
+	}
+	out := convertPools(&list)
+	histories := map[string][]lb.Sample{}
+	for i := range list.Items {
+		histories[list.Items[i].Name] = history(&list.Items[i].Status)
+	}
+	for i := range out {
+		out[i].History = histories[out[i].Name]
+	}
+	return out, nil
+}
 
 func objectKey(key lb.ServiceKey) client.ObjectKey {
 	return client.ObjectKey{Namespace: key.Namespace, Name: key.Name}

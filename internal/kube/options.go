@@ -24,6 +24,10 @@ type Options struct {
 	Class        string    // the spec.loadBalancerClass that makes a Service ours; default LoadBalancerClass
 	RequireClass bool      // leave Services without a class to others
 	IPMode       lb.IPMode // written to status.loadBalancer.ingress[].ipMode; the controller's business only
+
+	// MaxPerNamespace is how many addresses of all pools together the Services of a namespace may own, 0 = any number, where
+	// the Namespace has no annotation that says so; the controller's business only.
+	MaxPerNamespace int
 }
 
 func (o Options) validate() error {

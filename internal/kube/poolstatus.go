@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,10 +26,12 @@ const (
 	ReasonReady    = "Ready"
 )
 
-// PoolCounts is what the allocator counted in one pool.
+// PoolCounts is what the allocator counted in one pool, and expects of it.
 type PoolCounts struct {
 	Pool       string
 	IPv4, IPv6 AddressCounts
+	History    []lb.Sample
+	DaysLeft   map[lb.Family]int // no entry where there is no forecast
 }
 
 // AddressCounts is what the allocator counted of one family; the highest int64 stands for more than that.
@@ -61,29 +64,56 @@ func (c *Cluster) WritePools(ctx context.Context, counts []PoolCounts) error {
 
 func (c *Cluster) writePool(ctx context.Context, p *v1beta1.IPAddressPool, counts map[string]PoolCounts, overlaps map[string][]string) error {
 	_, refusal := Pool(p)
-	want := v1beta1.IPAddressPoolStatus{Conditions: p.Status.DeepCopy().Conditions}
-	if p.Namespace == c.opts.Namespace {
-		n := counts[p.Name]
-		want.TotalIPv4, want.AssignedIPv4, want.AvailableIPv4, want.RestingIPv4 = n.IPv4.Total, n.IPv4.Assigned, n.IPv4.Available, n.IPv4.Resting
-		want.TotalIPv6, want.AssignedIPv6, want.AvailableIPv6, want.RestingIPv6 = n.IPv6.Total, n.IPv6.Assigned, n.IPv6.Available, n.IPv6.Resting
-	} else {
+	before := p.Status.Conditions
+	want := *p.Status.DeepCopy()
+	if p.Namespace != c.opts.Namespace {
 		refusal = wrongNamespace(p.Namespace, c.opts.Namespace)
+		want = v1beta1.IPAddressPoolStatus{Conditions: want.Conditions}
 	}
-	ready := readyCondition(refusal, p.Generation)
-	if others := overlaps[p.Name]; refusal.OK() && len(others) > 0 {
-		ready.Reason = string(lb.PoolOverlap)
-		ready.Message = fmt.Sprintf("holds addresses that %s holds too; no address is given out twice, but keep each in one pool", strings.Join(others, ", "))
-	}
-	said := meta.SetStatusCondition(&want.Conditions, ready)
-	if p.Namespace == c.opts.Namespace {
-		for _, condition := range stockConditions(counts[p.Name], overlaps[p.Name], p.Generation) {
-			meta.SetStatusCondition(&want.Conditions, condition)
+	conditions := []metav1.Condition{readyCondition(refusal, overlaps[p.Name], p.Generation)}
+	if n, counted := counts[p.Name]; p.Namespace == c.opts.Namespace {
+		conditions = append(conditions, overlapCondition(overlaps[p.Name], p.Generation))
+		if counted { // else the allocator has not heard of it yet
+			count(&want, n)
+			conditions = append(conditions, stockConditions(n, p.Generation)...)
 		}
 	}
-	if reflect.DeepEqual(want, p.Status) {
+	for _, condition := range conditions {
+		meta.SetStatusCondition(&want.Conditions, condition)
+	}
+	if equality.Semantic.DeepEqual(want, p.Status) {
 		return nil
 	}
-	return c.writeReady(ctx, p, want, ready, said)
+	wrote, err := c.writeStatus(ctx, p, want, "daysLeftIPv4", "daysLeftIPv6")
+	if wrote {
+		c.say(p, before, conditions)
+	}
+	return err
+}
+
+// count puts into the status what the allocator counted.
+func count(status *v1beta1.IPAddressPoolStatus, n PoolCounts) {
+	status.TotalIPv4, status.AssignedIPv4, status.AvailableIPv4, status.RestingIPv4 = n.IPv4.Total, n.IPv4.Assigned, n.IPv4.Available, n.IPv4.Resting
+	status.TotalIPv6, status.AssignedIPv6, status.AvailableIPv6, status.RestingIPv6 = n.IPv6.Total, n.IPv6.Assigned, n.IPv6.Available, n.IPv6.Resting
+	for family, field := range map[lb.Family]**int32{lb.IPv4: &status.DaysLeftIPv4, lb.IPv6: &status.DaysLeftIPv6} {
+		*field = nil
+		if days, ok := n.DaysLeft[family]; ok {
+			*field = new(int32(days))
+		}
+	}
+	status.UsageHistory = nil
+	for _, s := range n.History {
+		status.UsageHistory = append(status.UsageHistory, v1beta1.UsageSample{Time: metav1.NewTime(s.At), AssignedIPv4: s.IPv4, AssignedIPv6: s.IPv6})
+	}
+}
+
+// history is what count wrote.
+func history(status *v1beta1.IPAddressPoolStatus) []lb.Sample {
+	var out []lb.Sample
+	for _, s := range status.UsageHistory {
+		out = append(out, lb.Sample{At: s.Time.UTC(), IPv4: s.AssignedIPv4, IPv6: s.AssignedIPv6})
+	}
+	return out
 }
 
 func (c *Cluster) writeAdvertisements(ctx context.Context) error {
@@ -98,38 +128,82 @@ func (c *Cluster) writeAdvertisements(ctx context.Context) error {
 		if a.Namespace != c.opts.Namespace {
 			refusal = wrongNamespace(a.Namespace, c.opts.Namespace)
 		}
-		ready := readyCondition(refusal, a.Generation)
-		if meta.SetStatusCondition(&a.Status.Conditions, ready) {
-			errs = append(errs, c.writeReady(ctx, a, a.Status, ready, true))
+		before := slices.Clone(a.Status.Conditions)
+		condition := readyCondition(refusal, nil, a.Generation)
+		if !meta.SetStatusCondition(&a.Status.Conditions, condition) {
+			continue
 		}
+		wrote, err := c.writeStatus(ctx, a, a.Status)
+		if wrote {
+			c.say(a, before, []metav1.Condition{condition})
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// writeReady replaces the status of o, zeros included, and records an Event if the condition is new and there is more to
-// say than that all is well.
-func (c *Cluster) writeReady(ctx context.Context, o client.Object, status any, ready metav1.Condition, said bool) error {
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": o.GetResourceVersion()}, "status": status})
+// writeStatus replaces the status of o, zeros included, and reports whether o was still there. Of the fields in status that
+// may be absent, those in gone are taken away.
+func (c *Cluster) writeStatus(ctx context.Context, o client.Object, status any, gone ...string) (bool, error) {
+	body, err := statusPatch(o.GetResourceVersion(), status, gone)
 	if err != nil {
-		return fmt.Errorf("encoding the status of %T %s: %w", o, o.GetName(), err)
+		return false, fmt.Errorf("encoding the status of %T %s: %w", o, o.GetName(), err)
 	}
 	err = c.writer.Status().Patch(ctx, o, client.RawPatch(types.MergePatchType, body), client.FieldOwner(FieldOwner))
 	if apierrors.IsNotFound(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("writing the status of %T %s: %w", o, o.GetName(), err)
+		return false, fmt.Errorf("writing the status of %T %s: %w", o, o.GetName(), err)
 	}
-	if said && ready.Reason != ReasonReady {
-		c.events.Eventf(o, nil, corev1.EventTypeWarning, ready.Reason, "Validate", "%s", ready.Message)
-	}
-	return nil
+	return true, nil
 }
 
-func readyCondition(refusal lb.Refusal, generation int64) metav1.Condition {
+// statusPatch returns a merge patch, in which null takes a field away.
+func statusPatch(version string, status any, gone []string) ([]byte, error) {
+	text, err := json.Marshal(status)
+	if err != nil {
+		return nil, err
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return nil, err
+	}
+	for _, name := range gone {
+		if _, ok := fields[name]; !ok {
+			fields[name] = json.RawMessage("null")
+		}
+	}
+	return json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "status": fields})
+}
+
+// say records an Event for each of the conditions that has become bad news since before, and one for the end of a shortage.
+func (c *Cluster) say(o client.Object, before, conditions []metav1.Condition) {
+	for _, now := range conditions {
+		was := meta.FindStatusCondition(before, now.Type)
+		switch {
+		case now.Type == ConditionReady:
+			fresh := was == nil || was.Status != now.Status || was.Reason != now.Reason || was.Message != now.Message
+			if fresh && now.Reason != ReasonReady && now.Reason != string(lb.PoolOverlap) { // of which Overlapping tells
+				c.events.Eventf(o, nil, corev1.EventTypeWarning, now.Reason, "Validate", "%s", now.Message)
+			}
+		case now.Status == metav1.ConditionTrue && (was == nil || was.Status != metav1.ConditionTrue):
+			c.events.Eventf(o, nil, corev1.EventTypeWarning, now.Reason, "Count", "%s", now.Message)
+		case now.Type == ConditionExhausted && now.Status == metav1.ConditionFalse && was != nil && was.Status == metav1.ConditionTrue:
+			c.events.Eventf(o, nil, corev1.EventTypeNormal, now.Reason, "Count", "there are addresses of each family again")
+		}
+	}
+}
+
+// readyCondition returns Ready of a pool, which may hold addresses with others, or of an advertisement.
+func readyCondition(refusal lb.Refusal, others []string, generation int64) metav1.Condition {
 	c := metav1.Condition{Type: ConditionReady, Status: metav1.ConditionTrue, Reason: ReasonReady, ObservedGeneration: generation}
-	if !refusal.OK() {
+	switch {
+	case !refusal.OK():
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, string(refusal.Reason), refusal.Message
+	case len(others) > 0:
+		c.Reason = string(lb.PoolOverlap)
+		c.Message = fmt.Sprintf("holds addresses that %s holds too; no address is given out twice, but keep each in one pool", strings.Join(others, ", "))
 	}
 	return c
 }

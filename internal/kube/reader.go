@@ -179,13 +179,18 @@ func (r *Reader) pools(ctx context.Context) ([]lb.Pool, error) {
 	if err := r.list(ctx, &list, client.InNamespace(r.opts.Namespace)); err != nil {
 		return nil, err
 	}
+	return convertPools(&list), nil
+}
+
+// convertPools returns the pools sorted by name.
+func convertPools(list *v1beta1.IPAddressPoolList) []lb.Pool {
 	out := make([]lb.Pool, 0, len(list.Items))
 	for i := range list.Items {
 		p, _ := Pool(&list.Items[i]) // the controller reports what is wrong with it
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b lb.Pool) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return out
 }
 
 func (r *Reader) advertisements(ctx context.Context) ([]lb.L2Advertisement, error) {

@@ -25,7 +25,7 @@ import (
 // Handler does the work of the queue's items, one at a time. An error has the item come again, after a growing delay.
 type Handler interface {
 	Service(ctx context.Context, key lb.ServiceKey) error // something about the Service has changed
-	Pools(ctx context.Context) error                      // pools, or labels of namespaces, have changed
+	Pools(ctx context.Context) error                      // pools, or labels or quotas of namespaces, have changed
 	Counts(ctx context.Context) error                     // the pools' status is due
 }
 
@@ -121,7 +121,7 @@ func sources(c cache.Cache) []source.TypedSyncingSource[item] {
 		source.TypedKind(c, &corev1.Service{}, enqueue(func(s *corev1.Service) item {
 			return item{service: lb.ServiceKey{Namespace: s.Namespace, Name: s.Name}}
 		}), onlyIf[*corev1.Service](serviceConcerns)),
-		source.TypedKind(c, &corev1.Namespace{}, enqueue(func(*corev1.Namespace) item { return pools }), onlyIf[*corev1.Namespace](labelsChanged)),
+		source.TypedKind(c, &corev1.Namespace{}, enqueue(func(*corev1.Namespace) item { return pools }), onlyIf[*corev1.Namespace](namespaceMatters)),
 		source.TypedKind(c, &v1beta1.IPAddressPool{}, enqueue(func(*v1beta1.IPAddressPool) item { return pools }), onlyIf[*v1beta1.IPAddressPool](specChanged)),
 		source.TypedKind(c, &v1beta1.L2Advertisement{}, enqueue(func(*v1beta1.L2Advertisement) item { return pools }), onlyIf[*v1beta1.L2Advertisement](specChanged)),
 	}

@@ -37,11 +37,12 @@ func Service(s *corev1.Service, namespaceLabels map[string]string) (lb.Service, 
 	for _, p := range s.Spec.Ports {
 		out.Ports = append(out.Ports, lb.Port{Name: p.Name, Protocol: protocol(p.Protocol), Port: uint16(p.Port)})
 	}
-	var refusals [4]lb.Refusal
+	var refusals [5]lb.Refusal
 	out.RequestedAddrs, refusals[0] = requestedAddrs(s)
 	out.RequestedPool, refusals[1] = annotation(s, AnnotationPool)
 	out.SharingKey, refusals[2] = annotation(s, AnnotationSharing)
 	out.Release, refusals[3] = release(s)
+	out.PerFamily, refusals[4] = perFamily(s)
 	out.Pool = s.Annotations[AnnotationPrefix+AnnotationFromPool]
 	if out.Pool == "" { // what MetalLB wrote is a report of the past, not a wish: it can contradict nothing
 		out.Pool, _ = annotation(s, AnnotationFromPool)

@@ -22,8 +22,11 @@ const (
 	ReasonNoOverlap     = "NoOverlap"
 )
 
-// stockConditions returns Exhausted, NearlyFull and Overlapping for a pool that holds addresses with the others.
-func stockConditions(n PoolCounts, others []string, generation int64) []metav1.Condition {
+// soon is how many days a pool must last not to be nearly full.
+const soon = 7
+
+// stockConditions returns Exhausted and NearlyFull.
+func stockConditions(n PoolCounts, generation int64) []metav1.Condition {
 	var exhausted, nearly []string
 	for _, f := range []struct {
 		family lb.Family
@@ -39,17 +42,24 @@ func stockConditions(n PoolCounts, others []string, generation int64) []metav1.C
 		if f.Available <= f.Total/10 {
 			nearly = append(nearly, text)
 		}
-	}
-	var overlap []string
-	if len(others) > 0 {
-		overlap = []string{"holds addresses that " + strings.Join(others, ", ") + " holds too; keep each in one pool"}
+		if days, ok := n.DaysLeft[f.family]; ok && days < soon {
+			nearly = append(nearly, fmt.Sprintf("at the rate of the last days no %s address is left in %d days", f.family, days))
+		}
 	}
 	const advice = "; add addresses or delete Services"
 	return []metav1.Condition{
 		stockCondition(ConditionExhausted, string(lb.PoolExhausted), ReasonAddressesLeft, exhausted, advice, generation),
 		stockCondition(ConditionNearlyFull, string(lb.PoolNearlyFull), ReasonAddressesLeft, nearly, advice, generation),
-		stockCondition(ConditionOverlapping, string(lb.PoolOverlap), ReasonNoOverlap, overlap, "", generation),
 	}
+}
+
+// overlapCondition returns Overlapping for a pool that holds addresses with the others.
+func overlapCondition(others []string, generation int64) metav1.Condition {
+	var news []string
+	if len(others) > 0 {
+		news = []string{"holds addresses that " + strings.Join(others, ", ") + " holds too; keep each in one pool"}
+	}
+	return stockCondition(ConditionOverlapping, string(lb.PoolOverlap), ReasonNoOverlap, news, "", generation)
 }
 
 // stockCondition is True for bad news and False for none.
