@@ -63,18 +63,33 @@ func L2Advertisement(a *v1beta1.L2Advertisement) (lb.L2Advertisement, lb.Refusal
 	return out, invalid(a.Validate())
 }
 
-// Overlaps returns, for each pool that shares an address with another, the names of those others, sorted.
+// Overlaps returns, for each pool that shares an address with another, the names of those others, sorted. It sorts all ranges
+// and passes them once: what it costs beyond that is the overlaps that it finds.
 func Overlaps(pools []lb.Pool) map[string][]string {
-	out := map[string][]string{}
-	for _, a := range pools {
-		for _, b := range pools {
-			if a.Name != b.Name && slices.ContainsFunc(a.Ranges, func(r lb.Range) bool {
-				return slices.ContainsFunc(b.Ranges, func(o lb.Range) bool { return overlap(o, r) })
-			}) {
-				out[a.Name] = append(out[a.Name], b.Name)
+	type entry struct {
+		lb.Range
+		pool string
+	}
+	var all, open []entry
+	for _, p := range pools {
+		for _, r := range p.Ranges {
+			all = append(all, entry{r, p.Name})
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int { return a.From.Compare(b.From) })
+	out, known := map[string][]string{}, map[[2]string]bool{}
+	for _, e := range all {
+		open = slices.DeleteFunc(open, func(o entry) bool { return o.To.Less(e.From) })
+		for _, o := range open {
+			if pair := [2]string{min(o.pool, e.pool), max(o.pool, e.pool)}; o.pool != e.pool && !known[pair] {
+				known[pair] = true
+				out[o.pool], out[e.pool] = append(out[o.pool], e.pool), append(out[e.pool], o.pool)
 			}
 		}
-		slices.Sort(out[a.Name])
+		open = append(open, e)
+	}
+	for _, others := range out {
+		slices.Sort(others)
 	}
 	return out
 }
