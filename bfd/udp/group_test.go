@@ -23,7 +23,7 @@ const ms = time.Millisecond
 const patience = 10 * time.Second
 
 func fast() Config {
-	return Config{Config: bfd.Config{DesiredMinTx: 20 * ms, RequiredMinRx: 20 * ms, Multiplier: 50, SlowTx: 20 * ms, Auth: bfd.Keyring{
+	return Config{Config: bfd.Config{DesiredMinTx: 20 * ms, RequiredMinRx: 20 * ms, Multiplier: 25, SlowTx: 20 * ms, Auth: bfd.Keyring{
 		Type: bfd.MeticulousKeyedSHA1, Keys: []bfd.Key{{ID: 1, Secret: "secret"}}}}}
 }
 

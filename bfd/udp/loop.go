@@ -76,11 +76,11 @@ func (l *loop) run(ctx context.Context) error {
 			for _, s := range l.sessions {
 				l.leave(s, now)
 			}
-			if len(l.all) == 0 {
-				return nil
-			}
 		}
 		l.round(now)
+		if ctx.Err() != nil && len(l.sessions)+len(l.all) == 0 {
+			return nil
+		}
 	}
 }
 

@@ -70,6 +70,7 @@ func (l *loop) deliver(d *datagram, r *receiver, now time.Time) bfd.Drop {
 	if rt := s.bfd.RoundTrip(); rt.After(before) {
 		l.confirm(s, rt)
 	}
+	l.dirty = l.dirty || p.Poll || p.Final // intervals may have changed
 	l.report(s, now)
 	return ""
 }
