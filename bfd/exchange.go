@@ -13,6 +13,7 @@ func (s *Session) Receive(p Packet, at time.Time) Drop {
 	}
 	s.remote = remote{discriminator: p.MyDiscriminator, state: p.State, diag: p.Diag, demand: p.Demand, multiplier: p.Multiplier,
 		minRx: p.RequiredMinRx, minTx: p.DesiredMinTx}
+	s.excused = false
 	if at.After(s.heard) {
 		s.heard = at
 	}

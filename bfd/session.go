@@ -92,7 +92,9 @@ type Session struct {
 	events []Event
 
 	remote remote
-	heard  time.Time // when the last accepted packet arrived
+	heard  time.Time // when the last accepted packet arrived, or see Excuse
+
+	excused bool
 
 	// What we tell the peer, and what we go by: while a poll sequence is under way, the more patient of old and new.
 	desired, required time.Duration
@@ -190,10 +192,11 @@ func (s *Session) Fail(cause Cause, now time.Time) bool {
 	return true
 }
 
-// Excuse gives the peer a whole detection time from now on: the caller was not able to hear it until now.
+// Excuse gives the peer a whole detection time from now on: the caller was not able to hear it until now. It does so once until
+// the peer is heard again, so that a caller that is always late still notices a dead peer.
 func (s *Session) Excuse(now time.Time) {
-	if s.heard.Before(now) && !s.heard.IsZero() {
-		s.heard = now
+	if s.heard.Before(now) && !s.heard.IsZero() && !s.excused {
+		s.heard, s.excused = now, true
 	}
 }
 

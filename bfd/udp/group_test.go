@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,23 +47,39 @@ func freePort(t *testing.T) uint16 {
 // running is a Group that runs until the test ends, and what it has reported.
 type running struct {
 	*Group
-	t      *testing.T
-	cancel context.CancelFunc
-	ended  chan error
+	t        *testing.T
+	registry *prometheus.Registry
+	cancel   context.CancelFunc
+	ended    chan error
+
+	nap atomic.Int64 // the loop sleeps so many nanoseconds in the next callback
 
 	mu     sync.Mutex
 	events map[Peer][]bfd.Event
-	slept  int
-	fresh  int
+	calls  calls
+}
+
+// calls counts the callbacks.
+type calls struct{ slept, confirmed int }
+
+func (r *running) count() calls {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calls
 }
 
 func run(t *testing.T, o Options, want map[Peer]Config) *running {
 	t.Helper()
-	r := &running{t: t, ended: make(chan error, 1), events: map[Peer][]bfd.Event{}}
-	o.Name, o.Registerer, o.Log = "test", prometheus.NewRegistry(), slog.New(slog.NewTextHandler(io.Discard, nil))
-	o.Changed = func(p Peer, e bfd.Event) { r.mu.Lock(); defer r.mu.Unlock(); r.events[p] = append(r.events[p], e) }
-	o.Slept = func(time.Duration) { r.mu.Lock(); defer r.mu.Unlock(); r.slept++ }
-	o.Confirmed = func(Peer) { r.mu.Lock(); defer r.mu.Unlock(); r.fresh++ }
+	r := &running{t: t, registry: prometheus.NewRegistry(), ended: make(chan error, 1), events: map[Peer][]bfd.Event{}}
+	o.Name, o.Registerer, o.Log = "test", r.registry, slog.New(slog.NewTextHandler(io.Discard, nil))
+	o.Changed = func(p Peer, e bfd.Event) {
+		time.Sleep(time.Duration(r.nap.Swap(0)))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.events[p] = append(r.events[p], e)
+	}
+	o.Slept = func(time.Duration) { r.mu.Lock(); defer r.mu.Unlock(); r.calls.slept++ }
+	o.Confirmed = func(Peer) { r.mu.Lock(); defer r.mu.Unlock(); r.calls.confirmed++ }
 	g, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +158,7 @@ func TestSessionsComeUpAndSayGoodbye(t *testing.T) {
 }
 
 func TestSetChangesAndRemoves(t *testing.T) {
+	t.Parallel()
 	port, ab, ba := freePort(t), peerOf(1, 2), peerOf(2, 1)
 	a := run(t, Options{Port: port}, map[Peer]Config{ab: fast()})
 	b := run(t, Options{Port: port}, map[Peer]Config{ba: fast()})
@@ -171,6 +190,7 @@ func TestSetChangesAndRemoves(t *testing.T) {
 }
 
 func TestSetRefusesWhatIsInvalid(t *testing.T) {
+	t.Parallel()
 	r := run(t, Options{Port: freePort(t)}, nil)
 	zero := fast()
 	zero.Multiplier = 0
@@ -219,6 +239,7 @@ func TestOptionsValidate(t *testing.T) {
 }
 
 func TestASocketThatIsTakenIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	other, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
 	if err != nil {
@@ -231,4 +252,28 @@ func TestASocketThatIsTakenIsTriedAgain(t *testing.T) {
 	}
 	other.Close()
 	r.until("open", func() bool { return r.Sessions()[peerOf(1, 2)].Err == nil })
+}
+
+// metric returns the sum of the counters or gauges of that name that have every label value.
+func (r *running) metric(name string, values ...string) (sum float64) {
+	r.t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "fairlead_bfd_"+name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var have []string
+			for _, l := range m.GetLabel() {
+				have = append(have, l.GetValue())
+			}
+			if !slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(have, v) }) {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
 }
