@@ -32,6 +32,12 @@ const (
 	WrongNamespace Reason = "WrongNamespace" // it lives outside Fairlead's namespace and is ignored
 )
 
+// Why a change of an IPAddressPool is refused, besides the above.
+const (
+	AddressReserved Reason = "AddressReserved" // it holds addresses of nodes, pods or ClusterIPs
+	PoolInUse       Reason = "PoolInUse"       // it is to be deleted while Services have addresses of it
+)
+
 // Why an IPAddressPool needs attention soon.
 const (
 	PoolNearlyFull Reason = "PoolNearlyFull" // nine in ten of its addresses of a family are in use, or all will be within a week

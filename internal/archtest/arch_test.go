@@ -53,6 +53,7 @@ var rules = map[string]rule{
 
 	"api/v1beta1":         {outside: kubernetes},
 	"internal/runner":     {},
+	"internal/admission":  {pure: true, project: []string{"lb", "api/"}, outside: kubernetes},
 	"internal/pki":        {pure: true},
 	"internal/kube":       {project: []string{"lb", "api/"}, outside: append(kubernetes, "github.com/go-logr/logr")}, // logr: the type in which controller-runtime takes its logger
 	"internal/controller": {project: []string{"lb", "api/", "ipam", "internal/kube", "internal/runner"}, outside: append(kubernetes, "github.com/prometheus/")},
