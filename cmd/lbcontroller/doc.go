@@ -1,5 +1,6 @@
 // Command lbcontroller gives addresses to Services of type LoadBalancer. Several replicas may run; one of them holds the
 // lease and works. It announces and forwards nothing: that is the speakers' part.
 //
-// It serves /metrics, /healthz (the process answers) and /readyz (its caches have synced) over HTTP, 9380 by default.
+// It serves /metrics, /healthz (the process answers) and /readyz (its caches have synced) over HTTP, 9380 by default, and every
+// replica the validating admission webhook over HTTPS, 9443 by default.
 package main

@@ -36,12 +36,14 @@ func main() {
 
 // config is what the command line says.
 type config struct {
-	kube      kube.Options
-	rest      time.Duration
-	httpAddr  string
-	logFormat string
-	logLevel  slog.Level
-	version   bool
+	kube        kube.Options
+	rest        time.Duration
+	httpAddr    string
+	webhookName string
+	webhookPort int
+	logFormat   string
+	logLevel    slog.Level
+	version     bool
 }
 
 func parse(args []string) (config, error) {
@@ -54,6 +56,8 @@ func parse(args []string) (config, error) {
 	fs.DurationVar(&c.rest, "address-rest", time.Minute, "how long a freed address is not given out again while others are free")
 	fs.IntVar(&c.kube.MaxPerNamespace, "max-addresses-per-namespace", 0, "how many addresses of all pools together the Services of a namespace may own; 0 = any number")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9380", "address of /metrics, /healthz and /readyz")
+	fs.StringVar(&c.webhookName, "webhook-name", "", "name of the webhook's Service and ValidatingWebhookConfiguration; empty = no webhook")
+	fs.IntVar(&c.webhookPort, "webhook-port", 9443, "port of the webhook")
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.String("kubeconfig", "", "kubeconfig file; default: the pod's service account")
@@ -111,6 +115,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if err := mgr.Add(kube.NewGossipKeeper(mgr, c.kube)); err != nil {
 		return fmt.Errorf("adding the gossip key's keeper: %w", err)
+	}
+	if err := addWebhook(mgr, c, log, registry); err != nil {
+		return err
 	}
 	log.Info("starting", "version", version, "namespace", c.kube.Namespace, "class", c.kube.Class, "requireClass", c.kube.RequireClass, "ipMode", c.kube.IPMode)
 	g, ctx := errgroup.WithContext(ctx)

@@ -1,0 +1,103 @@
+package webhook
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
+	"github.com/fairlead-lb/fairlead/internal/admission"
+)
+
+// patience bounds the reading of the facts, below the three seconds that the API server waits.
+const patience = 2 * time.Second
+
+// Reader reads what a change is judged by; kube.AdmissionReader is the real one.
+type Reader interface {
+	Facts(ctx context.Context, fresh bool) (admission.Facts, error)
+}
+
+// Options configures a Webhook.
+type Options struct {
+	DNSName    string        // by which the API server calls: SERVICE.NAMESPACE.svc
+	Interval   time.Duration // between two looks at the certificates; at most a day
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Webhook judges changes and keeps the certificates. It is safe for concurrent use, but for Start, which is called once.
+type Webhook struct {
+	*Keeper
+	reader  Reader
+	log     *slog.Logger
+	metrics *metrics
+}
+
+// New returns a webhook that has no certificate yet. It fails if the metrics cannot be registered.
+func New(reader Reader, store Store, opts Options) (*Webhook, error) {
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Webhook{Keeper: &Keeper{store: store, opts: opts, expiry: m.expiry}, reader: reader, log: opts.Log, metrics: m}, nil
+}
+
+// Review judges a change. A deletion that would be refused is judged again by facts that are not cached: a cache may not
+// know yet that the Service which used the pool has just been deleted.
+func (w *Webhook) Review(ctx context.Context, r admission.Request) (admission.Decision, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	kind, namespace, name := subject(r)
+	log := w.log.With("kind", kind, "namespace", namespace, "name", name, "operation", r.Operation)
+	d, err := w.judge(ctx, r)
+	if err != nil {
+		log.Warn("change not judged", "err", err)
+	}
+	for _, refusal := range d.Refusals {
+		log.Info("change refused", "reason", refusal.Reason, "message", refusal.Err.Error())
+	}
+	w.metrics.requests.WithLabelValues(kind, string(r.Operation), outcome(d, err)).Inc()
+	return d, err
+}
+
+func (w *Webhook) judge(ctx context.Context, r admission.Request) (admission.Decision, error) {
+	var d admission.Decision
+	for _, fresh := range []bool{false, true} {
+		facts, err := w.reader.Facts(ctx, fresh)
+		if err != nil {
+			return admission.Decision{}, err
+		}
+		if d = admission.Decide(r, facts); d.Allowed() || r.Operation != admission.Delete {
+			break
+		}
+	}
+	return d, nil
+}
+
+func outcome(d admission.Decision, err error) string {
+	switch {
+	case err != nil:
+		return "error"
+	case !d.Allowed():
+		return "refused"
+	case len(d.Warnings) > 0:
+		return "warned"
+	}
+	return "allowed"
+}
+
+func subject(r admission.Request) (kind, namespace, name string) {
+	for _, p := range []*admission.Pool{r.NewPool, r.OldPool} {
+		if p != nil {
+			return "IPAddressPool", p.Object.Namespace, p.Object.Name
+		}
+	}
+	for _, a := range []*v1beta1.L2Advertisement{r.NewAdvertisement, r.OldAdvertisement} {
+		if a != nil {
+			return "L2Advertisement", a.Namespace, a.Name
+		}
+	}
+	return "", "", ""
+}
