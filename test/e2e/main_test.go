@@ -61,10 +61,16 @@ func setUp(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "lab up with %d nodes after %.0f s\n", count, time.Since(start).Seconds())
+	err = install(ctx)
+	fmt.Fprintf(os.Stderr, "fairlead installed after %.0f s\n", time.Since(start).Seconds())
+	return err
+}
+
+// install brings Fairlead's release up to date, or makes it.
+func install(ctx context.Context) error {
 	// On a slow machine the speakers get slower clocks as well: there a healthy one may need long to answer a probe.
 	interval, timeout := 200*time.Millisecond*cluster.Slow(), 80*time.Millisecond*cluster.Slow()
-	_, err = lab.Fairlab(ctx, "install", "--set", fmt.Sprintf("datapath.engine=%s,gossip.probeInterval=%s,gossip.probeTimeout=%s", engine(), interval, timeout))
-	fmt.Fprintf(os.Stderr, "fairlead installed after %.0f s\n", time.Since(start).Seconds())
+	_, err := lab.Fairlab(ctx, "install", "--set", fmt.Sprintf("datapath.engine=%s,gossip.probeInterval=%s,gossip.probeTimeout=%s", engine(), interval, timeout))
 	return err
 }
 
