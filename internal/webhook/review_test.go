@@ -91,6 +91,7 @@ func TestReview(t *testing.T) {
 		want    string // the metric's labels
 	}{
 		"allowed":             {reader{cached: idle}, create, 1, "decision=allowed,kind=IPAddressPool,operation=CREATE"},
+		"other operation":     {reader{cached: idle}, admission.Request{Operation: "anything"}, 1, "decision=allowed,kind=,operation=other"},
 		"refused":             {reader{cached: taken}, create, 1, "decision=refused,kind=IPAddressPool,operation=CREATE"},
 		"warned":              {reader{cached: idle}, admission.Request{Operation: admission.Create, NewAdvertisement: unknown}, 1, "decision=warned,kind=L2Advertisement,operation=CREATE"},
 		"unused":              {reader{cached: idle, fresh: busy}, deletion, 1, "decision=allowed,kind=IPAddressPool,operation=DELETE"},
