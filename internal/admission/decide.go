@@ -163,8 +163,11 @@ func invalid(d *Decision, before, now field.ErrorList) {
 	}
 }
 
-// identity tells errors apart wherever in a list they are.
+// identity tells errors apart wherever in a list they are. A list that was too long and has become shorter has the same one.
 func identity(err *field.Error) string {
+	if err.Type == field.ErrorTypeTooMany {
+		return err.Field
+	}
 	var b strings.Builder
 	inside := false
 	for _, r := range err.Error() {

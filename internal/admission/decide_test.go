@@ -64,6 +64,15 @@ func selecting(label string) *v1beta1.L2Advertisement {
 	return a
 }
 
+// many is so many names of pools.
+func many(n int) []string {
+	var out []string
+	for i := range n {
+		out = append(out, fmt.Sprintf("p%d", i))
+	}
+	return out
+}
+
 // user is a Service with an address out of a pool.
 func user(name, pool string, addrs ...string) lb.Service {
 	s := lb.Service{Key: lb.ServiceKey{Namespace: "shop", Name: name}, Pool: pool}
@@ -244,6 +253,9 @@ func TestWriteAdvertisement(t *testing.T) {
 	more := selecting("-")
 	more.Spec.Interfaces = []string{"eth0"}
 	run(t, map[string]row{
+		"old length": {advertised(ad(make([]string, 300)...), ad(many(299)...)), with(func(f *Facts) { f.Pools = nil; f.Namespace = "x" }), []string{
+			`InvalidSpec: wrong as before: spec.ipAddressPools: Too many: 299: must have at most 256 items`,
+			`WrongNamespace: metadata.namespace is "fairlead-system", but Fairlead reads only "x": the object has no effect; create it there`}},
 		"known":           {Request{Operation: Create, NewAdvertisement: ad("p", "other")}, Facts{}, nil},
 		"every pool":      {Request{Operation: Create, NewAdvertisement: ad()}, Facts{}, nil},
 		"unknown":         {Request{Operation: Create, NewAdvertisement: ad("p", "q")}, Facts{}, []string{unknown}},

@@ -15,6 +15,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -58,6 +59,7 @@ func (l *Lab) connect(ctx context.Context) error {
 		return fmt.Errorf("reading kubeconfig of lab %s: %w", l.Name, err)
 	}
 	config.QPS = -1
+	config.WarningHandlerWithContext = rest.NoWarnings{} // kubectl shows them; a test that wants one runs that
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return err

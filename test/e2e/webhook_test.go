@@ -161,6 +161,31 @@ func TestPoolIsDeletedRightAfterItsService(t *testing.T) {
 	}
 }
 
+// Whether it leads or not, every controller serves the webhook and has a certificate for it.
+func TestEveryControllerServesTheWebhook(t *testing.T) {
+	checked(t)
+	var pods corev1.PodList
+	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace(fairleadNamespace), client.MatchingLabels{"app.kubernetes.io/component": "controller"}))
+	if len(pods.Items) < 2 {
+		t.Fatalf("%d controllers, want 2", len(pods.Items))
+	}
+	for _, p := range pods.Items {
+		eventually(t, 20*time.Second, func() error {
+			get := func(address, path string) (string, error) {
+				return kubectl(t, "", "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/proxy%s", fairleadNamespace, address, path))
+			}
+			metrics, err := get(p.Name+":9380", "/metrics")
+			if err != nil || !strings.Contains(metrics, "\nfairlead_webhook_certificate_expiry_seconds 1.") {
+				return fmt.Errorf("%s has no certificate: %v", p.Name, err)
+			}
+			if out, err := get("https:"+p.Name+":9443", "/validate"); err != nil || !strings.Contains(out, "request body is empty") {
+				return fmt.Errorf("%s does not serve the webhook: %v: %s", p.Name, err, out)
+			}
+			return nil
+		})
+	}
+}
+
 func webhookSecret(t *testing.T) *corev1.Secret {
 	t.Helper()
 	var s corev1.Secret
