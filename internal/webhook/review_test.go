@@ -19,7 +19,7 @@ import (
 // reader has one set of facts in its cache and another behind it.
 type reader struct {
 	cached, fresh admission.Facts
-	err           error
+	err, freshErr error
 	reads         []bool
 }
 
@@ -29,7 +29,7 @@ func (r *reader) Facts(ctx context.Context, fresh bool) (admission.Facts, error)
 		return admission.Facts{}, errors.New("the read has no time limit")
 	}
 	if fresh {
-		return r.fresh, r.err
+		return r.fresh, r.freshErr
 	}
 	return r.cached, r.err
 }
@@ -97,6 +97,7 @@ func TestReview(t *testing.T) {
 		"unused":              {reader{cached: idle, fresh: busy}, deletion, 1, "decision=allowed,kind=IPAddressPool,operation=DELETE"},
 		"in use":              {reader{cached: busy, fresh: busy}, deletion, 2, "decision=refused,kind=IPAddressPool,operation=DELETE"},
 		"the cache is late":   {reader{cached: busy, fresh: idle}, deletion, 2, "decision=allowed,kind=IPAddressPool,operation=DELETE"},
+		"only the cache":      {reader{cached: busy, freshErr: errors.New("too slow")}, deletion, 2, "decision=refused,kind=IPAddressPool,operation=DELETE"},
 		"nothing can be read": {reader{err: errors.New("no API server")}, create, 1, "decision=error,kind=IPAddressPool,operation=CREATE"},
 	} {
 		t.Run(name, func(t *testing.T) {
