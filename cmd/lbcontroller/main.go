@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/controller"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -38,6 +39,7 @@ func main() {
 type config struct {
 	kube        kube.Options
 	rest        time.Duration
+	keys        keyring.Policy
 	httpAddr    string
 	webhookName string
 	webhookPort int
@@ -55,6 +57,9 @@ func parse(args []string) (config, error) {
 	ipMode := fs.String("ip-mode", string(lb.ModeProxy), "ipMode of the addresses: Proxy where Fairlead forwards, VIP where kube-proxy does")
 	fs.DurationVar(&c.rest, "address-rest", time.Minute, "how long a freed address is not given out again while others are free")
 	fs.IntVar(&c.kube.MaxPerNamespace, "max-addresses-per-namespace", 0, "how many addresses of all pools together the Services of a namespace may own; 0 = any number")
+	fs.DurationVar(&c.keys.Every, "gossip-key-rotation", 0, "age at which the speakers' key is replaced; 0 = only when asked, by the annotation "+kube.AnnotationRotate)
+	fs.DurationVar(&c.keys.InstallWait, "gossip-key-install-wait", keyring.DefaultInstallWait, "how long speakers have to read a new key before it is used")
+	fs.DurationVar(&c.keys.RetireWait, "gossip-key-retire-wait", keyring.DefaultRetireWait, "how long a replaced key is still accepted, for nodes that are off the network")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9380", "address of /metrics, /healthz and /readyz")
 	fs.StringVar(&c.webhookName, "webhook-name", "", "name of the webhook's Service and ValidatingWebhookConfiguration; empty = no webhook")
 	fs.IntVar(&c.webhookPort, "webhook-port", 9443, "port of the webhook")
@@ -113,7 +118,11 @@ func run(ctx context.Context, args []string) error {
 	if err := kube.Serve(mgr, queue, ctl); err != nil {
 		return err
 	}
-	if err := mgr.Add(kube.NewGossipKeeper(mgr, c.kube)); err != nil {
+	keeper, err := kube.NewGossipKeeper(mgr.GetAPIReader(), mgr.GetClient(), c.kube, c.keys, log)
+	if err != nil {
+		return err
+	}
+	if err := mgr.Add(keeper); err != nil {
 		return fmt.Errorf("adding the gossip key's keeper: %w", err)
 	}
 	if err := addWebhook(mgr, c, log, registry); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
 	"github.com/fairlead-lb/fairlead/election/gossip"
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 )
@@ -62,6 +63,7 @@ func run(ctx context.Context, args []string) error {
 type process struct {
 	cache    cache.Cache
 	memory   *speaker.Memory
+	keys     *speaker.Keys
 	gossip   *gossip.Gossip
 	arp      *arp.Responder
 	speaker  *speaker.Speaker
@@ -76,7 +78,8 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 		return nil, err
 	}
 	p.memory = speaker.OpenMemory(c.stateDir, log)
-	key, err := p.memory.Key(ctx, func(ctx context.Context) ([]byte, error) { return kube.GossipKey(ctx, live, c.kube.Namespace) })
+	p.keys = speaker.NewKeys(p.memory, func(ctx context.Context) ([]keyring.Key, error) { return kube.GossipKeys(ctx, live, c.kube.Namespace) }, log, p.registry)
+	keys, err := p.keys.First(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	port := uint16(c.gossipPort)
 	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
 	p.gossip, err = gossip.New(gossip.Options{
-		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Key: key, Log: log, Peers: peers(p.memory, reader, port), Changed: trigger,
+		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Keys: keys, Log: log, Peers: peers(p.memory, reader, port), Changed: trigger,
 		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log),
 	})
 	if err != nil {
@@ -120,6 +123,7 @@ func (p *process) run(ctx context.Context, c config) error {
 	g, failing := errgroup.WithContext(ctx)
 	g.Go(func() error { defer stop(); return p.speaker.Run(failing) })
 	g.Go(func() error { return p.memory.Run(others) })
+	g.Go(func() error { return p.keys.Run(others, p.gossip.SetKeys) })
 	g.Go(func() error { return p.gossip.Run(others) })
 	g.Go(func() error { return p.arp.Run(others) })
 	g.Go(func() error { return p.cache.Start(others) })

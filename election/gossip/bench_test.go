@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -86,7 +86,7 @@ func BenchmarkReachTen(b *testing.B) {
 		peers = append(peers, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 77, byte(1 + i)}), 17947))
 	}
 	for i := range n {
-		g, err := New(Options{Node: lb.NodeName(fmt.Sprintf("node-%d", i)), Bind: peers[i], Key: bytes.Repeat([]byte{7}, KeySize), Log: slog.New(slog.DiscardHandler),
+		g, err := New(Options{Node: lb.NodeName(fmt.Sprintf("node-%d", i)), Bind: peers[i], Keys: []keyring.Key{testKey(7)}, Log: slog.New(slog.DiscardHandler),
 			Changed: func() {
 				select {
 				case changed <- struct{}{}:

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -20,13 +22,19 @@ const leaveTimeout = 2 * time.Second
 type Gossip struct {
 	o    Options
 	list *memberlist.Memberlist // set by Run before anything uses it
+	ring *memberlist.Keyring
 
 	resend chan struct{}    // our record or the members have changed
 	rejoin chan struct{}    // look for lost members now
 	syncs  chan syncRequest // one exchange with one member
 
+	running atomic.Bool
+	keysMu  sync.Mutex    // held while the keys are put into use; taken before mu
+	inUse   []keyring.Key // as the ring and Options.KeysInUse have them; guarded by keysMu
+
 	mu      sync.Mutex // guards the following
 	table   *table
+	keys    []keyring.Key // as SetKeys got them
 	settled bool
 	told    stamp                        // the youngest of our records that has gone out by datagram
 	sent    map[lb.NodeName]record       // the youngest of our records that the member has received
@@ -41,10 +49,16 @@ func New(o Options) (*Gossip, error) {
 		return nil, err
 	}
 	incarnation := uint64(time.Now().UnixMilli()) // grows from process to process; merge repairs a clock that went back
-	return &Gossip{
-		o: o, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), syncs: make(chan syncRequest),
+	ring, err := newRing(o.Keys)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gossip{
+		o: o, ring: ring, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), syncs: make(chan syncRequest),
 		table: newTable(o.Node, incarnation), sent: map[lb.NodeName]record{}, busy: map[lb.NodeName]bool{}, tried: map[netip.AddrPort]time.Time{},
-	}, nil
+	}
+	g.SetKeys(o.Keys)
+	return g, nil
 }
 
 // SetSelf replaces what this member says about itself and sends it to the others; m.Node is ignored. It does not block, and
@@ -128,8 +142,10 @@ func (g *Gossip) UpToDate(since time.Time) bool {
 // Run joins and takes part until ctx is done; then it says goodbye and returns nil. An error means that the address could not
 // be bound or the key was refused.
 func (g *Gossip) Run(ctx context.Context) error {
-	config := g.o.config()
+	config := g.o.config(g.ring)
 	config.Delegate, config.Events = (*delegate)(g), (*delegate)(g)
+	g.running.Store(true)
+	g.useKeys()
 	list, err := memberlist.Create(config)
 	if err != nil {
 		return fmt.Errorf("joining gossip on %s: %w", g.o.Bind, err)
@@ -197,6 +213,7 @@ func (g *Gossip) joined(n *memberlist.Node) {
 	delete(g.sent, lb.NodeName(n.Name)) // it may be a new process that knows nothing
 	g.wakeSender()
 	g.mu.Unlock()
+	g.useKeys()
 	g.o.Log.Info("speaker joined", "node", n.Name, "addr", addr)
 	g.o.Changed()
 }
@@ -209,6 +226,7 @@ func (g *Gossip) left(n *memberlist.Node) {
 	g.table.leave(lb.NodeName(n.Name), time.Now())
 	delete(g.sent, lb.NodeName(n.Name))
 	g.mu.Unlock()
+	g.useKeys()
 	g.o.Log.Info("speaker left", "node", n.Name)
 	g.o.Changed()
 }
@@ -234,6 +252,7 @@ func (g *Gossip) receive(b []byte) {
 		}
 	}
 	g.mu.Unlock()
+	g.useKeys()
 	if news {
 		g.o.Changed()
 	}

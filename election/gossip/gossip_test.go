@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -14,12 +13,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
 func addrOf(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)}), 7947)
 }
+
+func testKey(b byte) keyring.Key { return keyring.Key{ID: uint32(b), Secret: [keyring.Size]byte{b}} }
 
 // cluster runs members node-1 to node-n on a fake network.
 type cluster struct {
@@ -47,7 +49,7 @@ func (c *cluster) start(i, n int) *member {
 	c.t.Helper()
 	m := &member{}
 	g, err := New(Options{
-		Node: lb.NodeName(fmt.Sprintf("node-%d", i)), Bind: addrOf(i), Key: bytes.Repeat([]byte{7}, KeySize), Log: slog.New(slog.DiscardHandler),
+		Node: lb.NodeName(fmt.Sprintf("node-%d", i)), Bind: addrOf(i), Keys: []keyring.Key{testKey(7)}, Log: slog.New(slog.DiscardHandler),
 		Changed: func() { m.changed.Add(1) }, Transport: c.net.newHost(addrOf(i)),
 		Peers: func(context.Context) (out []netip.AddrPort, err error) {
 			if c.lost.Load() {
@@ -250,7 +252,7 @@ func TestAbruptRestart(t *testing.T) {
 func TestStrangersAreNotHeard(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, c *cluster) {
 		c.within(2*time.Second, "node-1 node-2", 1, 2)
-		g, err := New(Options{Node: "mallory", Bind: addrOf(9), Key: bytes.Repeat([]byte{8}, KeySize), Log: slog.New(slog.DiscardHandler), Changed: func() {},
+		g, err := New(Options{Node: "mallory", Bind: addrOf(9), Keys: []keyring.Key{testKey(8)}, Log: slog.New(slog.DiscardHandler), Changed: func() {},
 			Transport: c.net.newHost(addrOf(9)), Peers: func(context.Context) ([]netip.AddrPort, error) { return []netip.AddrPort{addrOf(1), addrOf(2)}, nil }})
 		if err != nil {
 			t.Fatal(err)

@@ -25,6 +25,7 @@ const (
 func (g *Gossip) joinLoop(ctx context.Context) {
 	var listed time.Time // since when we know whom to look for
 	for {
+		g.useKeys() // a member that was lost may count no longer
 		missing, err := g.missing(ctx)
 		if err != nil {
 			g.o.Log.Debug("peers not listed", "err", err)

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -25,7 +26,8 @@ import (
 //	  bytes dropped4 = 11; bytes dropped6 = 12; // 4 or 16 bytes each
 //	  bytes failing4 = 13; bytes failing6 = 14;
 //	  repeated Link link = 15;
-//	  repeated bytes handover = 16; // a claim that names its successor: 4 or 16, address, epoch as a varint, the name
+//	  repeated bytes handover = 17; // a claim that names its successor: 4 or 16, address, epoch as a varint, the name
+//	  bytes keys = 16; // 4 bytes each
 //	}
 //	message Link { string name = 1; uint64 index = 2; bytes mac = 3; bool up = 4; repeated bytes prefix = 5; } // address, bits
 const (
@@ -46,7 +48,8 @@ const (
 	fieldFailing4    protowire.Number = 13
 	fieldFailing6    protowire.Number = 14
 	fieldLink        protowire.Number = 15
-	fieldHandover    protowire.Number = 16
+	fieldHandover    protowire.Number = 17
+	fieldKeys        protowire.Number = 16
 
 	fieldName   protowire.Number = 1
 	fieldIndex  protowire.Number = 2
@@ -58,6 +61,7 @@ const (
 const (
 	maxMessage = 4 << 20 // bytes: 100 members with 2,000 claims each fit in
 	maxName    = 253     // a DNS name, as node names are
+	maxKeys    = 16      // a rotation holds two at a time
 )
 
 func encode(records ...record) []byte {
@@ -99,6 +103,13 @@ func (r record) encode() []byte {
 	b = appendPacked(b, fieldFailing4, four, fieldFailing6, six)
 	for _, l := range r.Links {
 		b = appendBytes(b, fieldLink, encodeLink(l))
+	}
+	if len(r.keys) > 0 {
+		var ids []byte
+		for _, id := range r.keys {
+			ids = binary.BigEndian.AppendUint32(ids, id)
+		}
+		b = appendBytes(b, fieldKeys, ids)
 	}
 	return append(b, r.unknown...)
 }
@@ -222,6 +233,7 @@ func decodeRecord(b []byte) (record, error) {
 	slices.SortFunc(r.Claims, func(a, b lb.Claim) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(r.Failing, netip.Addr.Compare)
 	slices.SortFunc(r.dropped, netip.Addr.Compare)
+	slices.Sort(r.keys)
 	return r, nil
 }
 
@@ -269,6 +281,13 @@ func (r *record) set(n protowire.Number, v []byte, number uint64, raw []byte) (e
 		var c lb.Claim
 		c, err = unpackHandover(v)
 		r.Claims = append(r.Claims, c)
+	case fieldKeys:
+		if len(v)%4 != 0 || len(v) > 4*maxKeys {
+			return fmt.Errorf("%d bytes of key IDs", len(v))
+		}
+		for ; len(v) > 0; v = v[4:] {
+			r.keys = append(r.keys, binary.BigEndian.Uint32(v))
+		}
 	default:
 		r.unknown = append(r.unknown, raw...)
 	}

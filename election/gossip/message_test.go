@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -21,7 +22,7 @@ func full() record {
 		Claims:   []lb.Claim{{Addr: netip.MustParseAddr("192.0.2.200"), Epoch: 4, To: "n2"}, {Addr: netip.MustParseAddr("2001:db8::c8"), Epoch: 1}},
 		Failing:  []netip.Addr{netip.MustParseAddr("192.0.2.201")},
 		Suspects: []lb.NodeName{"node-2", "node-3"},
-	}}
+	}, keys: []uint32{3, 1 << 31}}
 }
 
 func TestRecordsSurviveTheWire(t *testing.T) {
@@ -60,6 +61,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"failing cut off":    raw(name, appendBytes(nil, fieldFailing6, make([]byte, 17))),
 		"dropped cut off":    raw(name, appendBytes(nil, fieldDropped4, make([]byte, 5))),
 		"empty suspect":      raw(name, appendBytes(nil, fieldSuspect, nil)),
+		"key cut off":        raw(name, appendBytes(nil, fieldKeys, make([]byte, 6))),
+		"many keys":          raw(name, appendBytes(nil, fieldKeys, make([]byte, 4*maxKeys+4))),
 		"base not older":     raw(name, appendNumber(nil, fieldVersion, 3), appendNumber(nil, fieldBase, 3)),
 		"one bad of many":    append(raw(name), raw(appendBytes(nil, fieldNode, nil))...),
 		"too long":           make([]byte, maxMessage+1),
@@ -245,12 +248,12 @@ func TestTableTakesTheYounger(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	good := Options{Node: "n", Bind: addrOf(1), Key: bytes.Repeat([]byte{1}, KeySize), Log: slog.New(slog.DiscardHandler), Changed: func() {},
+	good := Options{Node: "n", Bind: addrOf(1), Keys: []keyring.Key{testKey(1)}, Log: slog.New(slog.DiscardHandler), Changed: func() {},
 		Peers: func(context.Context) ([]netip.AddrPort, error) { return nil, nil }}
 	for name, change := range map[string]func(*Options){
 		"no node":      func(o *Options) { o.Node = "" },
 		"no address":   func(o *Options) { o.Bind = netip.AddrPort{} },
-		"short key":    func(o *Options) { o.Key = o.Key[:16] },
+		"no key":       func(o *Options) { o.Keys = nil },
 		"no log":       func(o *Options) { o.Log = nil },
 		"late timeout": func(o *Options) { o.ProbeInterval, o.ProbeTimeout = time.Second, 500*time.Millisecond },
 		"negative":     func(o *Options) { o.SuspicionMult = -1 },

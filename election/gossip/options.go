@@ -11,18 +11,22 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/lb"
 )
-
-// KeySize is the length in bytes of the key that the speakers share.
-const KeySize = 32
 
 // Options configures a [Gossip].
 type Options struct {
 	Node lb.NodeName    // this member's name
 	Bind netip.AddrPort // where to listen, TCP and UDP, and what the others are told
-	Key  []byte         // KeySize bytes
 	Log  *slog.Logger
+
+	// Keys is what [Gossip.SetKeys] takes, at the start.
+	Keys []keyring.Key
+
+	// KeysInUse, if not nil, is called with the keys in the order in which they are to be used, the one to send with first,
+	// when Run starts and after every change. It must not block.
+	KeysInUse func([]keyring.Key)
 
 	// Peers returns the addresses where speakers may be found, this one's included or not. It is asked again for as long as
 	// Run runs; what it returns beside an error is tried too, and so are the peers known from earlier.
@@ -59,6 +63,9 @@ func (o Options) validate() (Options, error) {
 	if o.SettleTimeout == 0 {
 		o.SettleTimeout = 5 * time.Second
 	}
+	if o.KeysInUse == nil {
+		o.KeysInUse = func([]keyring.Key) {}
+	}
 	if o.MemberlistLog == nil {
 		o.MemberlistLog = io.Discard
 	}
@@ -67,8 +74,8 @@ func (o Options) validate() (Options, error) {
 		return o, fmt.Errorf("gossip: node name %q is not 1 to %d bytes long", o.Node, maxName)
 	case !o.Bind.IsValid() || o.Bind.Port() == 0:
 		return o, fmt.Errorf("gossip: %s is no address and port to bind", o.Bind)
-	case len(o.Key) != KeySize:
-		return o, fmt.Errorf("gossip: the key has %d bytes, not %d", len(o.Key), KeySize)
+	case len(o.Keys) == 0:
+		return o, errors.New("gossip: there is no key")
 	case o.Log == nil || o.Peers == nil || o.Changed == nil:
 		return o, errors.New("gossip: Log, Peers and Changed are required")
 	case o.ProbeInterval < 20*time.Millisecond || o.ProbeTimeout <= 0:
@@ -82,12 +89,12 @@ func (o Options) validate() (Options, error) {
 }
 
 // config translates the options for memberlist.
-func (o Options) config() *memberlist.Config {
+func (o Options) config(ring *memberlist.Keyring) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name = string(o.Node)
 	c.BindAddr, c.BindPort = o.Bind.Addr().String(), int(o.Bind.Port())
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
-	c.SecretKey = o.Key
+	c.Keyring = ring
 	c.ProbeInterval, c.ProbeTimeout = o.ProbeInterval, o.ProbeTimeout
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = o.SuspicionMult, 2
 	c.GossipInterval = o.ProbeInterval / 2

@@ -12,7 +12,8 @@ import (
 type record struct {
 	lb.Member
 	stamp
-	goodbye bool // the node's process is about to end, so nobody should look for it
+	keys    []uint32 // the IDs of the keys that it holds, sorted
+	goodbye bool     // the node's process is about to end, so nobody should look for it
 
 	base    uint64       // the version that this record is the difference to; 0 = it is whole
 	dropped []netip.Addr // with a base: what was claimed there and no longer is, sorted

@@ -57,6 +57,28 @@ func (t *table) setSelf(m lb.Member) bool {
 	return true
 }
 
+// setKeys replaces what this member says about the keys that it holds and reports whether that is news.
+func (t *table) setKeys(ids []uint32) bool {
+	if slices.Equal(ids, t.self.keys) {
+		return false
+	}
+	t.self.keys = ids
+	t.self.version++
+	return true
+}
+
+// keysHeld returns the keys that each of the others holds: those that live, and those that were lost and may come back with
+// what they had. Who has not said anything is left out.
+func (t *table) keysHeld(now time.Time) [][]uint32 {
+	var out [][]uint32
+	for node := range t.known(now) {
+		if ids := t.records[node].keys; len(ids) > 0 {
+			out = append(out, ids)
+		}
+	}
+	return out
+}
+
 // sayGoodbye makes the record of this member its last one.
 func (t *table) sayGoodbye() {
 	t.self.goodbye = true

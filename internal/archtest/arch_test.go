@@ -35,7 +35,8 @@ var rules = map[string]rule{
 	"bfd":      {pure: true},
 
 	"datapath/datapathtest": {project: []string{"lb", "datapath"}},
-	"election/gossip": {project: []string{"lb"},
+	"election/keyring":      {pure: true},
+	"election/gossip": {project: []string{"lb", "election/keyring"},
 		outside: []string{"github.com/hashicorp/", "golang.org/x/sync", "google.golang.org/protobuf/encoding/protowire"}},
 	"announce/arp": {project: []string{"lb", "announce"},
 		outside: []string{"github.com/mdlayher/", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/time", "github.com/prometheus/"}},
@@ -56,9 +57,9 @@ var rules = map[string]rule{
 	"internal/admission":  {pure: true, project: []string{"lb", "api/"}, outside: kubernetes},
 	"internal/pki":        {pure: true},
 	"internal/webhook":    {project: []string{"api/", "internal/admission", "internal/pki", "internal/kube"}, outside: []string{"github.com/prometheus/"}},
-	"internal/kube":       {project: []string{"lb", "api/", "internal/admission"}, outside: append(kubernetes, "github.com/go-logr/logr")}, // logr: the type in which controller-runtime takes its logger
+	"internal/kube":       {project: []string{"lb", "api/", "internal/admission", "election/keyring"}, outside: append(kubernetes, "github.com/go-logr/logr")}, // logr: the type in which controller-runtime takes its logger
 	"internal/controller": {project: []string{"lb", "api/", "ipam", "internal/kube", "internal/runner"}, outside: append(kubernetes, "github.com/prometheus/")},
-	"internal/speaker": {project: []string{"lb", "election", "announce", "datapath", "internal/kube", "internal/runner"},
+	"internal/speaker": {project: []string{"lb", "election", "election/keyring", "announce", "datapath", "internal/kube", "internal/runner"},
 		outside: []string{"github.com/prometheus/", "github.com/vishvananda/netlink", "golang.org/x/"}},
 	"internal/archtest": {},
 }

@@ -83,8 +83,8 @@ func NewSpeakerCache(cfg *rest.Config, opts Options) (cache.Cache, error) {
 	return c, nil
 }
 
-// NewClient returns a client that asks the API server each time, for the few things that are read once, such as
-// [GossipKey].
+// NewClient returns a client that asks the API server each time, for the few things that no cache holds, such as
+// [GossipKeys].
 func NewClient(cfg *rest.Config) (client.Client, error) {
 	c, err := client.New(cfg, client.Options{Scheme: Scheme(), Mapper: mapper()})
 	if err != nil {

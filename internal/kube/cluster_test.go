@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"context"
 	"encoding/json"
 	"net/netip"
 	"strings"
@@ -272,39 +271,5 @@ func TestFacts(t *testing.T) {
 	peers, err := r.SpeakerPeers(t.Context())
 	if diff := cmp.Diff([]netip.Addr{addr("192.0.2.11"), addr("192.0.2.12")}, peers, compareAddrs); diff != "" || err != nil {
 		t.Errorf("peers: %v; -want +got:\n%s", err, diff)
-	}
-}
-
-func TestGossipKey(t *testing.T) {
-	ctx := t.Context()
-	c := newFake()
-	if err := EnsureGossipKey(ctx, c, c, home); err != nil {
-		t.Fatal(err)
-	}
-	key, err := GossipKey(ctx, c, home)
-	if err != nil || len(key) != GossipKeySize {
-		t.Fatalf("key of %d bytes, %v", len(key), err)
-	}
-	if err := EnsureGossipKey(ctx, c, c, home); err != nil {
-		t.Fatal(err)
-	}
-	if again, err := GossipKey(ctx, c, home); err != nil || string(again) != string(key) {
-		t.Errorf("the key was overwritten (%v)", err)
-	}
-	if err := EnsureGossipKey(ctx, newFake(), c, home); err != nil { // lost the race
-		t.Errorf("creating what another replica has created: %v", err)
-	}
-	canceled, cancel := context.WithCancel(ctx)
-	cancel()
-	if _, err := GossipKey(canceled, newFake(), home); err == nil || !strings.Contains(err.Error(), GossipSecret) {
-		t.Errorf("waiting without end: %v", err)
-	}
-	for _, bad := range []string{"", "short", strings.Repeat("x", 31), "bm90IDMyIGJ5dGVz"} {
-		if _, err := parseGossipKey([]byte(bad)); err == nil {
-			t.Errorf("a key of %q is accepted", bad)
-		}
-	}
-	if key, err := parseGossipKey([]byte("UCfIGS3TPBOqLfu4fU60hQ9IK4dwR0IxroC9/VblsVk=\n")); err != nil || len(key) != GossipKeySize {
-		t.Errorf("base64: %v", err)
 	}
 }

@@ -3,9 +3,8 @@ package kube
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"fmt"
-	"strings"
+	"log/slog"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,70 +12,154 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/election/keyring"
 )
 
-// GossipSecret is the name of the Secret that holds the key of the speakers' gossip, GossipSecretKey the entry in it, and
-// GossipKeySize the key's size in bytes (AES-256).
+// GossipSecret is the name of the Secret that holds the keys of the speakers' gossip; see package election/keyring for its
+// entries. On it, AnnotationRotate with the value "true" asks for a new key, and AnnotationRotated is the time (RFC 3339) of
+// the rotation's last step; the controller writes that one.
 const (
-	GossipSecret    = "fairlead-gossip"
-	GossipSecretKey = "key"
-	GossipKeySize   = 32
+	GossipSecret      = "fairlead-gossip"
+	AnnotationRotate  = "fairlead.dev/rotate"
+	AnnotationRotated = "fairlead.dev/rotated"
 )
 
-// EnsureGossipKey creates the Secret with a fresh random key where there is none. One that exists is never touched, also
-// not a wrong one: the speakers report it.
-func EnsureGossipKey(ctx context.Context, live client.Reader, w client.Writer, namespace string) error {
+// GossipKeys returns the keys in the Secret, the one to use first. An error that wraps keyring.ErrEntry says that something
+// in the Secret is wrong; what is right comes beside it.
+func GossipKeys(ctx context.Context, live client.Reader, namespace string) ([]keyring.Key, error) {
+	var secret corev1.Secret
 	name := types.NamespacedName{Namespace: namespace, Name: GossipSecret}
-	err := live.Get(ctx, name, &corev1.Secret{})
-	if err == nil {
-		return nil
+	if err := live.Get(ctx, name, &secret); err != nil {
+		return nil, fmt.Errorf("getting secret %s: %w", name, err)
 	}
-	if !apierrors.IsNotFound(err) {
+	keys, err := keyring.Parse(secret.Data)
+	if err != nil {
+		err = fmt.Errorf("reading secret %s: %w", name, err)
+	}
+	return keys, err
+}
+
+// GossipKeeper makes the Secret with a fresh random key where there is none, and takes the steps of its rotation. It needs no
+// lease: whoever comes first creates the Secret, and of two that take a step the API server refuses one.
+type GossipKeeper struct {
+	live      client.Reader
+	writer    client.Writer
+	namespace string
+	policy    keyring.Policy
+	log       *slog.Logger
+	told      string // the last complaint, so that it is not repeated
+}
+
+// keeperPause is the time between two looks at the Secret.
+const keeperPause = 10 * time.Second
+
+// NewGossipKeeper returns a runnable for a manager's Add. It reads past the cache: one Secret, six times a minute.
+func NewGossipKeeper(live client.Reader, w client.Writer, opts Options, policy keyring.Policy, log *slog.Logger) (*GossipKeeper, error) {
+	policy, err := policy.Validate()
+	if err != nil {
+		return nil, fmt.Errorf("keeping the gossip key: %w", err)
+	}
+	return &GossipKeeper{live: live, writer: w, namespace: opts.Namespace, policy: policy, log: log}, nil
+}
+
+// NeedLeaderElection says no, so that speakers need not wait for a lease.
+func (*GossipKeeper) NeedLeaderElection() bool { return false }
+
+// Start looks after the Secret until ctx ends.
+func (k *GossipKeeper) Start(ctx context.Context) error {
+	for {
+		pause := keeperPause
+		if err := k.Keep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			if k.told != err.Error() {
+				k.log.Warn("gossip key not looked after", "err", err)
+			}
+			k.told, pause = err.Error(), time.Second
+		} else {
+			k.told = ""
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Keep looks at the Secret once and does what is due. A Secret that is wrong is never touched: that is an error, and the
+// speakers report it too.
+func (k *GossipKeeper) Keep(ctx context.Context, now time.Time) error {
+	name := types.NamespacedName{Namespace: k.namespace, Name: GossipSecret}
+	var secret corev1.Secret
+	err := k.live.Get(ctx, name, &secret)
+	if apierrors.IsNotFound(err) {
+		return k.create(ctx, now)
+	}
+	if err != nil {
 		return fmt.Errorf("getting secret %s: %w", name, err)
 	}
-	key := make([]byte, GossipKeySize)
-	if _, err := rand.Read(key); err != nil {
-		return fmt.Errorf("generating the gossip key: %w", err)
+	have, _ := keyring.Parse(secret.Data) // Next reports what is wrong
+	fresh, err := freshKey(have...)
+	if err != nil {
+		return err
 	}
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: GossipSecret},
-		Type:       corev1.SecretTypeOpaque,
-		Data:       map[string][]byte{GossipSecretKey: key},
+	step, next, err := rotation(&secret).Next(k.policy, now, fresh)
+	if err != nil {
+		return fmt.Errorf("rotating the key in secret %s: %w", name, err)
 	}
-	if err := w.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("creating secret %s: %w", name, err)
+	if step == keyring.Wait {
+		return nil
+	}
+	setRotation(&secret, next)
+	if err := k.writer.Update(ctx, &secret); err != nil { // refused if the Secret has changed since it was read
+		return fmt.Errorf("updating secret %s: %w", name, err)
+	}
+	k.log.Info("gossip key rotation", "step", step, "secret", name.String())
+	return nil
+}
+
+// create makes the Secret; that somebody else was faster is no error.
+func (k *GossipKeeper) create(ctx context.Context, now time.Time) error {
+	key, err := freshKey()
+	if err != nil {
+		return err
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: GossipSecret}, Type: corev1.SecretTypeOpaque}
+	setRotation(secret, keyring.Rotation{Data: map[string][]byte{keyring.EntryKey: key.Secret[:]}, Since: now})
+	if err := k.writer.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating secret %s/%s: %w", k.namespace, GossipSecret, err)
 	}
 	return nil
 }
 
-// GossipKey returns the key in the Secret. Where the Secret does not exist yet, or the API server does not answer, it asks
-// again every second until ctx ends. A key of the wrong size is an error at once.
-func GossipKey(ctx context.Context, live client.Reader, namespace string) ([]byte, error) {
-	name := types.NamespacedName{Namespace: namespace, Name: GossipSecret}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+// freshKey returns a random key that can stand beside those there are.
+func freshKey(have ...keyring.Key) (keyring.Key, error) {
 	for {
-		var secret corev1.Secret
-		err := live.Get(ctx, name, &secret)
-		if err == nil {
-			return parseGossipKey(secret.Data[GossipSecretKey])
+		secret := make([]byte, keyring.Size)
+		if _, err := rand.Read(secret); err != nil {
+			return keyring.Key{}, fmt.Errorf("generating the gossip key: %w", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for secret %s: %w; last answer: %w", name, context.Cause(ctx), err)
-		case <-tick.C:
+		key, err := keyring.New(secret)
+		if err != nil || key.Distinct(have...) {
+			return key, err
 		}
 	}
 }
 
-// parseGossipKey accepts the raw bytes, and also their base64, which is what people put into a Secret's stringData.
-func parseGossipKey(data []byte) ([]byte, error) {
-	if len(data) == GossipKeySize {
-		return data, nil
+func rotation(s *corev1.Secret) keyring.Rotation {
+	since, err := time.Parse(time.RFC3339, s.Annotations[AnnotationRotated])
+	if _, there := s.Annotations[AnnotationRotated]; !there {
+		since = s.CreationTimestamp.Time
+	} else if err != nil {
+		since = time.Time{}
 	}
-	if key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data))); err == nil && len(key) == GossipKeySize {
-		return key, nil
+	return keyring.Rotation{Data: s.Data, Requested: s.Annotations[AnnotationRotate] == "true", Since: since}
+}
+
+func setRotation(s *corev1.Secret, r keyring.Rotation) {
+	s.Data = r.Data
+	metav1.SetMetaDataAnnotation(&s.ObjectMeta, AnnotationRotated, r.Since.UTC().Format(time.RFC3339))
+	if !r.Requested {
+		delete(s.Annotations, AnnotationRotate)
 	}
-	return nil, fmt.Errorf("reading secret %s: entry %q has %d bytes, want %d random bytes or their base64; delete the Secret and the controller makes a new one",
-		GossipSecret, GossipSecretKey, len(data), GossipKeySize)
 }

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -44,36 +43,4 @@ func NewManager(cfg *rest.Config, opts Options, log logr.Logger) (manager.Manage
 		return nil, fmt.Errorf("setting up the manager: %w", err)
 	}
 	return mgr, nil
-}
-
-// GossipKeeper makes sure, once, that the gossip key exists. It needs no lease: whoever comes first creates the Secret.
-type GossipKeeper struct {
-	mgr       manager.Manager
-	namespace string
-}
-
-// NewGossipKeeper returns a runnable for mgr.Add.
-func NewGossipKeeper(mgr manager.Manager, opts Options) *GossipKeeper {
-	return &GossipKeeper{mgr, opts.Namespace}
-}
-
-// NeedLeaderElection says no, so that speakers need not wait for a lease.
-func (*GossipKeeper) NeedLeaderElection() bool { return false }
-
-// Start tries every second until the Secret exists or ctx ends.
-func (k *GossipKeeper) Start(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		err := EnsureGossipKey(ctx, k.mgr.GetAPIReader(), k.mgr.GetClient(), k.namespace)
-		if err == nil {
-			return nil
-		}
-		k.mgr.GetLogger().Error(err, "gossip key not ensured, trying again")
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }

@@ -3,15 +3,19 @@ package speaker
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/runner"
 )
@@ -27,21 +31,27 @@ type Memory struct {
 	now remembered
 }
 
-// remembered is the file's content, encoded by encoding/gob: fields may be added, and old files stay readable.
+// remembered is the file's content, encoded by encoding/gob: fields may be added, and old files stay readable. A change that
+// gob cannot bridge takes another memoryFormat.
 type remembered struct {
 	Facts *kube.Facts
 	Peers []netip.Addr
-	Key   []byte
+	Keys  []keyring.Key
 }
 
 const (
-	memoryFile  = "memory.gob"
+	memoryFile = "memory"
+
+	// memoryFormat is what the file begins with; the SHA-256 of the rest follows, then the rest.
+	memoryFormat = "fairlead speaker memory 1\n"
+
 	askPatience = 5 * time.Second  // how long the API server is waited for where there is something to fall back on
 	writeRest   = 10 * time.Second // between two writes: some clusters' endpoints change all the time
 )
 
-// OpenMemory reads what an earlier process has left in dir, which must exist and belong to Fairlead alone: the gossip key
-// is in there. A file that cannot be read is reported and then overwritten. With dir "" nothing is kept.
+// OpenMemory reads what an earlier process has left in dir, which must exist and belong to Fairlead alone: the gossip keys
+// are in there, so it is made accessible to this user only. A file that cannot be read, or is damaged, or of another format,
+// is reported and then overwritten. With dir "" nothing is kept.
 func OpenMemory(dir string, log *slog.Logger) *Memory {
 	m := &Memory{log: log}
 	m.writes = runner.New(m.write, runner.Options{MinInterval: writeRest, RetryMin: writeRest, RetryMax: 10 * writeRest})
@@ -49,15 +59,46 @@ func OpenMemory(dir string, log *slog.Logger) *Memory {
 		return m
 	}
 	m.path = filepath.Join(dir, memoryFile)
+	if err := os.Chmod(dir, 0o700); err != nil {
+		log.Warn("state directory not closed to others", "path", dir, "err", err)
+	}
 	b, err := os.ReadFile(m.path)
 	if err == nil {
-		err = gob.NewDecoder(bytes.NewReader(b)).Decode(&m.now)
+		m.now, err = decodeMemory(b)
 	}
 	if err != nil && !os.IsNotExist(err) {
-		m.now = remembered{}
 		log.Warn("earlier state not read", "path", m.path, "err", err)
 	}
 	return m
+}
+
+func encodeMemory(r remembered) ([]byte, error) {
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(r); err != nil {
+		return nil, fmt.Errorf("encoding the speaker's state: %w", err)
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return slices.Concat([]byte(memoryFormat), sum[:], b.Bytes()), nil
+}
+
+// decodeMemory returns nothing of a file that is not exactly as it was written.
+func decodeMemory(b []byte) (remembered, error) {
+	rest, ok := bytes.CutPrefix(b, []byte(memoryFormat))
+	if !ok {
+		return remembered{}, fmt.Errorf("the file does not begin with %q: it is of another version, or not ours", memoryFormat)
+	}
+	if len(rest) < sha256.Size {
+		return remembered{}, fmt.Errorf("the file of %d bytes is cut off", len(b))
+	}
+	sum, rest := rest[:sha256.Size], rest[sha256.Size:]
+	if got := sha256.Sum256(rest); !bytes.Equal(got[:], sum) {
+		return remembered{}, errors.New("the file is damaged: its checksum is wrong")
+	}
+	var r remembered
+	if err := gob.NewDecoder(bytes.NewReader(rest)).Decode(&r); err != nil {
+		return remembered{}, fmt.Errorf("decoding the speaker's state: %w", err)
+	}
+	return r, nil
 }
 
 // Run writes what has changed until ctx is done, and once more then.
@@ -107,28 +148,17 @@ func (m *Memory) Peers(ctx context.Context, ask func(context.Context) ([]netip.A
 	return peers, nil
 }
 
-// Key returns what ask says. Where a key is remembered it waits 5 s for that, else as long as ctx allows.
-func (m *Memory) Key(ctx context.Context, ask func(context.Context) ([]byte, error)) ([]byte, error) {
-	m.mu.Lock()
-	old := m.now.Key
-	m.mu.Unlock()
-	if old != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, askPatience)
-		defer cancel()
-	}
-	key, err := ask(ctx)
-	if err != nil {
-		if old == nil {
-			return nil, err
-		}
-		m.log.Warn("working with the gossip key of an earlier moment", "err", err)
-		return old, nil
-	}
+func (m *Memory) keys() []keyring.Key {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.now.Key = key
-	return key, nil
+	return m.now.Keys
+}
+
+func (m *Memory) setKeys(keys []keyring.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now.Keys = keys
+	m.writes.Trigger()
 }
 
 // write replaces the file. Before the first facts there is nothing worth it.
@@ -139,18 +169,34 @@ func (m *Memory) write(context.Context) error {
 	if now.Facts == nil {
 		return nil
 	}
-	var b bytes.Buffer
-	if err := gob.NewEncoder(&b).Encode(now); err != nil {
-		return fmt.Errorf("encoding the speaker's state: %w", err)
-	}
-	fresh := m.path + ".new"
-	err := os.WriteFile(fresh, b.Bytes(), 0o600)
+	b, err := encodeMemory(now)
 	if err == nil {
-		err = os.Rename(fresh, m.path)
+		err = replaceFile(m.path, b)
 	}
 	if err != nil {
 		m.log.Warn("state not kept", "err", err)
 		return fmt.Errorf("keeping the speaker's state: %w", err)
 	}
 	return nil
+}
+
+// replaceFile leaves the old content or the new one at path, whatever happens meanwhile.
+func replaceFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("making a new file: %w", err)
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(f.Name()))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("opening the directory of %s: %w", path, err)
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

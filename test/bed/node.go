@@ -1,7 +1,6 @@
 package bed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 )
 
@@ -46,7 +46,7 @@ func runNode(o NodeOptions) error {
 	var s *speaker.Speaker
 	trigger := func() { s.Trigger() }
 	g, err := gossip.New(gossip.Options{Node: NodeName(o.Number), Bind: netip.AddrPortFrom(o.gossipAddr(o.Number), gossipPort),
-		Key: bytes.Repeat([]byte{1}, gossip.KeySize), Log: log, Changed: trigger, MemberlistLog: io.Discard,
+		Keys: []keyring.Key{{ID: 1, Secret: [keyring.Size]byte{1}}}, Log: log, Changed: trigger, MemberlistLog: io.Discard,
 		Peers: func(context.Context) (out []netip.AddrPort, err error) {
 			for _, j := range o.Peers {
 				out = append(out, netip.AddrPortFrom(o.gossipAddr(j), gossipPort))
