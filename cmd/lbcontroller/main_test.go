@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -15,6 +16,7 @@ func TestParse(t *testing.T) {
 		"--log-level=debug", "--log-format=text", "--http-addr=:1", "--webhook-name=w", "--webhook-port=2"})
 	want := config{
 		kube: kube.Options{Namespace: "ns", Class: kube.LoadBalancerClass, RequireClass: true, IPMode: lb.ModeVIP, MaxPerNamespace: 7},
+		keys: keyring.Policy{InstallWait: keyring.DefaultInstallWait, RetireWait: keyring.DefaultRetireWait},
 		rest: 5 * time.Second, httpAddr: ":1", webhookName: "w", webhookPort: 2, logFormat: "text", logLevel: slog.LevelDebug,
 	}
 	if err != nil || got != want {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
 	"github.com/fairlead-lb/fairlead/election/gossip"
+	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
@@ -65,6 +66,7 @@ type process struct {
 	memory   *speaker.Memory
 	keys     *speaker.Keys
 	gossip   *gossip.Gossip
+	beat     *heartbeat.Heartbeat // nil = none
 	arp      *arp.Responder
 	speaker  *speaker.Speaker
 	registry *prometheus.Registry
@@ -105,15 +107,43 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
+	if err := p.addHeartbeat(c, keys, log, trigger); err != nil {
+		return nil, err
+	}
 	var engine speaker.Engine // none: announce only
 	if c.mode == "external" {
 		if engine, err = openEngine(ctx, c.engine, c.procSys, log); err != nil {
 			return nil, err
 		}
 	}
-	p.speaker, err = speaker.New(speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp,
-		Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"})
+	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp,
+		Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"}
+	if p.beat != nil {
+		options.Heartbeat = p.beat
+	}
+	p.speaker, err = speaker.New(options)
 	return p, err
+}
+
+// addHeartbeat makes the fast detector, unless it is switched off.
+func (p *process) addHeartbeat(c config, keys []keyring.Key, log *slog.Logger, changed func()) (err error) {
+	if c.heartbeatInterval == 0 {
+		return nil
+	}
+	p.beat, err = heartbeat.New(heartbeat.Options{Addr: c.nodeIP, Port: uint16(c.heartbeatPort), Interval: c.heartbeatInterval, Multiplier: uint8(c.heartbeatMultiplier),
+		Realtime: heartbeat.Realtime(c.realtime), Log: log, Registerer: p.registry, Changed: changed, Met: p.gossip.Rejoin})
+	if err == nil {
+		p.beat.SetKeys(keys)
+	}
+	return err
+}
+
+// setKeys takes over the keys that the speakers share now.
+func (p *process) setKeys(keys []keyring.Key) {
+	p.gossip.SetKeys(keys)
+	if p.beat != nil {
+		p.beat.SetKeys(keys)
+	}
 }
 
 // run works until ctx is done or something fails. The speaker stops first, while the others still carry its goodbye.
@@ -123,8 +153,11 @@ func (p *process) run(ctx context.Context, c config) error {
 	g, failing := errgroup.WithContext(ctx)
 	g.Go(func() error { defer stop(); return p.speaker.Run(failing) })
 	g.Go(func() error { return p.memory.Run(others) })
-	g.Go(func() error { return p.keys.Run(others, p.gossip.SetKeys) })
+	g.Go(func() error { return p.keys.Run(others, p.setKeys) })
 	g.Go(func() error { return p.gossip.Run(others) })
+	if p.beat != nil {
+		g.Go(func() error { return p.beat.Run(others) })
+	}
 	g.Go(func() error { return p.arp.Run(others) })
 	g.Go(func() error { return p.cache.Start(others) })
 	g.Go(func() error { return ignore(others, kube.Watch(others, p.cache, c.kube, p.speaker.FactsChanged)) })

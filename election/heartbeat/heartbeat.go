@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"context"
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/bfd/udp"
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -123,11 +125,16 @@ func (h *Heartbeat) put(c change) {
 	}
 }
 
-// SetKeys replaces the keys: the first signs what is sent, all are accepted. Without any, nothing is exchanged.
-func (h *Heartbeat) SetKeys(keys []bfd.Key) {
+// SetKeys replaces the keys: what is derived from the first signs what is sent, what is derived from any is accepted. Without
+// keys nothing is exchanged.
+func (h *Heartbeat) SetKeys(keys []keyring.Key) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.keys = slices.Clone(keys)
+	h.keys = nil
+	for _, k := range keys {
+		secret := k.Heartbeat()
+		h.keys = append(h.keys, bfd.Key{ID: uint8(k.ID), Secret: string(secret[:sha1.Size])}) // no more fits BFD's digest
+	}
 	h.apply()
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fairlead-lb/fairlead/bfd"
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -52,12 +52,8 @@ func start(t *testing.T, i byte) *node {
 	return n
 }
 
-func keys(secrets ...string) []bfd.Key {
-	var out []bfd.Key
-	for i, s := range secrets {
-		out = append(out, bfd.Key{ID: uint8(i + 1), Secret: s})
-	}
-	return out
+func keys(secret byte) []keyring.Key {
+	return []keyring.Key{{ID: 1, Secret: [keyring.Size]byte{secret}}}
 }
 
 // until fails the test unless it is so within ten seconds: the machine may be busy.
@@ -77,13 +73,13 @@ func TestWhoIsSuspected(t *testing.T) {
 	if a.met.Load() != 0 {
 		t.Error("heard without keys")
 	}
-	a.SetKeys(keys("one"))
-	b.SetKeys(keys("one"))
+	a.SetKeys(keys(1))
+	b.SetKeys(keys(1))
 	until(t, "a and b do not hear each other", func() bool { return a.met.Load() == 1 && b.met.Load() == 1 })
 
-	b.SetKeys(keys("another"))
+	b.SetKeys(keys(2))
 	until(t, "a does not suspect b, whose packets it has to refuse", func() bool { return slices.Equal(a.Suspects(), []lb.NodeName{"b"}) })
-	b.SetKeys(keys("one"))
+	b.SetKeys(keys(1))
 	until(t, "a still suspects b", func() bool { return len(a.Suspects()) == 0 && a.met.Load() == 2 })
 
 	if err := b.stop(); err != nil {
@@ -100,12 +96,12 @@ func TestWhoIsSuspected(t *testing.T) {
 
 func TestAForgottenNodeIsNoSuspect(t *testing.T) {
 	a, b := start(t, 4), start(t, 5)
-	a.SetKeys(keys("one"))
-	b.SetKeys(keys("one"))
+	a.SetKeys(keys(1))
+	b.SetKeys(keys(1))
 	a.Watch(map[lb.NodeName]netip.Addr{"b": addr(5)})
 	b.Watch(map[lb.NodeName]netip.Addr{"a": addr(4)})
 	until(t, "a and b do not hear each other", func() bool { return a.met.Load() == 1 })
-	b.SetKeys(keys("another"))
+	b.SetKeys(keys(2))
 	until(t, "a does not suspect b", func() bool { return len(a.Suspects()) == 1 })
 	a.Watch(nil)
 	if got := a.Suspects(); len(got) > 0 {

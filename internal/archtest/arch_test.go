@@ -40,7 +40,7 @@ var rules = map[string]rule{
 		outside: []string{"github.com/hashicorp/", "golang.org/x/sync", "google.golang.org/protobuf/encoding/protowire"}},
 	"announce/arp": {project: []string{"lb", "announce"},
 		outside: []string{"github.com/mdlayher/", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/time", "github.com/prometheus/"}},
-	"election/heartbeat": {project: []string{"lb", "bfd", "bfd/udp"}, outside: []string{"golang.org/x/sync", "github.com/prometheus/"}},
+	"election/heartbeat": {project: []string{"lb", "bfd", "bfd/udp", "election/keyring"}, outside: []string{"golang.org/x/sync", "github.com/prometheus/"}},
 	"bfd/udp":            {project: []string{"bfd"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
 	"datapath/ipvs": {project: []string{"lb", "datapath"},
 		outside: []string{"github.com/moby/ipvs", "github.com/vishvananda/netlink", "golang.org/x/sys"}},

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
-	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
@@ -46,7 +45,7 @@ func runNode(o NodeOptions) error {
 	var s *speaker.Speaker
 	trigger := func() { s.Trigger() }
 	g, err := gossip.New(gossip.Options{Node: NodeName(o.Number), Bind: netip.AddrPortFrom(o.gossipAddr(o.Number), gossipPort),
-		Keys: []keyring.Key{{ID: 1, Secret: [keyring.Size]byte{1}}}, Log: log, Changed: trigger, MemberlistLog: io.Discard,
+		Keys: []keyring.Key{key()}, Log: log, Changed: trigger, MemberlistLog: io.Discard,
 		Peers: func(context.Context) (out []netip.AddrPort, err error) {
 			for _, j := range o.Peers {
 				out = append(out, netip.AddrPortFrom(o.gossipAddr(j), gossipPort))
@@ -85,6 +84,9 @@ func runNode(o NodeOptions) error {
 	return group.Wait()
 }
 
+// key is what the bed's speakers share.
+func key() keyring.Key { return keyring.Key{ID: 1, Secret: [keyring.Size]byte{1}} }
+
 // newHeartbeat returns nil where the node is to have none.
 func newHeartbeat(o NodeOptions, log *slog.Logger, changed, met func()) (*heartbeat.Heartbeat, error) {
 	if o.Heartbeat == 0 {
@@ -93,7 +95,7 @@ func newHeartbeat(o NodeOptions, log *slog.Logger, changed, met func()) (*heartb
 	h, err := heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: heartbeat.RealtimeProcess,
 		Log: log, Registerer: prometheus.NewRegistry(), Changed: changed, Met: met})
 	if err == nil {
-		h.SetKeys([]bfd.Key{{ID: 1, Secret: "only for this bed"}})
+		h.SetKeys([]keyring.Key{key()})
 	}
 	return h, err
 }
