@@ -1,8 +1,8 @@
 // Package bed is a network segment with whole speakers on it, for the wire tests and the failover benchmark: a bridge with a
 // client beside it, and nodes that are network namespaces, each with a server behind the addresses, and a speaker (or
 // keepalived, to compare with) that announces them. The speakers are the real loops with gossip and the real announcers on
-// real sockets; only the API server is missing, its facts are fixed ([NodeOptions]), and there is no datapath engine: the
-// addresses are delivered locally on every node.
+// real sockets; only the API server is missing, its facts are fixed ([NodeOptions]). Without a backend there is no
+// datapath engine either: the addresses are delivered locally on every node.
 //
 // A program that uses it calls [Main], which starts the program again in namespaces of its own (network, processes, mounts
 // with a private /run), so that everything ends with the first process, however that ends, and nothing is left behind.

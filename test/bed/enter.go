@@ -16,8 +16,8 @@ import (
 const role = "FAIRLEAD_WIRE_ROLE"
 
 // Main is the whole main function of a program or test binary that uses the package: it runs run inside, with the arguments
-// of the outer process, and returns the exit code.
-func Main(run func() int) int {
+// of the outer process, and returns the exit code. The outer process calls before first, if there is one.
+func Main(before func() error, run func() int) int {
 	var err error
 	switch as := os.Getenv(role); as {
 	case "lan":
@@ -32,10 +32,15 @@ func Main(run func() int) int {
 			err = runNode(o)
 		}
 	default:
-		return enter()
+		if before != nil {
+			err = before()
+		}
+		if err == nil {
+			return enter()
+		}
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s %v: %v\n", os.Getenv(role), os.Args[1:], err)
+		fmt.Fprintf(os.Stderr, "%s%v: %v\n", os.Getenv(role), os.Args, err)
 		return 1
 	}
 	return 0

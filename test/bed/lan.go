@@ -110,7 +110,9 @@ func ManagementPort(i int) string { return fmt.Sprintf("mgmt%d", i) }
 func (l *LAN) Start(o NodeOptions) {
 	l.t.Helper()
 	l.Boot(o)
-	l.check(inside(l.nodes[o.Number].host.Process.Pid, func() error { return deliver(servicePrefixes()...) }))
+	if o.Backend == 0 {
+		l.check(inside(l.nodes[o.Number].host.Process.Pid, func() error { return deliver(servicePrefixes()...) }))
+	}
 	l.Speak(o.Number)
 }
 

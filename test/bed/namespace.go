@@ -47,11 +47,11 @@ func inside(pid int, f func() error) error {
 	return err
 }
 
-// settings makes the kernel of the current network namespace behave like a node whose speaker manages it: it does not answer ARP
-// for what is delivered locally, nor ask in the name of it, and its addresses work at once.
+// settings makes the kernel of the current network namespace behave like a Kubernetes node's whose speaker manages it: it forwards,
+// does not answer ARP for what is delivered locally, nor ask in the name of it, and its addresses work at once.
 func settings() error {
 	for name, value := range map[string]string{
-		"ipv4/conf/all/arp_ignore": "1", "ipv4/conf/all/arp_announce": "2",
+		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/arp_ignore": "1", "ipv4/conf/all/arp_announce": "2",
 		"ipv6/conf/default/accept_dad": "0", "ipv6/conf/default/dad_transmits": "0", "ipv6/conf/default/accept_ra": "0",
 	} {
 		if err := os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0); err != nil {

@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
+	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
@@ -59,7 +61,11 @@ func runNode(o NodeOptions) error {
 	if err != nil {
 		return err
 	}
-	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: a,
+	forwards, err := o.engine(ctx)
+	if err != nil {
+		return err
+	}
+	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: a, Engine: forwards,
 		Events: silent{}, Log: log, Registerer: prometheus.NewRegistry()}
 	beat, err := newHeartbeat(o, log, trigger, g.Rejoin)
 	if err != nil {
@@ -98,6 +104,15 @@ func newHeartbeat(o NodeOptions, log *slog.Logger, changed, met func()) (*heartb
 		h.SetKeys([]keyring.Key{key()})
 	}
 	return h, err
+}
+
+// engine opens the datapath engine, if the node has one; nft, which every kernel has.
+func (o NodeOptions) engine(ctx context.Context) (speaker.Engine, error) {
+	if o.Backend == 0 {
+		return nil, nil
+	}
+	c, err := engine.Open(ctx, "nft", link.ProcSys)
+	return c.Engine, err
 }
 
 // announcer is the executor for layer 2 as a whole.

@@ -28,6 +28,7 @@ type NodeOptions struct {
 	Management     bool // it has a second link, eth1, in the management network
 	GossipOverMgmt bool // and gossip and heartbeats go over that one
 
+	Backend   int           // the node whose server is the endpoint of every Service, reached through the nft engine; 0 = the nodes' own servers, no engine
 	Heartbeat time.Duration // interval of the fast detector between speakers; 0 = off, memberlist alone
 	CPU       string        // the speaker's process runs in the cpu cgroup with this directory; "" = in its parent's
 }
@@ -57,15 +58,19 @@ func (o NodeOptions) Facts(context.Context) (kube.Facts, error) {
 	for _, i := range o.Peers {
 		f.Nodes[NodeName(i)] = lb.Node{Name: NodeName(i)}
 	}
+	mode := lb.ModeVIP
+	if o.Backend != 0 {
+		mode = lb.ModeProxy // the engine forwards
+	}
 	for i, addr := range o.addresses() {
 		key := lb.ServiceKey{Namespace: "default", Name: fmt.Sprintf("svc-%d", i)}
-		pod := netip.MustParseAddrPort("10.244.1.2:80")
+		pod := netip.AddrPortFrom(NodeAddr(o.Backend), servicePort)
 		if addr.Is6() {
-			pod = netip.MustParseAddrPort("[2001:db8:1::2]:80")
+			pod = netip.AddrPortFrom(Host6(10+o.Backend), servicePort)
 		}
-		f.Services = append(f.Services, lb.Service{Key: key, Ports: []lb.Port{{Protocol: lb.TCP, Port: 80}}, ExternalTrafficPolicy: lb.Cluster,
-			Ingress: []lb.Ingress{{Addr: addr, Mode: lb.ModeVIP}}})
-		f.Endpoints[key] = []lb.Endpoint{{Protocol: lb.TCP, Addr: pod, Node: NodeName(o.Peers[0]), Ready: true, Serving: true}}
+		f.Services = append(f.Services, lb.Service{Key: key, Ports: []lb.Port{{Protocol: lb.TCP, Port: servicePort}}, ExternalTrafficPolicy: lb.Cluster,
+			Ingress: []lb.Ingress{{Addr: addr, Mode: mode}}})
+		f.Endpoints[key] = []lb.Endpoint{{Protocol: lb.TCP, Addr: pod, Node: NodeName(o.Backend), Ready: true, Serving: true}}
 	}
 	return f, nil
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -60,6 +61,24 @@ func HTTP(target netip.AddrPort, path string) Attempt {
 			err = errors.New(resp.Status)
 		}
 		return strings.TrimSpace(string(body)), err
+	}
+}
+
+// TCP returns an attempt that opens a connection, reads what the server says first, one line, and resets the connection: the
+// client keeps no state of it.
+func TCP(target netip.AddrPort) Attempt {
+	return func(ctx context.Context) (string, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", target.String())
+		if err != nil {
+			return "", err
+		}
+		defer conn.Close()
+		deadline, _ := ctx.Deadline()
+		if err := errors.Join(conn.(*net.TCPConn).SetLinger(0), conn.SetDeadline(deadline)); err != nil {
+			return "", err
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		return strings.TrimSpace(line), err
 	}
 }
 

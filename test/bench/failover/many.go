@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/test/bed"
+)
+
+const maxAddresses = 8000
+
+// many: node 1, which was alone and so has all addresses, loses power when two others have joined it.
+func many(b *bench) {
+	b.available()
+	peers := []int{1, 2, 3}
+	for range max(1, b.c.trials/10) {
+		l := bed.New(b)
+		o := bed.NodeOptions{Number: 1, Peers: peers, VIPs: b.c.addresses, Heartbeat: heartbeat}
+		if bed.HasIPv6 {
+			o.VIPs, o.IPv6 = o.VIPs/2, true
+		}
+		l.Start(o)
+		l.Settled(2*settleTime, 1)
+		for _, i := range peers[1:] {
+			o := o
+			o.Number = i
+			l.Start(o)
+		}
+		owners := l.Settled(2*settleTime, peers...)
+		time.Sleep(5 * time.Second) // the announcements at the start are over
+		b.manyMoved(l, owners)
+		b.cleanUp()
+	}
+}
+
+func (b *bench) manyMoved(l *bed.LAN, owners map[netip.Addr]int) {
+	const old = 1
+	var want []netip.Addr
+	for addr, i := range owners {
+		if i == old {
+			want = append(want, addr)
+		}
+	}
+	capture := l.Capture()
+	cut := time.Now()
+	l.Cut(old)
+	var last time.Time
+	for deadline := cut.Add(longestCut); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		taken := takenOver(capture.Claims(), old, cut)
+		last = time.Time{}
+		missing := 0
+		for _, addr := range want {
+			at, ok := taken[addr]
+			if !ok {
+				missing++
+			}
+			if at.After(last) {
+				last = at
+			}
+		}
+		if missing == 0 {
+			break
+		}
+		last = time.Now()
+	}
+	time.Sleep(afterWake) // the repetitions
+	claims := capture.Stop()
+	first := last
+	for _, at := range takenOver(claims, old, cut) {
+		if at.Before(first) {
+			first = at
+		}
+	}
+	b.out.add("many.addresses", "addresses", float64(len(want)))
+	b.out.add("many.first-announced", "ms", float64(first.Sub(cut).Milliseconds()))
+	b.out.add("many.all-announced", "ms", float64(last.Sub(cut).Milliseconds()))
+	b.out.add("many.gratuitous-packets", "per-s", float64(busiest(claims, time.Second)))
+}
+
+// idle measures what speakers cost that have nothing to do.
+func idle(b *bench) {
+	b.available()
+	l := bed.New(b)
+	const n = 11
+	c := speakers(l, "speakers-11", n, bed.NodeOptions{Number: 1, VIPs: idleAddresses(), Heartbeat: heartbeat})
+	c.owners()
+	time.Sleep(5 * time.Second) // the announcements at the start are over
+	before := map[int]float64{}
+	for i := 1; i <= n; i++ {
+		before[i] = b.cpuSeconds(l.Pid(i))
+	}
+	start := time.Now()
+	time.Sleep(b.c.idleFor)
+	for i := 1; i <= n; i++ {
+		used := b.cpuSeconds(l.Pid(i)) - before[i]
+		b.out.add("idle.cpu", "%-of-core", 100*used/time.Since(start).Seconds())
+		b.out.add("idle.rss", "MiB", b.rss(l.Pid(i)))
+	}
+}
+
+func idleAddresses() int {
+	if bed.HasIPv6 {
+		return 500
+	}
+	return 1000
+}
+
+// cpuSeconds returns the time that process pid has computed.
+func (b *bench) cpuSeconds(pid int) float64 {
+	const perSecond = 100 // USER_HZ, the same on all architectures that Go has
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	b.check(err)
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	var user, system float64
+	_, err = fmt.Sscan(fields[11]+" "+fields[12], &user, &system) // fields 14 and 15 of proc(5)
+	b.check(err)
+	return (user + system) / perSecond
+}
+
+// rss returns the resident memory of process pid in MiB.
+func (b *bench) rss(pid int) float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	b.check(err)
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	var kib float64
+	_, err = fmt.Sscan(rest, &kib)
+	b.check(err)
+	return kib / 1024
+}
