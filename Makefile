@@ -25,7 +25,7 @@ test-unit: ## table, property, fuzz seed and simulation tests; no root, no netwo
 	cd lab && go test ./...
 
 test-wire: deps ## real sockets in network namespaces (root)
-	go test -count=1 -tags wire ./test/wire/...
+	go test -count=1 -p 1 -tags wire ./test/wire/... ./test/bench/failover
 
 test-kernel: deps build-vm ## both datapath engines on a real kernel: the host's, and a VM's where the host has no IPVS (root)
 	scripts/test-kernel
@@ -48,7 +48,7 @@ generate: ## deepcopy functions and CRDs from the API types
 
 build: build-lab ## every binary into bin/
 	go build -ldflags '$(STAMP)' -o bin/ ./cmd/...
-	go build -o bin/ ./test/cmd/probe ./test/demo
+	go build -o bin/ ./test/cmd/probe ./test/demo ./test/bench/...
 
 build-lab: # the first build compiles Kubernetes: 5 to 9 minutes on two cores, seconds afterwards
 	$(MAKE) -C lab build VERSION=$(VERSION)

@@ -31,14 +31,14 @@ const (
 	management = "br2"
 )
 
-// LAN is the segment with its nodes. Its methods fail the test on error; all but Capture's are for one goroutine at a time,
-// except Cut, Neighbour and Ask.
+// LAN is the segment with its nodes. Its methods fail the test on error. They are for one goroutine at a time, but for Ask,
+// Neighbour and Moves, which may be called from others beside it.
 type LAN struct {
 	t      T
 	bridge netlink.Link // whose own address is the client's
+	nodes  map[int]*node
 
-	mu    sync.Mutex // guards the following
-	nodes map[int]*node
+	mu    sync.Mutex  // guards the following
 	ports map[int]int // data port's interface index -> node
 }
 
@@ -138,9 +138,9 @@ func (l *LAN) Boot(o NodeOptions) {
 		l.check(inside(pid, func() error { return configure("eth1", netip.PrefixFrom(ManagementAddr(i), bits4)) }))
 		l.attach(ManagementPort(i), management)
 	}
+	l.nodes[i] = n
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.nodes[i] = n
 	l.ports[l.link(Port(i)).Attrs().Index] = i
 }
 
@@ -199,9 +199,7 @@ func set(name string, up bool) error {
 // process of it. Call Remove afterwards.
 func (l *LAN) Cut(i int) {
 	l.t.Helper()
-	l.mu.Lock()
 	n := l.nodes[i]
-	l.mu.Unlock()
 	l.check(set(Port(i), false))
 	if n.o.Management {
 		l.check(set(ManagementPort(i), false))
@@ -212,10 +210,8 @@ func (l *LAN) Cut(i int) {
 
 // Remove ends node i, and removes its cables; the kernel would do so too, but at its leisure.
 func (l *LAN) Remove(i int) {
-	l.mu.Lock()
 	n := l.nodes[i]
 	delete(l.nodes, i)
-	l.mu.Unlock()
 	for _, cmd := range []*exec.Cmd{n.speaker, n.host} {
 		if cmd != nil {
 			_ = cmd.Process.Kill() // it may have ended

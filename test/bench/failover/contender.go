@@ -94,19 +94,8 @@ func (b *bench) ratios(name, a string, others ...string) {
 	}
 }
 
-// available says what this tree cannot do yet.
-func (b *bench) available() {
-	if !bed.HasIPv6 {
-		b.logf("not available: speakers on IPv6")
-	}
-	if !bed.HasHeartbeat {
-		b.logf("not available: the fast detector; the speakers have memberlist alone")
-	}
-}
-
 // power: what the owner loses is its power.
 func power(b *bench) {
-	b.available()
 	l := bed.New(b)
 	contenders := []contender{
 		speakers(l, "speakers-3", 3, bed.NodeOptions{Number: 1, First: 0, VIPs: 6, Heartbeat: heartbeat}),
@@ -131,7 +120,6 @@ func memberlist(b *bench) {
 
 // process: the owner's speaker is killed; its node forwards on, but nobody answers for the address there.
 func process(b *bench) {
-	b.available()
 	l := bed.New(b)
 	c := speakers(l, "speakers-3", 3, bed.NodeOptions{Number: 1, VIPs: 6, Heartbeat: heartbeat})
 	c.cut = func(i int) { l.End(i, syscall.SIGKILL) }
@@ -141,7 +129,6 @@ func process(b *bench) {
 
 // link: the owner loses the link on which it announces and keeps its management link; the speakers talk over either.
 func link(b *bench) {
-	b.available()
 	l := bed.New(b)
 	var contenders []contender
 	for i, over := range []string{"gossip-over-the-same", "gossip-over-management"} {

@@ -22,7 +22,6 @@ const longLived = 20 // connections that stay open through a rolling restart
 // drain restarts the speakers one after the other, with the real datapath on the nodes and one endpoint beside them, while the
 // client opens connections to an address of each and keeps some open.
 func drain(b *bench) {
-	b.available()
 	l := bed.New(b)
 	const backend = 50
 	l.Boot(bed.NodeOptions{Number: backend})
@@ -68,9 +67,11 @@ func (b *bench) countDrain(reports []probe.Report, broken []error) {
 		}
 	}
 	for _, err := range broken {
-		if err != nil {
-			ended++
-			b.logf("drain: a connection broke: %v", err)
+		if err == nil {
+			continue
+		}
+		if ended++; ended == 1 {
+			b.logf("drain: a long-lived connection broke: %v", err)
 		}
 	}
 	b.out.add("drain.roll.new-connections", "connects", float64(attempts+failed))

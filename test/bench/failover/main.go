@@ -121,6 +121,12 @@ func (c config) validate() error {
 // measure runs the sections and prints the results. It returns the exit code.
 func measure(c config) int {
 	b := &bench{c: c, out: &results{}}
+	if !bed.HasIPv6 {
+		b.logf("not available: speakers on IPv6")
+	}
+	if !bed.HasHeartbeat {
+		b.logf("not available: the fast detector; the speakers have memberlist alone")
+	}
 	failed := 0
 	for _, s := range sections() {
 		if !c.runs(s.name) {

@@ -14,7 +14,6 @@ const maxAddresses = 8000
 
 // many: node 1, which was alone and so has all addresses, loses power when two others have joined it.
 func many(b *bench) {
-	b.available()
 	peers := []int{1, 2, 3}
 	for range max(1, b.c.trials/10) {
 		l := bed.New(b)
@@ -82,7 +81,6 @@ func (b *bench) manyMoved(l *bed.LAN, owners map[netip.Addr]int) {
 
 // idle measures what speakers cost that have nothing to do.
 func idle(b *bench) {
-	b.available()
 	l := bed.New(b)
 	const n = 11
 	c := speakers(l, "speakers-11", n, bed.NodeOptions{Number: 1, VIPs: idleAddresses(), Heartbeat: heartbeat})

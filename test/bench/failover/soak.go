@@ -15,7 +15,6 @@ import (
 // soak has speakers and keepalived stand side by side, disturbs them in a way that is no failure, and counts how often an
 // address moves all the same. With cpu, the first speaker runs in that cgroup.
 func (b *bench) soak(name, cpu string, disturb func()) {
-	b.available()
 	l := bed.New(b)
 	peers := []int{1, 2, 3}
 	for _, i := range peers {

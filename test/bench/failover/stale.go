@@ -39,7 +39,6 @@ func asking(l *bed.LAN, addrs ...netip.Addr) (stop func()) {
 // suspended stops the owner of addresses for a while, while somebody keeps asking for them, and counts what it says after it has
 // woken up against the node that has taken over.
 func suspended(b *bench) {
-	b.available()
 	l := bed.New(b)
 	c := speakers(l, "speakers-3", 3, bed.NodeOptions{Number: 1, VIPs: 6, Heartbeat: heartbeat})
 	for _, pause := range b.c.pauses {
@@ -73,7 +72,6 @@ func suspended(b *bench) {
 // partition splits the segment between the owner and the others, heals it, and measures when the client has one owner again.
 // In turn, the owner is beyond the split and on the client's side.
 func partition(b *bench) {
-	b.available()
 	l := bed.New(b)
 	peers := []int{1, 2, 3, 4}
 	for _, i := range peers {
