@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -244,15 +243,6 @@ func (l *LAN) End(i int, sig syscall.Signal) {
 
 // Pid returns the process of node i's speaker.
 func (l *LAN) Pid(i int) int { return l.nodes[i].speaker.Process.Pid }
-
-// Numbers returns the numbers of the nodes, sorted.
-func (l *LAN) Numbers() (out []int) {
-	for i := range l.nodes {
-		out = append(out, i)
-	}
-	slices.Sort(out)
-	return out
-}
 
 // Service returns where the server behind an address listens.
 func Service(addr netip.Addr) netip.AddrPort { return netip.AddrPortFrom(addr, servicePort) }

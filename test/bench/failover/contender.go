@@ -16,7 +16,6 @@ const (
 // contender is a group of nodes that share addresses, and what is done to one of them in a trial.
 type contender struct {
 	name   string
-	start  func(i int)
 	cut    func(i int)
 	revive func(i int)
 	owners func() map[netip.Addr]int // waits until the group is whole and quiet
@@ -38,7 +37,7 @@ func speakers(l *bed.LAN, name string, n int, o bed.NodeOptions) contender {
 		start(i)
 	}
 	return contender{
-		name: name, start: start,
+		name:   name,
 		cut:    l.Cut,
 		revive: func(i int) { l.Remove(i); start(i) },
 		owners: func() map[netip.Addr]int { return l.Settled(settleTime, o.Peers...) },
@@ -58,7 +57,7 @@ func keepaliveds(l *bed.LAN, name string, first, router int, tuned bool) contend
 		start(first + i)
 	}
 	return contender{
-		name: name, start: start,
+		name:   name,
 		cut:    l.Cut,
 		revive: func(i int) { l.Remove(i); start(i) },
 		owners: func() map[netip.Addr]int {
@@ -73,8 +72,9 @@ func (b *bench) compare(name string, contenders []contender) {
 	for trial := range b.c.trials {
 		for _, c := range contenders {
 			node, addrs := victim(c.owners(), trial)
-			for addr, ms := range outages(addrs, bed.NodeName(node), func() { c.cut(node) }) {
-				b.out.add(name+"."+c.name+"."+family(addr)+".outage", "ms", ms)
+			ms := outages(addrs, bed.NodeName(node), func() { c.cut(node) })
+			for _, addr := range addrs {
+				b.out.add(name+"."+c.name+"."+family(addr)+".outage", "ms", ms[addr])
 			}
 			c.revive(node)
 		}

@@ -20,40 +20,44 @@ import (
 const longLived = 20 // connections that stay open through a rolling restart
 
 // drain restarts the speakers one after the other, with the real datapath on the nodes and one endpoint beside them, while the
-// client opens connections to an address of each and keeps some open.
+// client opens 200 connections a second, to each of their addresses in turn, and keeps some open.
 func drain(b *bench) {
 	l := bed.New(b)
 	const backend = 50
 	l.Boot(bed.NodeOptions{Number: backend})
 	c := speakers(l, "speakers-3", 3, bed.NodeOptions{Number: 1, VIPs: 6, Heartbeat: heartbeat, Backend: backend})
-	for roll := range min(b.c.trials, 20) {
-		addrs := slices.SortedFunc(maps.Keys(c.owners()), netip.Addr.Compare)
-		ctx, cancel := context.WithCancel(context.Background())
-		var clients sync.WaitGroup
-		reports := make([]probe.Report, len(addrs))
-		for i, a := range addrs {
-			clients.Go(func() {
-				reports[i] = probe.Repeat(ctx, probe.TCP(bed.Service(a)), time.Duration(len(addrs))*spacing, patience, time.Hour)
-			})
-		}
-		broken := make([]error, longLived)
-		for i := range broken {
-			clients.Go(func() { broken[i] = keepOpen(ctx, bed.Service(addrs[i%len(addrs)])) })
-		}
-		time.Sleep(lead)
-		for _, i := range l.Numbers() {
-			if i != backend {
-				l.End(i, syscall.SIGTERM)
-				l.Speak(i)
-				c.owners()
-			}
-		}
-		time.Sleep(lead)
-		cancel()
-		clients.Wait()
-		b.countDrain(reports, broken)
-		b.logf("drain: roll %d", roll+1)
+	for i := range min(b.c.trials, 20) {
+		b.roll(l, c, []int{1, 2, 3})
+		b.logf("drain: roll %d", i+1)
 	}
+}
+
+// roll restarts the speakers with the given numbers once, one after the other.
+func (b *bench) roll(l *bed.LAN, c contender, numbers []int) {
+	addrs := slices.SortedFunc(maps.Keys(c.owners()), netip.Addr.Compare)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var clients sync.WaitGroup
+	reports := make([]probe.Report, len(addrs))
+	for i, a := range addrs {
+		clients.Go(func() {
+			reports[i] = probe.Repeat(ctx, probe.TCP(bed.Service(a)), time.Duration(len(addrs))*spacing, patience, time.Hour)
+		})
+	}
+	broken := make([]error, longLived)
+	for i := range broken {
+		clients.Go(func() { broken[i] = keepOpen(ctx, bed.Service(addrs[i%len(addrs)])) })
+	}
+	time.Sleep(lead)
+	for _, i := range numbers {
+		l.End(i, syscall.SIGTERM)
+		l.Speak(i)
+		c.owners()
+	}
+	time.Sleep(lead)
+	cancel()
+	clients.Wait()
+	b.countDrain(reports, broken)
 }
 
 func (b *bench) countDrain(reports []probe.Report, broken []error) {

@@ -46,8 +46,8 @@ func (b *bench) manyMoved(l *bed.LAN, owners map[netip.Addr]int) {
 	capture := l.Capture()
 	cut := time.Now()
 	l.Cut(old)
-	var last time.Time
-	for deadline := cut.Add(longestCut); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	var last time.Time // of the first packets about the addresses, by the kernel's clock
+	for deadline := cut.Add(longestCut); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		taken := takenOver(capture.Claims(), old, cut)
 		last = time.Time{}
 		missing := 0
