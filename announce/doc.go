@@ -27,5 +27,5 @@
 // came from; if no advertisement names that one, every advertisement counts, since the subnet of the link still guards
 // against nonsense and silence would be an outage that nobody asked for.
 //
-// The package is pure: no clock, no IO, no log. The executors that carry decisions out are announce/arp and its siblings.
+// The package is pure: no clock, no IO, no log. The executors that carry decisions out are announce/arp and announce/ndp.
 package announce

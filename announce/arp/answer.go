@@ -3,11 +3,9 @@ package arp
 import (
 	"net/netip"
 
+	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/lb"
 )
-
-// Owned is the set of addresses that this node announces on one link.
-type Owned map[netip.Addr]struct{}
 
 // Drop says why a packet gets no answer; "" means that it gets one.
 type Drop string
@@ -24,7 +22,7 @@ const (
 
 // Answer returns the reply to p of a node that has mac on the link and owns the given addresses there, or why there is none.
 // Probes (sender 0.0.0.0, RFC 5227) are answered, so that a host that wants our address notices us.
-func Answer(p Packet, owned Owned, mac lb.MAC) (reply Packet, drop Drop) {
+func Answer(p Packet, owned neighbour.Owned, mac lb.MAC) (reply Packet, drop Drop) {
 	if p.Op != Request {
 		return Packet{}, DropNotRequest
 	}
@@ -48,14 +46,23 @@ func Answer(p Packet, owned Owned, mac lb.MAC) (reply Packet, drop Drop) {
 	}, ""
 }
 
-// Claims reports whether in p somebody with another hardware address than mac uses an address that is ours (RFC 5227
-// section 2.4).
-func Claims(p Packet, owned Owned, mac lb.MAC) bool {
-	if p.SenderMAC == mac || p.EthSrc == mac {
-		return false
+// Claimed returns the address that p's sender says it uses (RFC 5227 section 2.4) or probes for (section 2.1.1). It is the zero
+// Claim if p came from mac itself, or somebody else spoke for mac.
+func Claimed(p Packet, mac lb.MAC) neighbour.Claim {
+	switch {
+	case p.SenderMAC == mac || p.EthSrc == mac:
+		return neighbour.Claim{}
+	case !p.SenderIP.IsUnspecified():
+		return neighbour.Claim{Addr: p.SenderIP, MAC: p.SenderMAC}
+	case p.Op == Request:
+		return neighbour.Claim{Addr: p.TargetIP, MAC: p.SenderMAC, Probe: true}
 	}
-	_, ok := owned[p.SenderIP]
-	return ok
+	return neighbour.Claim{}
+}
+
+// Probe returns the packet that asks who has addr without entering anything into the neighbours' caches.
+func Probe(addr netip.Addr, mac lb.MAC) Packet {
+	return Packet{EthDst: Broadcast(), EthSrc: mac, Op: Request, SenderMAC: mac, SenderIP: netip.IPv4Unspecified(), TargetIP: addr}
 }
 
 // Gratuitous returns the two packets that tell a segment that addr is at mac now.

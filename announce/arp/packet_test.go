@@ -7,6 +7,7 @@ import (
 	peer "github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
 
+	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -54,7 +55,7 @@ func TestAnswer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, drop := Answer(tt.p, Owned{vip: {}}, ours)
+			got, drop := Answer(tt.p, neighbour.Owned{vip: {}}, ours)
 			if got != tt.want || drop != tt.drop {
 				t.Errorf("Answer(%s) = %s, %q; want %s, %q", tt.p, got, drop, tt.want, tt.drop)
 			}
@@ -65,21 +66,25 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-func TestClaims(t *testing.T) {
+func TestClaimed(t *testing.T) {
 	tests := []struct {
 		name string
 		p    Packet
-		want bool
+		want neighbour.Claim
 	}{
-		{"announcement by another", Gratuitous(vip, theirs)[0], true},
-		{"reply form", Gratuitous(vip, theirs)[1], true},
-		{"ours", Gratuitous(vip, ours)[0], false},
-		{"of an address that is not ours", Gratuitous(other, theirs)[0], false},
-		{"a question", request(), false},
+		{"announcement by another", Gratuitous(vip, theirs)[0], neighbour.Claim{Addr: vip, MAC: theirs}},
+		{"reply form", Gratuitous(vip, theirs)[1], neighbour.Claim{Addr: vip, MAC: theirs}},
+		{"answer to a probe", Packet{EthDst: ours, EthSrc: theirs, Op: Reply, SenderMAC: theirs, SenderIP: vip, TargetMAC: ours, TargetIP: zero}, neighbour.Claim{Addr: vip, MAC: theirs}},
+		{"ours", Gratuitous(vip, ours)[0], neighbour.Claim{}},
+		{"ours, repeated by a switch", request(func(p *Packet) { p.SenderMAC = ours }), neighbour.Claim{}},
+		{"probe by another", Probe(vip, theirs), neighbour.Claim{Addr: vip, MAC: theirs, Probe: true}},
+		{"our probe", Probe(vip, ours), neighbour.Claim{}},
+		{"a reply of nobody", request(func(p *Packet) { p.Op, p.SenderIP = Reply, zero }), neighbour.Claim{}},
+		{"a question is a claim to the sender's address", request(), neighbour.Claim{Addr: client, MAC: station}},
 	}
 	for _, tt := range tests {
-		if got := Claims(tt.p, Owned{vip: {}}, ours); got != tt.want {
-			t.Errorf("%s: %t", tt.name, got)
+		if got := Claimed(tt.p, ours); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
 }
@@ -98,7 +103,7 @@ func TestGratuitousForms(t *testing.T) {
 
 // TestFramesAreThoseOfAnotherImplementation compares with github.com/mdlayher/arp.
 func TestFramesAreThoseOfAnotherImplementation(t *testing.T) {
-	for _, p := range []Packet{request(), Gratuitous(vip, ours)[0], Gratuitous(vip, ours)[1]} {
+	for _, p := range []Packet{request(), Probe(vip, ours), Gratuitous(vip, ours)[0], Gratuitous(vip, ours)[1]} {
 		q, err := peer.NewPacket(peer.Operation(p.Op), p.SenderMAC[:], p.SenderIP, p.TargetMAC[:], p.TargetIP)
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +123,7 @@ func TestFramesAreThoseOfAnotherImplementation(t *testing.T) {
 }
 
 func FuzzParseAndAnswer(f *testing.F) {
-	for _, p := range []Packet{request(), Gratuitous(vip, ours)[0], Gratuitous(vip, theirs)[1]} {
+	for _, p := range []Packet{request(), Probe(vip, theirs), Gratuitous(vip, ours)[0], Gratuitous(vip, theirs)[1]} {
 		f.Add(p.Append(nil))
 	}
 	f.Add([]byte{})
@@ -131,29 +136,27 @@ func FuzzParseAndAnswer(f *testing.F) {
 		if again := p.Append(nil); string(again) != string(frame[:frameLen]) {
 			t.Errorf("%x was read as %s and written as %x", frame, p, again)
 		}
-		reply, drop := Answer(p, Owned{vip: {}}, ours)
+		reply, drop := Answer(p, neighbour.Owned{vip: {}}, ours)
 		if drop == "" && (p.TargetIP != vip || reply.SenderIP != vip || reply.SenderMAC != ours || reply.EthDst != p.SenderMAC) {
 			t.Errorf("%s was answered with %s", p, reply)
 		}
-		_ = Claims(p, Owned{vip: {}}, ours)
+		if c := Claimed(p, ours); c.Addr.IsValid() && c.MAC == ours {
+			t.Errorf("%s is a claim of our own", p)
+		}
 	})
 }
 
 // BenchmarkNotOurs is the cost of a packet for an address that this node does not announce.
 func BenchmarkNotOurs(b *testing.B) {
-	owned := Owned{}
+	owned := neighbour.Owned{}
 	for i := range 10000 {
 		owned[netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})] = struct{}{}
 	}
-	frame := request().Append(nil)
+	frame, reply := request().Append(nil), make([]byte, 0, 128)
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := Parse(frame)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, drop := Answer(p, owned, ours); drop != DropNotOwned || Claims(p, owned, ours) {
-			b.Fatal(drop)
+		if v := (Codec{}).Judge(frame, owned, ours, reply); v.Reply != nil || v.Claim.Addr != client {
+			b.Fatal(v)
 		}
 	}
 }

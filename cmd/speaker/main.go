@@ -16,11 +16,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
+	"github.com/fairlead-lb/fairlead/announce/ndp"
+	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
+	"github.com/fairlead-lb/fairlead/lb"
 )
 
 // version is set by the linker.
@@ -67,7 +70,7 @@ type process struct {
 	keys     *speaker.Keys
 	gossip   *gossip.Gossip
 	beat     *heartbeat.Heartbeat // nil = none
-	arp      *arp.Responder
+	arp, ndp *neighbour.Responder
 	speaker  *speaker.Speaker
 	registry *prometheus.Registry
 }
@@ -102,9 +105,14 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	p.arp, err = arp.New(arp.Options{Log: log, Registerer: p.registry, Changed: trigger,
-		Conflict: func(x arp.Conflict) { p.speaker.Conflict(x.Addr, x.Interface, x.MAC) }})
-	if err != nil {
+	responder := neighbour.Options{Log: log, Registerer: p.registry, Changed: trigger,
+		Speaker:   func(mac lb.MAC) bool { return p.speaker.IsSpeaker(mac) },
+		MayAnswer: func() bool { return p.speaker.MayAnswer() },
+		Conflict:  func(x neighbour.Conflict) { p.speaker.Conflict(x.Addr, x.Interface, x.MAC) }}
+	if p.arp, err = arp.New(responder); err != nil {
+		return nil, err
+	}
+	if p.ndp, err = ndp.New(responder); err != nil {
 		return nil, err
 	}
 	if err := p.addHeartbeat(c, keys, log, trigger); err != nil {
@@ -116,7 +124,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 			return nil, err
 		}
 	}
-	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp,
+	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp, Announcer6: p.ndp,
 		Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"}
 	if p.beat != nil {
 		options.Heartbeat = p.beat
@@ -159,6 +167,7 @@ func (p *process) run(ctx context.Context, c config) error {
 		g.Go(func() error { return p.beat.Run(others) })
 	}
 	g.Go(func() error { return p.arp.Run(others) })
+	g.Go(func() error { return p.ndp.Run(others) })
 	g.Go(func() error { return p.cache.Start(others) })
 	g.Go(func() error { return ignore(others, kube.Watch(others, p.cache, c.kube, p.speaker.FactsChanged)) })
 	g.Go(func() error { return serve(others, c.httpAddr, p.handler()) })

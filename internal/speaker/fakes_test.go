@@ -53,6 +53,7 @@ type node struct {
 	links   []lb.Link
 	answers map[netip.Addr]announce.Target
 	noSock  bool
+	taken   map[netip.Addr]lb.MAC // addresses that strangers answer for
 	kernel  datapath.State
 	refuse  map[netip.Addr]bool // the kernel refuses these VIPs
 	slow    time.Duration
@@ -287,6 +288,8 @@ func (n *node) Set(want map[netip.Addr]announce.Target) map[netip.Addr]announce.
 	if n.noSock {
 		want = nil
 	}
+	want = maps.Clone(want)
+	maps.DeleteFunc(want, func(a netip.Addr, _ announce.Target) bool { _, ok := n.taken[a]; return ok })
 	for addr := range n.answers {
 		if _, ok := want[addr]; !ok {
 			n.world.note("%s withdraws %s", n.name, addr)
@@ -306,6 +309,13 @@ func (n *node) SetLinks([]lb.Link) {}
 
 // Working implements Announcer.
 func (n *node) Working() map[string]bool { return map[string]bool{"eth0": true} }
+
+// Conflicts implements Announcer.
+func (n *node) Conflicts() map[netip.Addr]lb.MAC {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	return maps.Clone(n.taken)
+}
 
 type fakeEngine struct{ n *node }
 

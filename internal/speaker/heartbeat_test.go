@@ -79,9 +79,8 @@ func TestAProcessThatWasAsleepKeepsSilentUntilItKnows(t *testing.T) {
 		if !owner.MayAnswer() {
 			t.Error("it may not answer although it knows everything")
 		}
-		want := []string{string(owner.name) + " withdraws 192.0.2.200", string(owner.name) + " announces 192.0.2.200 epoch 1"}
-		if d := cmp.Diff(want, w.took()); d != "" {
-			t.Errorf("the sleep changed more (-want +got):\n%s", d)
+		if d := cmp.Diff([]string(nil), w.took()); d != "" {
+			t.Errorf("the sleep changed something:\n%s", d)
 		}
 	})
 }

@@ -22,7 +22,6 @@ type ledger struct {
 
 type holding struct {
 	epoch  uint64
-	first  bool          // nobody had ever announced the address before
 	rivals []lb.NodeName // who else claimed the address when we last looked, sorted
 	raised time.Time     // when the epoch was raised because of them
 	to     lb.NodeName   // whom it is handed over to; "" = nobody
@@ -52,7 +51,7 @@ type rivalry struct {
 // claims makes the ledger agree with the decisions and returns the claims, sorted. An address that is new here gets an epoch
 // above all seen. One that another member claims too, as after a partition, gets a new epoch, so that the neighbours are told
 // again. One for which a better node was found names that node in the claim. If something must wait, again says how long, else
-// it is 0.
+// it is 0. The claims count once they are settled.
 func (l *ledger) claims(self lb.NodeName, decisions []announce.Decision, others []lb.Member, now time.Time) (claims []lb.Claim, again time.Duration) {
 	rivals := l.learn(decisions, others)
 	if now.Sub(l.second) >= handEvery {
@@ -90,17 +89,36 @@ func (l *ledger) hold(addr netip.Addr, r rivalry, now time.Time) (holding, time.
 	contested := had && (r.highest >= h.epoch || slices.ContainsFunc(r.nodes, func(n lb.NodeName) bool { return !slices.Contains(h.rivals, n) }))
 	switch {
 	case !had:
-		h = holding{epoch: l.seen[addr] + 1, first: l.seen[addr] == 0, rivals: r.nodes}
+		h = holding{epoch: l.seen[addr] + 1, rivals: r.nodes}
 	case contested && now.Sub(h.raised) < raiseEvery:
 		return h, raiseEvery - now.Sub(h.raised) // h.rivals stays, so that it is still contested then
 	case contested:
-		h = holding{epoch: l.seen[addr] + 1, first: h.first, rivals: r.nodes, raised: now, to: h.to}
+		h = holding{epoch: l.seen[addr] + 1, rivals: r.nodes, raised: now, to: h.to}
 	default:
 		h.rivals = r.nodes
 	}
-	l.seen[addr] = max(l.seen[addr], h.epoch)
 	return h, 0
 }
+
+// settle keeps of the claims those whose addresses the announcer has reached, and returns them. The others were never made: an
+// address that is still being probed, or that a stranger has, is as unclaimed as before.
+func (l *ledger) settle(claims []lb.Claim, reached func(netip.Addr) bool) []lb.Claim {
+	var out []lb.Claim
+	for _, c := range claims {
+		if !reached(c.Addr) {
+			delete(l.held, c.Addr)
+			continue
+		}
+		l.seen[c.Addr] = max(l.seen[c.Addr], c.Epoch)
+		out = append(out, c)
+	}
+	return out
+}
+
+// mustProbe reports whether an address is to be probed before this claim to it is announced: if no speaker, this one included,
+// has ever claimed it as far as this node knows. What comes from a speaker that has died or left is taken over at once:
+// whoever answers a probe then is that speaker, and each probe is a moment of outage.
+func mustProbe(c lb.Claim) bool { return c.Epoch == 1 }
 
 // learn notes the highest epochs, forgets addresses that no Service has any more, and returns who else claims what is held
 // or announced here.

@@ -23,9 +23,25 @@ func TestLedger(t *testing.T) {
 		others []lb.Member
 		want   uint64 // 0 = no claim
 		again  time.Duration
+		probe  bool // before it is announced
+
+		unreached bool // the announcer does not have it, or not yet
 	}
 	tests := map[string][]step{
-		"a first claim": {{what: "gain", holds: true, want: 1}, {what: "nothing new", holds: true, want: 1}, {what: "lost"}, {what: "again", holds: true, want: 2}},
+		"a first claim": {{what: "gain", holds: true, want: 1, probe: true}, {what: "nothing new", holds: true, want: 1, probe: true}, {what: "lost"}, {what: "again", holds: true, want: 2}},
+		"a claim counts once the probes have ended": {
+			{what: "probing", holds: true, want: 1, probe: true, unreached: true},
+			{what: "a stranger has it", at: time.Second, holds: true, want: 1, probe: true, unreached: true},
+			{what: "Plan has noticed that", at: 2 * time.Second},
+			{what: "and tries again", at: time.Minute, holds: true, want: 1, probe: true, unreached: true},
+			{what: "gained", at: time.Minute, holds: true, want: 1, probe: true},
+			{what: "the socket is lost", at: 2 * time.Minute, holds: true, want: 1, probe: true, unreached: true},
+			{what: "ours before: not probed again", at: 3 * time.Minute, holds: true, want: 2},
+		},
+		"another speaker was faster while we probed": {
+			{what: "probing", holds: true, want: 1, probe: true, unreached: true},
+			{what: "it leaves, we take over", holds: true, others: rival("n2", 1), want: 2},
+		},
 		"taking over": {
 			{what: "another holds it", others: rival("n2", 5)},
 			{what: "it dies", holds: true, want: 6},
@@ -36,16 +52,16 @@ func TestLedger(t *testing.T) {
 			{what: "gone", holds: true, want: 6},
 		},
 		"a partition heals": {
-			{what: "alone", holds: true, want: 1},
+			{what: "alone", holds: true, want: 1, probe: true},
 			{what: "the other side has a lower epoch: tell the neighbours again", at: time.Minute, holds: true, others: rival("n2", 1), want: 2},
 			{what: "once only", at: 2 * time.Minute, holds: true, others: rival("n2", 1), want: 2},
 		},
 		"equal epochs": {
-			{what: "gain", holds: true, want: 1},
+			{what: "gain", holds: true, want: 1, probe: true},
 			{what: "we win, raise", holds: true, others: rival("n2", 1), want: 2},
 		},
 		"outbidding is slow": {
-			{what: "gain", holds: true, want: 1},
+			{what: "gain", holds: true, want: 1, probe: true},
 			{what: "first", at: time.Minute, holds: true, others: rival("n2", 1), want: 2},
 			{what: "it raises too", at: time.Minute + time.Millisecond, holds: true, others: rival("n2", 3), want: 2, again: 999 * time.Millisecond},
 			{what: "a second later", at: time.Minute + time.Second, holds: true, others: rival("n2", 3), want: 4},
@@ -61,6 +77,13 @@ func TestLedger(t *testing.T) {
 					want = append(want, lb.Claim{Addr: x, Epoch: s.want})
 				}
 				got, again := l.claims("n1", decisions, s.others, time.Unix(1000, 0).Add(s.at))
+				if len(got) > 0 && mustProbe(got[0]) != s.probe {
+					t.Errorf("%s: %v is to be probed: %t", s.what, got[0], !s.probe)
+				}
+				l.settle(got, func(netip.Addr) bool { return !s.unreached })
+				if h := len(l.epochs()); (h == 1) != (s.holds && !s.unreached) {
+					t.Errorf("%s: settled %d claims", s.what, h)
+				}
 				if d := cmp.Diff(want, got, cmp.Comparer(func(a, b lb.Claim) bool { return a == b })); d != "" || again != s.again {
 					t.Errorf("%s: again after %s, claims (-want +got):\n%s", s.what, again, d)
 				}

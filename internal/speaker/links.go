@@ -28,19 +28,18 @@ func (s *Speaker) setLinks(links []lb.Link) {
 		}
 	}
 	s.links = links
-	s.o.Announcer.SetLinks(links)
+	s.wire.setLinks(links)
 	if rejoin {
 		s.o.Gossip.Rejoin()
 	}
 }
 
-// judgeLinks decides which links can be used now: those that are not trusted yet, or where the announcer has no socket, count
-// as down.
+// judgeLinks decides which links can be used now: those that are not trusted yet, or where no announcer has a socket, count as
+// down; where one has none, the link is without the subnets of that family.
 func (s *Speaker) judgeLinks(now time.Time) {
-	working := s.o.Announcer.Working()
-	s.usable = slices.Clone(s.links)
+	s.usable = s.wire.working(s.links)
 	for i, l := range s.usable {
-		s.usable[i].Up = l.Up && working[l.Name] && s.trusted(l.Name, now)
+		s.usable[i].Up = l.Up && s.trusted(l.Name, now)
 	}
 }
 

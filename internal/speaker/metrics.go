@@ -10,7 +10,7 @@ type metrics struct {
 	syncErrors prometheus.Counter
 	fenced     prometheus.Counter
 
-	announced, members, engine *prometheus.Desc
+	announced, conflict, members, engine *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
@@ -25,8 +25,10 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_speaker_fenced_total",
 			Help: "How often this process was asleep for so long that it kept silent on the wire until others had answered."}),
 		announced: prometheus.NewDesc("fairlead_speaker_announced", "1 for each address that this node announces.", []string{"service", "ip", "via"}, nil),
-		members:   prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
-		engine:    prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
+		conflict: prometheus.NewDesc("fairlead_speaker_address_conflict",
+			"1 for each address that a station which is no speaker uses on a segment of this node, announced here or not.", []string{"ip", "mac"}, nil),
+		members: prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
+		engine:  prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
 	}
 	reg.MustRegister(m.changes, m.syncs, m.syncErrors, m.fenced, m)
 	return m
@@ -35,6 +37,7 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.announced
+	ch <- m.conflict
 	ch <- m.members
 	ch <- m.engine
 }
@@ -49,6 +52,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		for _, svc := range d.Services {
 			ch <- prometheus.MustNewConstMetric(m.announced, prometheus.GaugeValue, 1, svc.String(), d.VIP.String(), string(d.Via))
 		}
+	}
+	for addr, mac := range st.Strangers {
+		ch <- prometheus.MustNewConstMetric(m.conflict, prometheus.GaugeValue, 1, addr.String(), hardware(mac))
 	}
 	ch <- prometheus.MustNewConstMetric(m.members, prometheus.GaugeValue, float64(len(st.Members)))
 	ch <- prometheus.MustNewConstMetric(m.engine, prometheus.GaugeValue, 1, m.speaker.engineName())

@@ -43,12 +43,14 @@ type LinkSource interface {
 	Watch(ctx context.Context, changed func()) error
 }
 
-// Announcer answers for addresses on the wire; announce/arp's Responder is one. Set replaces the whole set and returns what
-// of it has been reached; an address that is left out is not answered for once Set has returned.
+// Announcer answers for the addresses of one family on the wire; announce/neighbour's Responder is one. Set replaces the whole set
+// and returns what of it has been reached; an address that is left out is not answered for once Set has returned. Conflicts
+// are the addresses that it does not announce because a station that is no speaker has them.
 type Announcer interface {
 	Set(map[netip.Addr]announce.Target) map[netip.Addr]announce.Target
 	SetLinks([]lb.Link)
 	Working() map[string]bool
+	Conflicts() map[netip.Addr]lb.MAC
 }
 
 // Engine makes the kernel forward; datapath/engine opens one. It is called from one goroutine at a time.
@@ -70,6 +72,8 @@ const (
 	EventAnnouncing = "Announcing"      // this node announces an address of the Service from now on
 	EventWithdrawn  = "Withdrawn"       // and no longer does
 	EventConflict   = "AddressConflict" // a station that is no speaker uses the address
+
+	EventConflictOver = "AddressConflictOver" // and no longer does
 )
 
 // Options configures a [Speaker].
@@ -78,7 +82,8 @@ type Options struct {
 	Facts      FactSource
 	Gossip     Gossip
 	Links      LinkSource
-	Announcer  Announcer
+	Announcer  Announcer // of IPv4 addresses
+	Announcer6 Announcer // of IPv6 addresses; nil = none is announced
 	Engine     Engine    // nil = announce only; somebody else forwards
 	Heartbeat  Heartbeat // nil = gossip alone notices who has died
 	Events     Recorder
@@ -100,7 +105,7 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Engine and Heartbeat may be nil")
+		return o, errors.New("speaker: only Announcer6, Engine and Heartbeat may be nil")
 	case o.DrainTimeout < 0:
 		return o, errors.New("speaker: DrainTimeout is negative")
 	}
@@ -140,11 +145,14 @@ type Speaker struct {
 	steady    steadiness
 	settling  settling
 	wake      *time.Timer // of the next step that time alone makes necessary; nil = none
+	wire      families
 
 	mu     sync.Mutex // guards the following, which the two loops exchange
 	want   *datapath.State
 	report report
 	macs   map[lb.MAC]lb.NodeName // of all speakers' links, also of those that are away
+
+	strangers map[netip.Addr]stranger
 }
 
 // report is what the datapath reached; its fields are replaced, not written to.
@@ -162,7 +170,8 @@ func New(o Options) (*Speaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}}
+	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}, strangers: map[netip.Addr]stranger{},
+		wire: families{o.Announcer, o.Announcer6}}
 	s.report.ready = o.Engine == nil
 	s.fence.fresh = func() bool { return o.Heartbeat == nil || o.Heartbeat.Fresh() }
 	s.status.Store(&Status{Node: o.Node})
@@ -197,7 +206,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	s.drain()
 	stop()
 	err := group.Wait()
-	s.o.Announcer.Set(nil)
+	s.wire.set(nil)
 	s.o.Gossip.SetSelf(lb.Member{Draining: true})
 	return err
 }
@@ -229,13 +238,14 @@ func (s *Speaker) watchLinks(ctx context.Context) {
 		s.steps.Trigger()
 	}
 	for ctx.Err() == nil {
+		start := time.Now()
 		if err := s.o.Links.Watch(ctx, changed); err != nil {
 			s.o.Log.Warn("link events lost", "err", err)
 		}
+		changed() // what we have missed
 		select {
 		case <-ctx.Done():
-		case <-time.After(rewatch):
-			changed() // what we have missed
+		case <-time.After(rewatch - time.Since(start)):
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/fairlead-lb/fairlead/announce"
@@ -16,6 +17,9 @@ type Status struct {
 	Members   []lb.Member
 	Decisions []announce.Decision
 	Claims    []lb.Claim
+
+	// Strangers are the stations that are no speakers and use an address of a Service, announced here or not.
+	Strangers map[netip.Addr]lb.MAC
 }
 
 // awaitsTakers reports whether an address is still announced here that somebody else is about to take.

@@ -34,18 +34,19 @@ func (s *Speaker) step(ctx context.Context) error {
 	}
 	claims, later := s.ledger.claims(s.o.Node, decisions, others(snap), now)
 	s.wakeAfter(sooner(again, later))
+	want := targets(decisions, claims)
+	reached := s.wire.set(want)
 	if cleared {
-		s.reopen(now)
+		s.reopen(now) // what others have taken meanwhile is no longer answered for
 	}
-	reached := s.o.Announcer.Set(s.targets(decisions))
-	decisions = refuseUnreached(decisions, reached)
-	claims = slices.DeleteFunc(claims, func(c lb.Claim) bool { _, ok := reached[c.Addr]; return !ok })
+	decisions = refuseUnreached(decisions, want, reached, s.wire.conflicts())
+	claims = s.ledger.settle(claims, func(a netip.Addr) bool { _, ok := reached[a]; return ok })
 
 	self := s.self()
 	self.Claims = claims
 	s.o.Gossip.SetSelf(self)
 	s.tell(&Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Joined: len(snap.Members) > 0, Members: snap.Members,
-		Decisions: decisions, Claims: claims})
+		Decisions: decisions, Claims: claims, Strangers: s.reviewStrangers(decisions, now)})
 	if s.o.Engine != nil && s.haveFacts {
 		s.handOver(datapath.Desired(snap)) // only now: what is unprogrammed by it is no longer announced
 	}
@@ -53,10 +54,9 @@ func (s *Speaker) step(ctx context.Context) error {
 	return err
 }
 
-// keepSilent says nothing on the wire without giving anything up: if the others have not missed this node, it goes on where it
+// keepSilent gives nothing up while the announcers say nothing: if the others have not missed this node, it goes on where it
 // was, and if they have, their claims are the younger ones.
 func (s *Speaker) keepSilent(snap lb.Snapshot, decisions []announce.Decision) {
-	s.o.Announcer.Set(nil)
 	self := s.self()
 	s.tell(&Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Joined: len(snap.Members) > 0, Members: snap.Members,
 		Decisions: decisions})
@@ -123,12 +123,13 @@ func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again 
 		}
 	}
 	s.watch(members)
+	conflicts := s.wire.conflicts()
 	s.mu.Lock()
 	programmed := s.report.programmed
 	s.mu.Unlock()
 	snap = lb.Snapshot{
 		Self: s.o.Node, Services: s.facts.Services, Endpoints: s.facts.Endpoints, Nodes: s.facts.Nodes, Pools: s.facts.Pools, L2: s.facts.L2,
-		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil,
+		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil, Conflicts: conflicts,
 		Down: election.Down(members, s.o.Node), Epochs: s.ledger.seen, LeaveOnCordon: s.o.LeaveOnCordon,
 		Fenced: fenced,
 	}
@@ -189,25 +190,40 @@ func others(snap lb.Snapshot) []lb.Member {
 	return slices.DeleteFunc(slices.Clone(snap.Members), func(m lb.Member) bool { return m.Node == snap.Self })
 }
 
-// targets joins the decisions to announce with the ledger's epochs.
-func (s *Speaker) targets(decisions []announce.Decision) map[netip.Addr]announce.Target {
-	out := make(map[netip.Addr]announce.Target, len(s.ledger.held))
+// targets joins the decisions to announce with the claims to their addresses.
+func targets(decisions []announce.Decision, claims []lb.Claim) map[netip.Addr]announce.Target {
+	out := make(map[netip.Addr]announce.Target, len(claims))
+	for _, c := range claims {
+		out[c.Addr] = announce.Target{Epoch: c.Epoch, Probe: mustProbe(c)}
+	}
 	for _, d := range decisions {
 		if d.Announce {
-			h := s.ledger.held[d.VIP]
-			out[d.VIP] = announce.Target{Interfaces: d.Interfaces, Epoch: h.epoch, Probe: h.first}
+			t := out[d.VIP]
+			t.Interfaces = d.Interfaces
+			out[d.VIP] = t
 		}
 	}
 	return out
 }
 
-// refuseUnreached turns decisions that the announcer could not carry out into refusals.
-func refuseUnreached(decisions []announce.Decision, reached map[netip.Addr]announce.Target) []announce.Decision {
+// refuseUnreached turns decisions that the announcer has not carried out, or not yet, into refusals.
+func refuseUnreached(decisions []announce.Decision, want, reached map[netip.Addr]announce.Target, conflicts map[netip.Addr]lb.MAC) []announce.Decision {
 	for i, d := range decisions {
-		if _, ok := reached[d.VIP]; d.Announce && !ok {
-			decisions[i].Announce, decisions[i].Interfaces = false, nil
-			decisions[i].Reason, decisions[i].Message = lb.AnnouncementRefused, fmt.Sprintf("no working socket for %s on %s", d.VIP, strings.Join(d.Interfaces, ", "))
+		if _, ok := reached[d.VIP]; !d.Announce || ok {
+			continue
 		}
+		on := strings.Join(d.Interfaces, ", ")
+		mac, taken := conflicts[d.VIP]
+		var r lb.Refusal
+		switch {
+		case taken:
+			r = lb.Refusal{Reason: lb.AddressConflict, Message: fmt.Sprintf("%s answers for %s and is no speaker: %s", hardware(mac), d.VIP, wayOut)}
+		case want[d.VIP].Probe:
+			r = lb.Refusal{Reason: lb.Probing, Message: fmt.Sprintf("asking on %s whether somebody has %s already, which takes 0.3 s", on, d.VIP)}
+		default:
+			r = lb.Refusal{Reason: lb.AnnouncementRefused, Message: fmt.Sprintf("no working socket for %s on %s", d.VIP, on)}
+		}
+		decisions[i].Announce, decisions[i].Interfaces, decisions[i].Reason, decisions[i].Message = false, nil, r.Reason, r.Message
 	}
 	return decisions
 }

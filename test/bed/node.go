@@ -18,12 +18,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
+	"github.com/fairlead-lb/fairlead/announce/ndp"
+	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/datapath/engine"
 	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
+	"github.com/fairlead-lb/fairlead/lb"
 )
 
 const (
@@ -44,7 +47,23 @@ func runNode(o NodeOptions) error {
 	if os.Getenv("FAIRLEAD_WIRE_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("self", o.Number)
 	}
-	var s *speaker.Speaker
+	s, tasks, err := assemble(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	others, stopOthers := context.WithCancel(context.Background())
+	defer stopOthers()
+	group, failing := errgroup.WithContext(ctx)
+	group.Go(func() error { defer stopOthers(); return s.Run(failing) })
+	group.Go(func() error { return serveStatus(others, o.Number, s.Handler()) })
+	for _, run := range tasks {
+		group.Go(func() error { return run(others) })
+	}
+	return group.Wait()
+}
+
+// assemble returns the speaker, and what has to run beside it.
+func assemble(ctx context.Context, o NodeOptions, log *slog.Logger) (s *speaker.Speaker, tasks []func(context.Context) error, err error) {
 	trigger := func() { s.Trigger() }
 	g, err := gossip.New(gossip.Options{Node: NodeName(o.Number), Bind: netip.AddrPortFrom(o.gossipAddr(o.Number), gossipPort),
 		Keys: []keyring.Key{key()}, Log: log, Changed: trigger, MemberlistLog: io.Discard,
@@ -55,49 +74,41 @@ func runNode(o NodeOptions) error {
 			return out, nil
 		}})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	a, err := newAnnouncer(log, trigger, func(c arp.Conflict) { s.Conflict(c.Addr, c.Interface, c.MAC) })
+	responder := neighbour.Options{Log: log, Registerer: prometheus.NewRegistry(), Changed: trigger,
+		Speaker:   func(mac lb.MAC) bool { return s.IsSpeaker(mac) },
+		MayAnswer: func() bool { return s.MayAnswer() },
+		Conflict:  func(c neighbour.Conflict) { s.Conflict(c.Addr, c.Interface, c.MAC) }}
+	four, err := arp.New(responder)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	forwards, err := o.engine(ctx)
+	six, err := ndp.New(responder)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: a, Engine: forwards,
+	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: four, Announcer6: six,
 		Events: silent{}, Log: log, Registerer: prometheus.NewRegistry()}
-	beat, err := newHeartbeat(o, log, trigger, g.Rejoin)
-	if err != nil {
-		return err
+	if options.Engine, err = o.engine(ctx); err != nil {
+		return nil, nil, err
 	}
-	if beat != nil {
-		options.Heartbeat = beat
+	tasks = append(tasks, g.Run, four.Run, six.Run)
+	if o.Heartbeat > 0 {
+		beat, err := newHeartbeat(o, log, trigger, g.Rejoin)
+		if err != nil {
+			return nil, nil, err
+		}
+		options.Heartbeat, tasks = beat, append(tasks, beat.Run)
 	}
-	if s, err = speaker.New(options); err != nil {
-		return err
-	}
-	others, stopOthers := context.WithCancel(context.Background())
-	defer stopOthers()
-	group, failing := errgroup.WithContext(ctx)
-	group.Go(func() error { defer stopOthers(); return s.Run(failing) })
-	group.Go(func() error { return g.Run(others) })
-	group.Go(func() error { return a.Run(others) })
-	if beat != nil {
-		group.Go(func() error { return beat.Run(others) })
-	}
-	group.Go(func() error { return serveStatus(others, o.Number, s.Handler()) })
-	return group.Wait()
+	s, err = speaker.New(options)
+	return s, tasks, err
 }
 
 // key is what the bed's speakers share.
 func key() keyring.Key { return keyring.Key{ID: 1, Secret: [keyring.Size]byte{1}} }
 
-// newHeartbeat returns nil where the node is to have none.
 func newHeartbeat(o NodeOptions, log *slog.Logger, changed, met func()) (*heartbeat.Heartbeat, error) {
-	if o.Heartbeat == 0 {
-		return nil, nil
-	}
 	h, err := heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: heartbeat.RealtimeProcess,
 		Log: log, Registerer: prometheus.NewRegistry(), Changed: changed, Met: met})
 	if err == nil {
@@ -113,17 +124,6 @@ func (o NodeOptions) engine(ctx context.Context) (speaker.Engine, error) {
 	}
 	c, err := engine.Open(ctx, "nft", link.ProcSys)
 	return c.Engine, err
-}
-
-// announcer is the executor for layer 2 as a whole.
-type announcer interface {
-	speaker.Announcer
-	Run(context.Context) error
-}
-
-// newAnnouncer returns what announces on the node's links. When it serves IPv6, set HasIPv6.
-func newAnnouncer(log *slog.Logger, changed func(), conflict func(arp.Conflict)) (announcer, error) {
-	return arp.New(arp.Options{Log: log, Registerer: prometheus.NewRegistry(), Changed: changed, Conflict: conflict})
 }
 
 // statusSocket is where the speaker of node i serves its debug pages: beside the network, so that looking does not disturb.

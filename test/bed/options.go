@@ -12,8 +12,8 @@ import (
 
 // What the speakers of this tree can do. A section of the benchmark that needs more says "not available".
 const (
-	HasIPv6      = false // newAnnouncer answers neighbour solicitations
-	HasHeartbeat = true  // runNode starts heartbeats if NodeOptions.Heartbeat is not 0
+	HasIPv6      = true // newAnnouncer answers neighbour solicitations
+	HasHeartbeat = true // runNode starts heartbeats if NodeOptions.Heartbeat is not 0
 )
 
 // NodeOptions says how a node is plugged in and what its speaker does. It travels as JSON to the speaker's process.
