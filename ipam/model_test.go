@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -306,8 +307,10 @@ func (w *world) setStatus(s lb.Service, got Assignment) {
 	}
 }
 
-// ensureAllAgain asks for every Service without a change of its own: nobody may lose or swap an address.
-func (w *world) ensureAllAgain(after string) {
+// ensureAllAgain asks for every Service without a change of its own: nobody may lose or swap an address. It returns what each
+// has and is told afterwards.
+func (w *world) ensureAllAgain(after string) string {
+	var state strings.Builder
 	for _, key := range slices.SortedFunc(mapKeys(w.services), lb.ServiceKey.Compare) {
 		s := w.services[key]
 		s.Quota.Max = w.quota[key.Namespace]
@@ -320,11 +323,22 @@ func (w *world) ensureAllAgain(after string) {
 			}
 		}
 		w.setStatus(s, got)
+		fmt.Fprintln(&state, key, got.Addrs, got.Pool, refusal)
 	}
+	return state.String()
 }
 
-// restart has both allocators begin anew from what the statuses say, each in an order of its own.
+// restart has both allocators begin anew from what the statuses say, each in an order of its own. Once nobody moves any more
+// without a restart, nobody does by one.
 func (w *world) restart() {
+	before, settled := w.ensureAllAgain("another look"), false
+	for turns := 0; !settled; turns++ {
+		now := w.ensureAllAgain("another look")
+		if settled = now == before; turns > 50 {
+			w.t.Fatalf("no end of changes:\n%s", now)
+		}
+		before = now
+	}
 	w.a, w.twin = New(restTime), New(restTime)
 	clear(w.freed) // rest is not remembered over a restart
 	w.setPools()
@@ -340,5 +354,7 @@ func (w *world) restart() {
 			}
 		}
 	}
-	w.ensureAllAgain("a restart")
+	if now := w.ensureAllAgain("a restart"); now != before {
+		w.t.Fatalf("a restart has changed\n%sto\n%s", before, now)
+	}
 }
