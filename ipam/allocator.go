@@ -144,11 +144,19 @@ func (a *Allocator) Release(key lb.ServiceKey, now time.Time) bool {
 	if !ok {
 		return false
 	}
-	for _, addr := range old.addrs {
+	for _, addr := range ascending(old.addrs) {
 		a.disown(addr, key, old, now)
 	}
 	delete(a.leases, key)
 	return true
+}
+
+// ascending returns addrs sorted: in this order those that are freed at once come to be given out again.
+func ascending(addrs []netip.Addr) []netip.Addr {
+	if len(addrs) < 2 {
+		return addrs
+	}
+	return slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 }
 
 // commit makes addrs what s owns and reports whether it gave up one that it had.
@@ -160,7 +168,7 @@ func (a *Allocator) commit(s *lb.Service, id, pool string, addrs []netip.Addr, n
 		return false
 	}
 	freed := false
-	for _, addr := range old.addrs {
+	for _, addr := range ascending(old.addrs) {
 		switch {
 		case !slices.Contains(addrs, addr):
 			a.disown(addr, s.Key, old, now)
