@@ -36,7 +36,7 @@ type Assignment struct {
 
 // EachOf reports whether there is an address of each of the families.
 func (a Assignment) EachOf(families []lb.Family) bool {
-	return !slices.ContainsFunc(families, func(f lb.Family) bool { return number(a.Addrs, f) == 0 })
+	return !slices.ContainsFunc(families, func(f lb.Family) bool { return lb.CountOf(a.Addrs, f) == 0 })
 }
 
 // New returns an allocator without pools. A freed address rests for the given time, zero or more, unless its

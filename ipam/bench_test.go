@@ -8,6 +8,17 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
+// giveAndTake is what is measured: an address for s, and its release.
+func giveAndTake(b *testing.B, a *Allocator, s lb.Service) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, refusal := a.Ensure(s, epoch); !refusal.OK() {
+			b.Fatal(refusal)
+		}
+		a.Release(s.Key, epoch)
+	}
+}
+
 // BenchmarkEnsure gives out and takes back one address, beside as many others in use as the case says. The cost must not
 // depend on them.
 func BenchmarkEnsure(b *testing.B) {
@@ -32,13 +43,7 @@ func BenchmarkEnsure(b *testing.B) {
 				a.Ensure(service(fmt.Sprint(i), dual(lb.SingleStack, c.family)), epoch)
 			}
 			s := service("last", dual(lb.SingleStack, c.family))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, refusal := a.Ensure(s, epoch); !refusal.OK() {
-					b.Fatal(refusal)
-				}
-				a.Release(s.Key, epoch)
-			}
+			giveAndTake(b, a, s)
 		})
 	}
 }
@@ -54,13 +59,7 @@ func BenchmarkSlash8AlmostFull(b *testing.B) {
 		}
 	}
 	s := service("last")
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, refusal := a.Ensure(s, epoch); !refusal.OK() {
-			b.Fatal(refusal)
-		}
-		a.Release(s.Key, epoch)
-	}
+	giveAndTake(b, a, s)
 }
 
 // Benchmark16000Services is the whole life of a large cluster's start: every Service once, then all again, unchanged.
@@ -100,13 +99,7 @@ func BenchmarkSharers(b *testing.B) {
 					a.Ensure(service(fmt.Sprint(i), shares("k"), in(fmt.Sprint("n", i%100)), port(c.port(i))), epoch)
 				}
 				s := service("last", shares("k"), port(c.port(n)))
-				b.ReportAllocs()
-				for b.Loop() {
-					if _, refusal := a.Ensure(s, epoch); !refusal.OK() {
-						b.Fatal(refusal)
-					}
-					a.Release(s.Key, epoch)
-				}
+				giveAndTake(b, a, s)
 			})
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // their number was changed the first ones stayed.
 func (w *world) checkNumber(s lb.Service, got Assignment, refusal lb.Refusal) {
 	for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
-		n, wants := number(got.Addrs, f), max(1, s.PerFamily, number(s.RequestedAddrs, f))
+		n, wants := lb.CountOf(got.Addrs, f), max(1, s.PerFamily, lb.CountOf(s.RequestedAddrs, f))
 		if n > wants || n > 0 && n < wants && (refusal.OK() || refusal.Reason == lb.AddressOutsidePools) {
 			w.t.Fatalf("%s has %d of %d %s addresses (%s)", s.Key, n, wants, f, refusal)
 		}

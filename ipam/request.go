@@ -35,24 +35,13 @@ func wanted(s *lb.Service) []lb.Family {
 func (r *request) optional() bool { return r.FamilyPolicy != lb.RequireDualStack }
 
 // count returns how many addresses of the family r wants: as many as it says, or as it names if these are more.
-func (r *request) count(f lb.Family) int { return max(1, r.PerFamily, number(r.RequestedAddrs, f)) }
-
-// number returns how many of addrs are of the family.
-func number(addrs []netip.Addr, f lb.Family) int {
-	n := 0
-	for _, addr := range addrs {
-		if lb.FamilyOf(addr) == f {
-			n++
-		}
-	}
-	return n
-}
+func (r *request) count(f lb.Family) int { return max(1, r.PerFamily, lb.CountOf(r.RequestedAddrs, f)) }
 
 // lacking returns the first family of which there is none in addrs, and the first of which there are some but fewer than r
 // wants; 0 for none.
 func (r *request) lacking(addrs []netip.Addr) (absent, short lb.Family) {
 	for _, f := range r.families {
-		switch n := number(addrs, f); {
+		switch n := lb.CountOf(addrs, f); {
 		case n == 0 && absent == 0:
 			absent = f
 		case n > 0 && n < r.count(f) && short == 0:
@@ -199,7 +188,7 @@ func (r *request) settle(p *pool, addrs []netip.Addr, quota lb.Refusal) (string,
 
 // tally says how many addresses of the family r has of those that it wants.
 func (r *request) tally(f lb.Family, addrs []netip.Addr) string {
-	return fmt.Sprintf("has %d of %d %s addresses", number(addrs, f), r.count(f), f)
+	return fmt.Sprintf("has %d of %d %s addresses", lb.CountOf(addrs, f), r.count(f), f)
 }
 
 // lacks refuses because p, which r's addresses are to be from, cannot add one of the family that is absent.
@@ -225,7 +214,7 @@ func (a *Allocator) fill(r *request, p *pool, have []netip.Addr) ([]netip.Addr, 
 	}
 	for n := 1; n <= most && len(dry) < len(r.families); n++ {
 		for _, f := range r.families {
-			if dry[f] || n > r.count(f) || number(got, f) >= n {
+			if dry[f] || n > r.count(f) || lb.CountOf(got, f) >= n {
 				continue
 			}
 			addr, free, ok := a.candidate(r, p, f, got)

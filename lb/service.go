@@ -71,6 +71,17 @@ func FamilyOf(a netip.Addr) Family {
 	return IPv6
 }
 
+// CountOf returns how many of addrs are of the family.
+func CountOf(addrs []netip.Addr, f Family) int {
+	n := 0
+	for _, addr := range addrs {
+		if FamilyOf(addr) == f {
+			n++
+		}
+	}
+	return n
+}
+
 // FamilyPolicy is the value of ipFamilyPolicy.
 type FamilyPolicy string
 

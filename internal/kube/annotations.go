@@ -138,19 +138,9 @@ func parseAddrs(field, value string) ([]netip.Addr, lb.Refusal) {
 			return nil, badRequest("%s is %q: %s is listed twice; delete one", field, value, addr)
 		}
 		out = append(out, addr)
-		if n := ofFamily(out, lb.FamilyOf(addr)); n > maxPerFamily {
+		if n := lb.CountOf(out, lb.FamilyOf(addr)); n > maxPerFamily {
 			return nil, badRequest("%s lists %d %s addresses; list %d at most", field, n, lb.FamilyOf(addr), maxPerFamily)
 		}
 	}
 	return out, lb.Refusal{}
-}
-
-func ofFamily(addrs []netip.Addr, f lb.Family) int {
-	n := 0
-	for _, addr := range addrs {
-		if lb.FamilyOf(addr) == f {
-			n++
-		}
-	}
-	return n
 }
