@@ -274,6 +274,13 @@ func TestAllocator(t *testing.T) {
 			{release: "a"}, {release: "b"},
 			refuse(service("e"), lb.PoolExhausted, ""), // d still has it
 		},
+		"sharing: the lowest address at which the port is free again": {
+			pools(big),
+			ensure(service("a", shares("k")), "big", "198.51.100.0"), ensure(service("b", shares("k")), "big", "198.51.100.1"),
+			ensure(service("c", shares("k")), "big", "198.51.100.2"), ensure(service("x", shares("k"), port(81), asks("198.51.100.1")), "big", "198.51.100.1"),
+			{release: "b"},
+			ensure(service("d", shares("k")), "big", "198.51.100.1"),
+		},
 		"sharing with Local needs the same pods": {
 			pools(small),
 			ensure(service("a", shares("k"), port(80), localPods("app=x")), "small", "192.0.2.10"),
