@@ -178,7 +178,7 @@ func TestEveryControllerServesTheWebhook(t *testing.T) {
 			if err != nil || !strings.Contains(metrics, "\nfairlead_webhook_certificate_expiry_seconds 1.") {
 				return fmt.Errorf("%s has no certificate: %v", p.Name, err)
 			}
-			if out, err := get("https:"+p.Name+":9443", "/validate"); err != nil || !strings.Contains(out, "request body is empty") {
+			if out, err := get("https:"+p.Name+":9443", "/validate"); err != nil || !strings.Contains(out, "expected application/json") {
 				return fmt.Errorf("%s does not serve the webhook: %v: %s", p.Name, err, out)
 			}
 			return nil
