@@ -25,7 +25,7 @@ test-unit: ## table, property, fuzz seed and simulation tests; no root, no netwo
 	cd lab && go test ./...
 
 test-wire: deps ## real sockets in network namespaces (root)
-	go test -count=1 -p 1 -tags wire ./test/wire/... ./test/bench/failover
+	scripts/test-wire
 
 test-kernel: deps build-vm ## both datapath engines on a real kernel: the host's, and a VM's where the host has no IPVS (root)
 	scripts/test-kernel

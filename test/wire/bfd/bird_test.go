@@ -18,6 +18,7 @@ import (
 type bird struct {
 	dir string
 	cmd *exec.Cmd
+	log *record
 }
 
 func startBIRD(h *host, peer udp.Peer, kind bfd.AuthType) *bird {
@@ -35,7 +36,7 @@ func startBIRD(h *host, peer udp.Peer, kind bfd.AuthType) *bird {
 	}
 	config := fmt.Sprintf("log stderr all;\nrouter id 192.0.2.2;\nprotocol device {}\nprotocol kernel { ipv4 { import none; export none; }; }\n"+
 		"protocol bfd { debug all; %s { min rx interval 50 ms; min tx interval 60 ms; multiplier 3; %s }; neighbor %s %s; }\n", where, auth, peer.Local, hop)
-	b.cmd = h.daemon("/usr/sbin/bird", "-f", "-c", write(h.t, b.dir, "bird.conf", config), "-s", b.dir+"/bird.ctl", "-P", b.dir+"/bird.pid")
+	b.cmd, b.log = h.daemon("/usr/sbin/bird", "-f", "-c", write(h.t, b.dir, "bird.conf", config), "-s", b.dir+"/bird.ctl", "-P", b.dir+"/bird.pid")
 	return b
 }
 
@@ -75,7 +76,7 @@ func TestBIRD(t *testing.T) {
 			h := topology(t, c.peer)
 			b := startBIRD(h, c.peer, c.kind)
 			conf := udp.Config{Config: bfd.Config{DesiredMinTx: 70 * ms, RequiredMinRx: 80 * ms, Multiplier: 4}, MinTTL: 60} // BIRD sends multihop with 64
-			if c.kind != bfd.AuthNone { // both know both keys, and each signs with another
+			if c.kind != bfd.AuthNone {                                                                                      // both know both keys, and each signs with another
 				conf.Auth = bfd.Keyring{Type: c.kind, Keys: []bfd.Key{{ID: 6, Secret: "second"}, {ID: 5, Secret: "secret"}}}
 			}
 			g := start(t, udp.Options{}, map[udp.Peer]udp.Config{c.peer: conf})
@@ -103,7 +104,10 @@ func TestBIRD(t *testing.T) {
 			until(t, "bird up again", func() bool { return b.session()[0] == "Up" })
 
 			g.stop()
-			until(t, "bird told", func() bool { return b.session()[0] == "Down" })
+			until(t, "bird told AdminDown", func() bool {
+				_, after, _ := strings.Cut(b.log.String(), "[AdminDown")
+				return strings.Contains(after, "changed state from Up to Down")
+			})
 		})
 	}
 }

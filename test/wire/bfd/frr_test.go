@@ -52,8 +52,9 @@ func startFRR(h *host, peer udp.Peer) *frr {
 
 func (f *frr) daemon(name, config string, args ...string) *exec.Cmd {
 	f.host.t.Helper()
-	return f.host.daemon(append([]string{"/usr/lib/frr/" + name, "-f", write(f.host.t, f.dir, name+".conf", config), "-i", f.dir + "/" + name + ".pid",
+	cmd, _ := f.host.daemon(append([]string{"/usr/lib/frr/" + name, "-f", write(f.host.t, f.dir, name+".conf", config), "-i", f.dir + "/" + name + ".pid",
 		"-z", f.dir + "/zserv.api", "--vty_socket", f.dir, "--log", "stdout"}, args...)...)
+	return cmd
 }
 
 func (f *frr) show(daemon, command string) string {

@@ -71,24 +71,43 @@ func (h *host) run(args ...string) string {
 }
 
 // daemon starts a program in the host's namespace; its log is printed if the test fails.
-func (h *host) daemon(args ...string) *exec.Cmd {
+func (h *host) daemon(args ...string) (*exec.Cmd, *record) {
 	h.t.Helper()
 	if _, err := os.Stat(args[0]); err != nil {
 		h.t.Fatalf("%v; install the packages frr and bird2: scripts/test-wire does", err)
 	}
-	var log bytes.Buffer
+	log := &record{}
 	cmd := h.in(args...)
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Stdout, cmd.Stderr = log, log
 	check(h.t, cmd.Start())
 	h.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGCONT)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if h.t.Failed() {
-			h.t.Logf("log of %v:\n%s", args, log.String())
+			h.t.Logf("log of %v:\n%s", args, log)
 		}
 	})
-	return cmd
+	return cmd, log
+}
+
+// record keeps what a program writes.
+type record struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.Write(b)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.String()
 }
 
 // cable connects two namespaces, nil = ours, by devices of the given names.
