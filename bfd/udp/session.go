@@ -2,6 +2,7 @@ package udp
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -166,7 +167,7 @@ func (l *loop) open(s *session, now time.Time) {
 		return
 	}
 	if s.err != nil {
-		l.g.note(false, "bfd session has its sockets again", "peer", s.peer)
+		l.g.note(false, "bfd session can send again", "peer", s.peer)
 	}
 	s.err, s.retry = nil, time.Time{}
 	l.dirty = true
@@ -193,7 +194,7 @@ func (l *loop) openSockets(s *session, now time.Time) error {
 // broken notes that the session cannot send or listen; it is logged once.
 func (l *loop) broken(s *session, err error, now time.Time) {
 	if s.err == nil {
-		l.g.note(true, "bfd session has no socket", "peer", s.peer, "err", err)
+		l.g.note(true, "bfd session cannot send", "peer", s.peer, "err", err)
 	}
 	l.closeSending(s)
 	s.err, s.retry = err, now.Add(retryOpen)
@@ -236,15 +237,21 @@ func (l *loop) transmit(s *session, p bfd.Packet, now time.Time) {
 		l.refuse(s, now)
 		_, err = unix.Write(s.fd, wire)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		l.g.metrics.sent.Inc()
-	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EINVAL): // the interface or address is gone
-		l.g.metrics.sendErrors.Inc()
-		l.broken(s, err, now)
-	default: // no route, no carrier, a filter, a full queue: detection's business, not ours
-		l.g.metrics.sendErrors.Inc()
+		return
 	}
+	l.g.metrics.sendErrors.Inc()
+	if gone(err) && s.bfd.State() != bfd.Up { // an Up session may see the link come back before its detection time ends
+		l.broken(s, fmt.Errorf("sending to %s: %w", s.peer.Remote, err), now)
+	}
+}
+
+// gone tells whether the interface or the address of the socket may be gone for good: then it takes a new socket to send again.
+func gone(err error) bool {
+	var code unix.Errno
+	return errors.As(err, &code) &&
+		slices.Contains([]unix.Errno{unix.ENODEV, unix.ENXIO, unix.EINVAL, unix.ENETUNREACH, unix.ENETDOWN, unix.EADDRNOTAVAIL}, code)
 }
 
 // refuse takes note of an ICMP port unreachable: where the peer is one of our own processes, it is dead.

@@ -69,22 +69,45 @@ func TestADeadPeer(t *testing.T) {
 	}
 }
 
-// TestAllWatchersNoticeTogether: of a node with 5 watchers, the last one notices soon after the first.
-func TestAllWatchersNoticeTogether(t *testing.T) {
+// watched is a process with a heartbeat to n addresses of this one, all up.
+func watched(t *testing.T, n int) (*process, *group, map[udp.Peer]udp.Config) {
+	t.Helper()
 	h := link(t)
 	want := map[udp.Peer]udp.Config{}
 	var watchers []netip.Addr
-	for i := range 5 {
+	for i := range n {
 		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(101 + i)})
 		configure(t, nil, "v0", []string{a.String() + "/24"})
 		watchers = append(watchers, a)
 		want[udp.Peer{Local: a, Remote: near4}] = heartbeat()
 	}
 	g := start(t, udp.Options{Port: port}, want)
-	other := startPeer(h, peerConfig{Local: near4, Remotes: watchers})
+	other := startPeer(h, peerConfig{Local: near4, Remotes: watchers, Priority: 10})
 	for p := range want {
 		g.next(p, bfd.Up, time.Time{})
 	}
+	return other, g, want
+}
+
+// TestLinkLocal: a session between link-local addresses, which also survives that its interface is replaced by a new one.
+func TestLinkLocal(t *testing.T) {
+	ours, theirs := netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fe80::2")
+	p := udp.Peer{Local: ours, Remote: theirs, Interface: "v0"}
+	h := newHost(t)
+	cable(t, nil, "v0", h, "eth0", "fe80::1/64", "fe80::2/64")
+	g := start(t, udp.Options{Port: port}, map[udp.Peer]udp.Config{p: heartbeat()})
+	startPeer(h, peerConfig{Local: theirs, Remotes: []netip.Addr{ours}, Iface: "eth0"})
+	g.next(p, bfd.Up, time.Time{})
+	now := time.Now()
+	must(t, "ip", "link", "del", "v0")
+	report(t, "interface removed", g.next(p, bfd.Down, now), now, bfd.CauseDetectionExpired)
+	cable(t, nil, "v0", h, "eth0", "fe80::1/64", "fe80::2/64")
+	g.next(p, bfd.Up, now)
+}
+
+// TestAllWatchersNoticeTogether: of a node with 5 watchers, the last one notices soon after the first.
+func TestAllWatchersNoticeTogether(t *testing.T) {
+	other, g, want := watched(t, 5)
 	for range 5 {
 		time.Sleep(time.Second)
 		now := time.Now()
@@ -107,20 +130,7 @@ func TestAllWatchersNoticeTogether(t *testing.T) {
 
 // TestCost prints what a heartbeat with 10 peers at 50 ms costs.
 func TestCost(t *testing.T) {
-	h := link(t)
-	want := map[udp.Peer]udp.Config{}
-	var remotes []netip.Addr
-	for i := range 10 {
-		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(101 + i)})
-		configure(t, nil, "v0", []string{a.String() + "/24"})
-		remotes = append(remotes, a)
-		want[udp.Peer{Local: a, Remote: near4}] = heartbeat()
-	}
-	g := start(t, udp.Options{Port: port}, want)
-	other := startPeer(h, peerConfig{Local: near4, Remotes: remotes, Priority: 10})
-	for p := range want {
-		g.next(p, bfd.Up, time.Time{})
-	}
+	other, _, _ := watched(t, 10)
 	time.Sleep(time.Second)
 	const d = 10 * time.Second
 	before := other.cpu()

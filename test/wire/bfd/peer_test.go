@@ -32,6 +32,7 @@ const port = 7950
 type peerConfig struct {
 	Local    netip.Addr
 	Remotes  []netip.Addr
+	Iface    string
 	Port     uint16
 	Priority int
 	Process  bool
@@ -47,7 +48,7 @@ func heartbeat() udp.Config {
 func (c peerConfig) sessions() map[udp.Peer]udp.Config {
 	out := map[udp.Peer]udp.Config{}
 	for _, r := range c.Remotes {
-		out[udp.Peer{Local: c.Local, Remote: r}] = heartbeat()
+		out[udp.Peer{Local: c.Local, Remote: r, Interface: c.Iface}] = heartbeat()
 	}
 	return out
 }
