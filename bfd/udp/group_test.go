@@ -34,7 +34,7 @@ func loopback(last byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 
 func peerOf(local, remote byte) Peer { return Peer{Local: loopback(local), Remote: loopback(remote)} }
 
 // freePort returns a UDP port that is free on every loopback address a moment ago.
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{})
 	if err != nil {
@@ -47,7 +47,7 @@ func freePort(t *testing.T) uint16 {
 // running is a Group that runs until the test ends, and what it has reported.
 type running struct {
 	*Group
-	t        *testing.T
+	t        testing.TB
 	registry *prometheus.Registry
 	cancel   context.CancelFunc
 	ended    chan error
@@ -68,7 +68,7 @@ func (r *running) count() calls {
 	return r.calls
 }
 
-func run(t *testing.T, o Options, want map[Peer]Config) *running {
+func run(t testing.TB, o Options, want map[Peer]Config) *running {
 	t.Helper()
 	r := &running{t: t, registry: prometheus.NewRegistry(), ended: make(chan error, 1), events: map[Peer][]bfd.Event{}}
 	o.Name, o.Registerer, o.Log = "test", r.registry, slog.New(slog.NewTextHandler(io.Discard, nil))

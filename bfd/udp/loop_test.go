@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/bfd"
 )
@@ -216,4 +217,40 @@ func TestPeerString(t *testing.T) {
 	if got, want := p.String(), "::->fe80::1%eth0 multihop"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+}
+
+// BenchmarkTenPeersAt50ms prints what ten sessions cost one of their ends, in percent of a core.
+func BenchmarkTenPeersAt50ms(b *testing.B) {
+	c := fast()
+	c.DesiredMinTx, c.RequiredMinRx = 50*ms, 50*ms
+	here, there := map[Peer]Config{}, map[Peer]Config{}
+	for i := range byte(10) {
+		here[peerOf(1, 10+i)], there[peerOf(10+i, 1)] = c, c
+	}
+	port := freePort(b)
+	a := run(b, Options{Port: port, Aligned: true, Refused: true}, here)
+	other := run(b, Options{Port: port, Aligned: true, Refused: true}, there)
+	for p := range here {
+		a.state(p, bfd.Up)
+	}
+	for p := range there {
+		other.state(p, bfd.Up)
+	}
+	var spent, passed time.Duration
+	for b.Loop() {
+		before, start := cpuTime(b), time.Now()
+		time.Sleep(time.Second)
+		spent, passed = spent+cpuTime(b)-before, passed+time.Since(start)
+	}
+	b.ReportMetric(100*spent.Seconds()/passed.Seconds()/2, "%core/end")
+}
+
+// cpuTime returns what the process has used, of user and kernel.
+func cpuTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
