@@ -3,7 +3,8 @@ package bfd
 import "time"
 
 // Receive takes a packet that was parsed by [Parse] and arrived at the given time, preferably by the kernel's clock
-// (RFC 5880 section 6.8.6). The packet has changed nothing if the Drop is not empty. Call [Session.Tick] afterwards.
+// (RFC 5880 section 6.8.6). A discarded packet has changed nothing, but for DropAdminDown, where it was noted what the peer is.
+// Call [Session.Tick] afterwards.
 func (s *Session) Receive(p Packet, at time.Time) Drop {
 	if p.YourDiscriminator != 0 && p.YourDiscriminator != s.local {
 		return DropNoSession

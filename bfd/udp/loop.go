@@ -66,7 +66,7 @@ func (l *loop) run(ctx context.Context) error {
 		slept := l.checkSleep(now)
 		l.receive(now)
 		if slept {
-			l.recover(now)
+			l.resume(now)
 		}
 		if want := l.g.want.Load(); want != l.applied && ctx.Err() == nil {
 			l.applied = want

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,13 +77,7 @@ func compare(a, b Peer) int {
 	if c := a.Remote.Compare(b.Remote); c != 0 {
 		return c
 	}
-	switch as, bs := a.String(), b.String(); {
-	case as < bs:
-		return -1
-	case as > bs:
-		return 1
-	}
-	return 0
+	return strings.Compare(a.String(), b.String())
 }
 
 // sorted returns the sessions in the order of their peers.

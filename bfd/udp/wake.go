@@ -149,9 +149,9 @@ func (l *loop) checkSleep(now time.Time) bool {
 	return slept
 }
 
-// recover begins anew after a sleep, with what had arrived meanwhile read: nobody is accused of what we may have missed, and a
+// resume begins anew after a sleep, with what had arrived meanwhile read: nobody is accused of what we may have missed, and a
 // round trip with every peer is begun.
-func (l *loop) recover(now time.Time) {
+func (l *loop) resume(now time.Time) {
 	for _, s := range l.sessions {
 		s.bfd.Excuse(now)
 		s.bfd.Probe()
