@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/bfd"
+	"github.com/fairlead-lb/fairlead/bfd/udp"
 )
 
 // within runs f on a thread in the host's network namespace. The thread ends afterwards.
@@ -75,7 +76,12 @@ func tape(t *testing.T, d time.Duration) (out [][]byte) {
 
 // TestHostilePackets: whoever has the peer's address but not its key changes nothing, whatever he sends.
 func TestHostilePackets(t *testing.T) {
-	h, other, g, p := pair(t)
+	h, p := link(t), udp.Peer{Local: us4, Remote: near4}
+	conf := heartbeat()
+	conf.Multiplier = 40
+	g := start(t, udp.Options{Port: port, Aligned: true, Refused: true}, map[udp.Peer]udp.Config{p: conf})
+	other := startPeer(h, peerConfig{Local: near4, Remotes: []netip.Addr{us4}, Patient: true})
+	g.next(p, bfd.Up, time.Time{})
 	recorded := tape(t, time.Second)
 	if len(recorded) < 5 {
 		t.Fatalf("recorded only %d packets of the peer", len(recorded))
@@ -101,11 +107,15 @@ func TestHostilePackets(t *testing.T) {
 			send(mutant[:1+dice.IntN(len(mutant))])
 			send(mutant)
 		}
+		time.Sleep(5 * ms) // not a flood: that would fill the socket's buffer, which is another attack
 	}
-	for range 2000 {
+	for i := range 2000 {
+		if i%100 == 0 {
+			time.Sleep(5 * ms)
+		}
 		garbage := make([]byte, dice.IntN(1400))
-		for i := range garbage {
-			garbage[i] = byte(dice.Uint32())
+		for j := range garbage {
+			garbage[j] = byte(dice.Uint32())
 		}
 		send(garbage)
 	}
@@ -113,14 +123,11 @@ func TestHostilePackets(t *testing.T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, c := range g.list {
-		if c.At.After(since) && c.Cause != bfd.CauseDetectionExpired && c.Cause != bfd.CauseHandshake { // those are the machine's
-			t.Errorf("hostile packets made %+v", c)
+		if c.At.After(since) {
+			t.Errorf("hostile packets made %s at our end: %+v", c.Peer, c.Event)
 		}
 	}
-	if s := g.Sessions()[p]; s.State != bfd.Up {
-		t.Errorf("state %s", s.State)
-	}
-	if n := other.count("Down", since); n > 0 {
-		t.Logf("the machine was too slow for 50 ms x 3 %d times", n)
+	if s := g.Sessions()[p]; s.State != bfd.Up || other.count("Down", since) > 0 {
+		t.Errorf("we are %s, the other end was down %d times", s.State, other.count("Down", since))
 	}
 }

@@ -31,7 +31,7 @@ func TestStarvation(t *testing.T) {
 			{name: "normal", config: peerConfig{Port: port + 1}, bound: -1},
 			{name: "FIFO thread", config: peerConfig{Port: port + 2, Priority: 10}, bound: 2},
 		}},
-		{30 * time.Second, []load{
+		{20 * time.Second, []load{
 			{name: "FIFO thread, process busy", config: peerConfig{Port: port + 3, Priority: 10, Busy: true}, bound: -1},
 			{name: "FIFO process, process busy", config: peerConfig{Port: port + 4, Priority: 10, Process: true, Busy: true}, bound: 2},
 		}},

@@ -36,7 +36,8 @@ type peerConfig struct {
 	Port     uint16
 	Priority int
 	Process  bool
-	Busy     bool // be a process that does other work: two goroutines that make garbage
+	Busy     bool // be a process that does other work and makes garbage
+	Patient  bool // multiplier 40: no slowness of the machine takes the session down
 }
 
 // heartbeat is a session as the speakers' failure detector has it: 50 ms x 3, authenticated.
@@ -48,7 +49,11 @@ func heartbeat() udp.Config {
 func (c peerConfig) sessions() map[udp.Peer]udp.Config {
 	out := map[udp.Peer]udp.Config{}
 	for _, r := range c.Remotes {
-		out[udp.Peer{Local: c.Local, Remote: r, Interface: c.Iface}] = heartbeat()
+		conf := heartbeat()
+		if c.Patient {
+			conf.Multiplier = 40
+		}
+		out[udp.Peer{Local: c.Local, Remote: r, Interface: c.Iface}] = conf
 	}
 	return out
 }
@@ -86,23 +91,21 @@ func runPeer() error {
 		return err
 	}
 	if c.Busy {
-		for range 2 {
-			go makeGarbage()
-		}
+		go makeGarbage()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return g.Run(ctx)
 }
 
-// makeGarbage keeps the collector busy with a heap of some 10 MB, at about a fifth of a core.
+// makeGarbage allocates 100 MB a second, so that the collector runs all the time, at a few percent of a core.
 func makeGarbage() {
 	for {
 		var keep [][]byte
-		for range 1000 {
+		for range 200 {
 			keep = append(keep, make([]byte, 10_000))
 		}
-		time.Sleep(10 * ms)
+		time.Sleep(20 * ms)
 		_ = len(keep)
 	}
 }
