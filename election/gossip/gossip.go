@@ -36,6 +36,7 @@ type Gossip struct {
 	table   *table
 	keys    []keyring.Key // as SetKeys got them
 	settled bool
+	listed  map[netip.Addr]bool          // what Options.Peers said last
 	told    stamp                        // the youngest of our records that has gone out by datagram
 	sent    map[lb.NodeName]record       // the youngest of our records that the member has received
 	busy    map[lb.NodeName]bool         // a send is under way, or has just been
@@ -56,6 +57,7 @@ func New(o Options) (*Gossip, error) {
 	g := &Gossip{
 		o: o, ring: ring, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), syncs: make(chan syncRequest),
 		table: newTable(o.Node, incarnation), sent: map[lb.NodeName]record{}, busy: map[lb.NodeName]bool{}, tried: map[netip.AddrPort]time.Time{},
+		listed: map[netip.Addr]bool{},
 	}
 	g.SetKeys(o.Keys)
 	return g, nil
@@ -142,7 +144,17 @@ func (g *Gossip) UpToDate(since time.Time) bool {
 // Run joins and takes part until ctx is done; then it says goodbye and returns nil. An error means that the address could not
 // be bound or the key was refused.
 func (g *Gossip) Run(ctx context.Context) error {
-	config := g.o.config(g.ring)
+	lines := &quiet{to: g.o.MemberlistLog}
+	transport := g.o.Transport
+	if transport == nil {
+		guard, err := newGuard(g.o.Bind, lines, g.knows)
+		if err != nil {
+			return fmt.Errorf("joining gossip: %w", err)
+		}
+		defer guard.close()
+		transport = guard
+	}
+	config := g.o.config(g.ring, transport, lines)
 	config.Delegate, config.Events = (*delegate)(g), (*delegate)(g)
 	g.running.Store(true)
 	g.useKeys()
@@ -165,6 +177,21 @@ func (g *Gossip) Run(ctx context.Context) error {
 		return fmt.Errorf("closing gossip on %s: %w", g.o.Bind, err)
 	}
 	return nil
+}
+
+// knows reports whether a speaker is, was or should be at addr.
+func (g *Gossip) knows(addr netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.listed[addr] {
+		return true
+	}
+	for _, a := range g.table.known(time.Now()) {
+		if a == addr {
+			return true
+		}
+	}
+	return false
 }
 
 // delegate is Gossip as memberlist sees it; a type of its own keeps these methods out of Gossip's.

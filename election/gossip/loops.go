@@ -157,6 +157,12 @@ func (g *Gossip) missing(ctx context.Context) ([]netip.AddrPort, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.table.prune(time.Now())
+	if err == nil {
+		g.listed = map[netip.Addr]bool{}
+	}
+	for _, addr := range peers {
+		g.listed[addr.Addr()] = true
+	}
 	for _, l := range g.table.lost { // the directory may be away, or not know them yet
 		peers = append(peers, l.addr)
 	}

@@ -16,6 +16,7 @@ type network struct {
 	hosts map[netip.AddrPort]*host
 	cut   func(from, to netip.AddrPort) bool // nil = nothing is cut
 	only  string                             // "udp" or "tcp": the other one gets lost; "" = neither
+	tap   func(b []byte)                     // sees every datagram; nil = nobody does
 }
 
 func newNetwork() *network { return &network{hosts: map[netip.AddrPort]*host{}} }
@@ -68,6 +69,9 @@ func (h *host) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 
 func (h *host) WriteTo(b []byte, addr string) (time.Time, error) {
 	now := time.Now()
+	if h.net.tap != nil {
+		h.net.tap(b)
+	}
 	if to := h.net.reach(h.addr, addr, "udp"); to != nil {
 		select {
 		case to.packets <- &memberlist.Packet{Buf: b, From: net.UDPAddrFromAddrPort(h.addr), Timestamp: now}:

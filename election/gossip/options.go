@@ -42,7 +42,7 @@ type Options struct {
 	// SettleTimeout is how long a new member waits for one of its peers before it believes that it is alone; default 5 s.
 	SettleTimeout time.Duration
 
-	MemberlistLog io.Writer            // memberlist's own log lines; nil = discarded
+	MemberlistLog io.Writer            // memberlist's own log lines, at most 20 in a second; nil = discarded
 	Transport     memberlist.Transport // nil = TCP and UDP on Bind; simulations bring their own
 }
 
@@ -89,7 +89,7 @@ func (o Options) validate() (Options, error) {
 }
 
 // config translates the options for memberlist.
-func (o Options) config(ring *memberlist.Keyring) *memberlist.Config {
+func (o Options) config(ring *memberlist.Keyring, transport memberlist.Transport, lines io.Writer) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name = string(o.Node)
 	c.BindAddr, c.BindPort = o.Bind.Addr().String(), int(o.Bind.Port())
@@ -103,7 +103,7 @@ func (o Options) config(ring *memberlist.Keyring) *memberlist.Config {
 	c.EnableCompression = false // records are packed, and it would cost more than it saves
 	c.DisableTcpPings = true    // a proxy or a service mesh on the way would answer for a dead member
 	c.DeadNodeReclaimTime = 5 * time.Second
-	c.LogOutput = o.MemberlistLog
-	c.Transport = o.Transport
+	c.LogOutput = lines
+	c.Transport = transport
 	return c
 }

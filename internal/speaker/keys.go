@@ -28,6 +28,7 @@ type Keys struct {
 const (
 	keysAgain  = 30 * time.Second // between two looks at the Secret; keyring.MinWait builds on it
 	keysSoon   = time.Second      // between attempts while there is no key
+	keysRetry  = 5 * time.Second  // after a failed look: a rotation may have gone on meanwhile
 	askTimeout = 5 * time.Second  // of one attempt
 )
 
@@ -43,7 +44,7 @@ func NewKeys(m *Memory, ask func(context.Context) ([]keyring.Key, error), log *s
 }
 
 // First waits for the keys as long as ctx allows, and says what it waits for. Where keys are remembered from an earlier
-// process it waits 5 s for fresh ones.
+// process it waits a second for fresh ones.
 func (k *Keys) First(ctx context.Context) ([]keyring.Key, error) {
 	start := time.Now()
 	for {
@@ -68,15 +69,19 @@ func (k *Keys) First(ctx context.Context) ([]keyring.Key, error) {
 	}
 }
 
-// Run looks again every 30 s, on average, until ctx is done, and calls changed with keys that are new.
+// Run looks again every 30 s on average, after a failure every 5 s, until ctx is done, and calls changed with keys that are new.
 func (k *Keys) Run(ctx context.Context, changed func([]keyring.Key)) error {
+	pause := keysRetry // the keys at the start may be remembered ones
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(keysAgain*3/4 + rand.N(keysAgain/2)): // not all speakers at once
+		case <-time.After(pause*3/4 + rand.N(pause/2)): // not all speakers at once
 		}
 		keys, err := k.read(ctx)
+		if pause = keysAgain; err != nil {
+			pause = keysRetry
+		}
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:

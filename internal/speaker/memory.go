@@ -45,7 +45,7 @@ const (
 	// memoryFormat is what the file begins with; the SHA-256 of the rest follows, then the rest.
 	memoryFormat = "fairlead speaker memory 1\n"
 
-	askPatience = 5 * time.Second  // how long the API server is waited for where there is something to fall back on
+	askPatience = time.Second      // how long the API server is waited for where there is something to fall back on
 	writeRest   = 10 * time.Second // between two writes: some clusters' endpoints change all the time
 )
 
@@ -121,6 +121,10 @@ type rememberedFacts struct {
 
 // Facts implements FactSource.
 func (r *rememberedFacts) Facts(ctx context.Context) (kube.Facts, error) {
+	r.mu.Lock()
+	ctx, cancel := patience(ctx, r.now.Facts != nil)
+	r.mu.Unlock()
+	defer cancel()
 	facts, err := r.src.Facts(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,6 +142,10 @@ func (r *rememberedFacts) Facts(ctx context.Context) (kube.Facts, error) {
 
 // Peers returns what ask says, or the remembered peers if it fails.
 func (m *Memory) Peers(ctx context.Context, ask func(context.Context) ([]netip.Addr, error)) ([]netip.Addr, error) {
+	m.mu.Lock()
+	ctx, cancel := patience(ctx, m.now.Peers != nil)
+	m.mu.Unlock()
+	defer cancel()
 	peers, err := ask(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,6 +154,14 @@ func (m *Memory) Peers(ctx context.Context, ask func(context.Context) ([]netip.A
 	}
 	m.now.Peers = peers
 	return peers, nil
+}
+
+// patience bounds a question to the API server where the answer is known from an earlier moment.
+func patience(ctx context.Context, known bool) (context.Context, context.CancelFunc) {
+	if !known {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, askPatience)
 }
 
 func (m *Memory) keys() []keyring.Key {

@@ -7,5 +7,6 @@
 //	FAIRLEAD_E2E_ENGINE      the datapath engine that must be in use: nft (default) or ipvs
 //	FAIRLEAD_E2E_NODES       how many nodes, default 3
 //	FAIRLEAD_E2E_KUBE_PROXY  value of fairlab up --kube-proxy, default nftables
+//	FAIRLEAD_E2E_OUTAGE      how long the API server is away in TestWithoutTheAPIServer, default 75s; 10m for a long run
 //	FAIRLAB_SLOW             stretches every time limit
 package e2e

@@ -24,6 +24,13 @@ var (
 func engine() string { return cmp.Or(os.Getenv("FAIRLEAD_E2E_ENGINE"), "nft") }
 
 func TestMain(m *testing.M) {
+	if args := os.Getenv(strangerEnv); args != "" {
+		if err := runStranger(args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(func() int {
 		ctx := context.Background()
 		if err := setUp(ctx); err != nil {
@@ -66,11 +73,12 @@ func setUp(ctx context.Context) error {
 	return err
 }
 
-// install brings Fairlead's release up to date, or makes it.
-func install(ctx context.Context) error {
+// install installs Fairlead, or upgrades it to further values of the form name=value.
+func install(ctx context.Context, more ...string) error {
 	// On a slow machine the speakers get slower clocks as well: there a healthy one may need long to answer a probe.
 	interval, timeout := 200*time.Millisecond*cluster.Slow(), 80*time.Millisecond*cluster.Slow()
-	_, err := lab.Fairlab(ctx, "install", "--set", fmt.Sprintf("datapath.engine=%s,gossip.probeInterval=%s,gossip.probeTimeout=%s", engine(), interval, timeout))
+	values := append([]string{"datapath.engine=" + engine(), fmt.Sprintf("gossip.probeInterval=%s,gossip.probeTimeout=%s,heartbeat.interval=%s", interval, timeout, 50*time.Millisecond*cluster.Slow())}, more...)
+	_, err := lab.Fairlab(ctx, "install", "--set", strings.Join(values, ","))
 	return err
 }
 

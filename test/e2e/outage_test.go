@@ -1,0 +1,127 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/internal/speaker"
+	"github.com/fairlead-lb/fairlead/test/cluster"
+)
+
+// While the API server is away, addresses answer, a speaker that is killed carries on from what it has kept, a node that loses
+// power is replaced, and nothing changes hands when the API server comes back. FAIRLEAD_E2E_OUTAGE is its length, default 75s.
+func TestWithoutTheAPIServer(t *testing.T) {
+	length, err := time.ParseDuration(cmp.Or(os.Getenv("FAIRLEAD_E2E_OUTAGE"), "75s"))
+	must(t, err)
+	ns := namespace(t, "192.0.2.164/32")
+	deployment(t, ns, "web", int32(len(nodes)), onePerNode)
+	s := service(t, ns, "web", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal })
+	target := address(t, s)
+	answers(t, target)
+	first := owner(t, target.Addr())
+	time.Sleep(12 * time.Second * cluster.Slow()) // the speakers write what they keep at most every 10 s
+
+	_, err = lab.Fairlab(t.Context(), "apiserver", "stop", "--force")
+	must(t, err)
+	start := time.Now()
+	t.Cleanup(func() {
+		if _, err := lab.Fairlab(cleanupContext(t), "apiserver", "start"); err != nil {
+			t.Error(err)
+		}
+	})
+	r := meanwhile(t, target, 10*time.Millisecond, length/5)()
+	t.Logf("%d connections without the API server, %d failed", r.Attempts, r.Failed)
+	if got := owner(t, target.Addr()); r.Failed > 0 || r.OK == 0 || got != first {
+		t.Errorf("without the API server: %+v, and %s took over from %s", r, got, first)
+	}
+
+	wait := meanwhile(t, target, 10*time.Millisecond, 20*time.Second)
+	killSpeaker(t, first)
+	r = wait()
+	t.Logf("speaker of %s killed: %d of %d connections failed, longest gap %.0f ms", first, r.Failed, r.Attempts, r.LongestGap)
+	answers(t, target)
+
+	second := owner(t, target.Addr())
+	wait = meanwhile(t, target, 10*time.Millisecond, 15*time.Second)
+	time.Sleep(time.Second)
+	_, err = lab.Fairlab(t.Context(), "node", "poweroff", second)
+	must(t, err)
+	r = wait()
+	third := owner(t, target.Addr())
+	t.Logf("power off %s: %s took over, longest gap %.0f ms, %d of %d connections failed", second, third, r.LongestGap, r.Failed, r.Attempts)
+	if third == second {
+		t.Errorf("%s lost power and still answers", second)
+	}
+	answers(t, target)
+
+	time.Sleep(time.Until(start.Add(length)))
+	wait = meanwhile(t, target, 10*time.Millisecond, 20*time.Second)
+	_, err = lab.Fairlab(t.Context(), "apiserver", "start")
+	must(t, err)
+	t.Cleanup(func() { powerOn(t, second) })
+	r = wait()
+	t.Logf("API server back after %s: %d of %d connections failed", time.Since(start).Round(time.Second), r.Failed, r.Attempts)
+	if got := owner(t, target.Addr()); r.Failed > 0 || r.OK == 0 || got != third {
+		t.Errorf("the API server came back: %+v, and %s took over from %s", r, got, third)
+	}
+	n := countEvents(t, ns)
+	t.Logf("%d Events in all", n)
+	if n > 20 {
+		t.Errorf("%d Events on one Service after three changes of ownership", n)
+	}
+}
+
+// killSpeaker ends the speaker's process on a node without warning, and waits until the kubelet has started another one and
+// that one is ready: from what it has kept, as there is nobody to ask.
+func killSpeaker(t *testing.T, node string) {
+	t.Helper()
+	pid := func() string {
+		out, err := lab.Exec(t.Context(), node, "pgrep", "-x", "speaker") // the node's own processes only
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(out)
+	}
+	old := pid()
+	if old == "" || strings.Contains(old, "\n") {
+		t.Fatalf("speakers on %s: %q, want one", node, old)
+	}
+	_, err := lab.Exec(t.Context(), node, "kill", "-KILL", old)
+	must(t, err)
+	start := time.Now()
+	eventually(t, 30*time.Second, func() error {
+		if now := pid(); now == "" || now == old {
+			return fmt.Errorf("the kubelet of %s has not started another speaker", node)
+		}
+		_, err := lab.Exec(t.Context(), node, "curl", "-fsS", "http://127.0.0.1:9381/readyz")
+		return err
+	})
+	t.Logf("the speaker of %s was ready again %s after it was killed", node, time.Since(start).Round(10*time.Millisecond))
+}
+
+// countEvents returns how many times anything was reported about the objects of a namespace by the speakers.
+func countEvents(t *testing.T, ns string) int {
+	t.Helper()
+	var list corev1.EventList
+	must(t, lab.Client.List(t.Context(), &list, client.InNamespace(ns)))
+	n := 0
+	for _, e := range list.Items {
+		if e.Reason != speaker.EventAnnouncing && e.Reason != speaker.EventWithdrawn {
+			continue
+		}
+		n += max(1, int(e.Count))
+		if e.Series != nil {
+			n += int(e.Series.Count)
+		}
+	}
+	return n
+}
