@@ -154,6 +154,7 @@ func (g *Gossip) missing(ctx context.Context) ([]netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinLater)
 	defer cancel()
 	peers, err := g.o.Peers(ctx)
+	peers = slices.Clone(peers) // they are the callee's
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.table.prune(time.Now())

@@ -175,6 +175,8 @@ func TestRolesAreNarrow(t *testing.T) {
 		{"controller", "patch", "", "services", "status", true},
 		{"controller", "delete", "", "services", "", false},
 		{"controller", "list", "", "secrets", "", false},
+		{"controller", "update", "", "secrets", "", false}, // any but the gossip keys
+		{"speaker", "get", "", "secrets", "", false},
 		{"controller", "update", "", "nodes", "", false},
 	} {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
