@@ -16,7 +16,6 @@ const (
 
 // setLinks takes in the links as they are now, and has the announcer listen on them.
 func (s *Speaker) setLinks(links []lb.Link) {
-	rejoin := false
 	for _, l := range links {
 		before := slices.IndexFunc(s.links, func(o lb.Link) bool { return o.Name == l.Name })
 		switch {
@@ -24,14 +23,10 @@ func (s *Speaker) setLinks(links []lb.Link) {
 			delete(s.cameUp, l.Name)
 		case before >= 0 && !s.links[before].Up:
 			s.cameUp[l.Name] = time.Now()
-			rejoin = true
 		}
 	}
 	s.links = links
 	s.wire.setLinks(links)
-	if rejoin {
-		s.o.Gossip.Rejoin()
-	}
 }
 
 // judgeLinks decides which links can be used now: those that are not trusted yet, or where no announcer has a socket, count as
@@ -53,6 +48,7 @@ func (s *Speaker) trusted(link string, now time.Time) bool {
 		delete(s.cameUp, link)
 		return true
 	}
+	s.o.Gossip.Rejoin() // again and again: on a link that has just come up the first attempts may be lost
 	time.AfterFunc(trustPoll, s.steps.Trigger)
 	return false
 }

@@ -32,7 +32,7 @@ type Gossip interface {
 	Rejoin() // look for lost members now
 	// Known returns the addresses of the members and of those that were lost without a goodbye, this one's not included.
 	Known() map[lb.NodeName]netip.Addr
-	// UpToDate reports whether others were heard after since and all they speak of are members here.
+	// UpToDate reports whether states were exchanged with another one after since, and all that they speak of are members here.
 	UpToDate(since time.Time) bool
 }
 
