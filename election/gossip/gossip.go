@@ -104,7 +104,7 @@ func (g *Gossip) Rejoin() {
 
 // Sync exchanges states with a member that is known, now: once it has returned nil, this member knows everything that the
 // other one knew when Sync was called, and the other way round. A process that was asleep asks so before it acts on what it
-// believes. It blocks until ctx is done or Run has ended, at most 2 s where the other one does not answer.
+// believes. Where the other one does not answer it blocks for 2 s, and while Run does not run until ctx is done.
 func (g *Gossip) Sync(ctx context.Context, node lb.NodeName) error {
 	g.mu.Lock()
 	addr, ok := g.table.addr(node)

@@ -25,7 +25,7 @@ type Options struct {
 	Keys []keyring.Key
 
 	// KeysInUse, if not nil, is called with the keys in the order in which they are to be used, the one to send with first,
-	// when Run starts and after every change. It must not block.
+	// when Run starts and after every change. It must not block, nor call the Gossip.
 	KeysInUse func([]keyring.Key)
 
 	// Peers returns the addresses where speakers may be found, this one's included or not. It is asked again for as long as

@@ -48,15 +48,19 @@ func NewKeys(m *Memory, ask func(context.Context) ([]keyring.Key, error), log *s
 func (k *Keys) First(ctx context.Context) ([]keyring.Key, error) {
 	start := time.Now()
 	for {
-		keys, err := k.read(ctx)
-		if old := k.memory.keys(); len(old) > 0 && err != nil && (errors.Is(err, keyring.ErrEntry) || time.Since(start) >= askPatience) {
-			k.log.Warn("working with the gossip keys of an earlier moment", "err", err)
+		old := k.memory.keys()
+		asking, cancel := patience(ctx, len(old) > 0)
+		keys, err := k.read(asking)
+		cancel()
+		switch {
+		case err == nil:
+		case len(old) > 0 && (errors.Is(err, keyring.ErrEntry) || time.Since(start) >= askPatience):
+			k.complain("working with the gossip keys of an earlier moment", err)
 			keys = old
+		case len(keys) > 0:
+			k.complain("gossip keys not all read", err)
 		}
 		if len(keys) > 0 {
-			if err != nil {
-				k.complain("gossip keys not all read", err)
-			}
 			k.keep(keys)
 			return keys, nil
 		}
@@ -114,7 +118,7 @@ func (k *Keys) keep(keys []keyring.Key) {
 
 // complain logs err unless it did so the last time.
 func (k *Keys) complain(message string, err error) {
-	if s := fmt.Sprint(err); s != k.told {
+	if s := fmt.Sprint(message, err); s != k.told {
 		k.told = s
 		k.log.Warn(message, "err", err)
 	}

@@ -198,7 +198,7 @@ func (m *Memory) write(context.Context) error {
 
 // replaceFile leaves the old content or the new one at path, whatever happens meanwhile.
 func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("making a new file: %w", err)
 	}
