@@ -9,8 +9,8 @@ import (
 )
 
 // Keepalived says how a node runs keepalived: VRRPv3, an advertisement each 100 ms by multicast, the node that has an address
-// keeps it, as Fairlead's does. The priorities of the nodes are as high as can be, which makes the skew that VRRP adds to
-// three intervals (RFC 9568 section 6.1) as short as can be: 0.4 to 2 ms.
+// keeps it, as Fairlead's does. Give the nodes high priorities, which make the skew that VRRP adds to three
+// intervals (RFC 9568 section 6.1) short, but 24 apart: that is 10 ms, so that two backups do not take over at once.
 type Keepalived struct {
 	Router   int          // virtual router identifier, 1 to 255, the same for both families
 	Priority int          // 1 to 254

@@ -50,7 +50,7 @@ func keepaliveds(l *bed.LAN, name string, first, router int, tuned bool) contend
 	var ready time.Time
 	start := func(i int) {
 		l.Boot(bed.NodeOptions{Number: i})
-		l.Keepalive(i, bed.Keepalived{Router: router, Priority: 254 - (i - first), Addrs: addrs, Tuned: tuned})
+		l.Keepalive(i, bed.Keepalived{Router: router, Priority: 254 - 24*(i-first), Addrs: addrs, Tuned: tuned})
 		ready = time.Now().Add(2 * time.Second) // it has loaded its configuration and heard the others
 	}
 	for i := range 3 {
@@ -72,9 +72,11 @@ func (b *bench) compare(name string, contenders []contender) {
 	for trial := range b.c.trials {
 		for _, c := range contenders {
 			node, addrs := victim(c.owners(), trial)
-			ms := outages(addrs, bed.NodeName(node), func() { c.cut(node) })
+			seen := outages(addrs, bed.NodeName(node), func() { c.cut(node) })
 			for _, addr := range addrs {
-				b.out.add(name+"."+c.name+"."+family(addr)+".outage", "ms", ms[addr])
+				before, after := seen[addr].gaps()
+				b.out.add(name+"."+c.name+"."+family(addr)+".outage", "ms", after)
+				b.out.add(name+".longest-gap-before", "ms", before)
 			}
 			c.revive(node)
 		}

@@ -12,6 +12,7 @@
 // helper that outlives it.
 //
 // An outage is the longest time between two successful new TCP connections, of which the client opens one every 5 ms, less
-// those 5 ms. A connection has succeeded when the server's first line has arrived. Column load is the machine's load average
+// those 5 ms; it ends after the event. The same before the event (longest-gap-before) is the noise of the machine: an outage that is
+// not well above it says nothing. A connection has succeeded when the server's first line has arrived. Column load is the machine's load average
 // (1 minute) while the trials ran, the mean of all.
 package main

@@ -96,6 +96,28 @@ func TestVictim(t *testing.T) {
 	}
 }
 
+func TestGaps(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		successes     []int // ms; the event is at 100, the end at 1000
+		before, after float64
+	}{
+		{"regular", []int{90, 95, 100, 105, 110}, 0, 0},
+		{"outage", []int{80, 95, 120, 200, 205}, 10, 75},
+		{"over the event", []int{90, 95, 400, 405}, 0, 300},
+		{"for good", []int{90, 95}, 0, 895},
+		{"from the start", nil, 0, 895},
+	} {
+		s := series{event: time.UnixMilli(100), end: time.UnixMilli(1000)}
+		for _, ms := range tc.successes {
+			s.successes = append(s.successes, time.UnixMilli(int64(ms)))
+		}
+		if before, after := s.gaps(); before != tc.before || after != tc.after {
+			t.Errorf("%s: %g and %g ms, want %g and %g", tc.name, before, after, tc.before, tc.after)
+		}
+	}
+}
+
 func TestLastWrong(t *testing.T) {
 	sights := []sight{{time.UnixMilli(1), 1}, {time.UnixMilli(2), 2}, {time.UnixMilli(3), 1}}
 	if got := lastWrong(sights, 1); !got.Equal(time.UnixMilli(2)) {

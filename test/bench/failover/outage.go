@@ -18,18 +18,16 @@ import (
 const (
 	spacing    = 5 * time.Millisecond
 	patience   = 900 * time.Millisecond // less than the second after which TCP sends a SYN again
-	lead       = 300 * time.Millisecond // of connections before the event
+	lead       = 500 * time.Millisecond // of connections before the event
 	steady     = 40                     // connections to the new owner end a trial
 	longestCut = 30 * time.Second       // a longer outage counts as this long
 )
 
 // outages has cut called while the client connects to the addresses, which old answers for, until all of them have been
-// answered for by others for a while. It returns the outage of each in milliseconds.
-func outages(addrs []netip.Addr, old lb.NodeName, cut func()) map[netip.Addr]float64 {
+// answered for by others for a while. It returns what the client saw of each.
+func outages(addrs []netip.Addr, old lb.NodeName, cut func()) map[netip.Addr]*series {
 	ctx, cancel := context.WithTimeout(context.Background(), lead+longestCut)
 	defer cancel()
-	out := map[netip.Addr]float64{}
-	var mu sync.Mutex
 	var clients sync.WaitGroup
 	var left atomic.Int64
 	left.Store(int64(len(addrs)))
@@ -38,31 +36,74 @@ func outages(addrs []netip.Addr, old lb.NodeName, cut func()) map[netip.Addr]flo
 			cancel()
 		}
 	}
+	out := map[netip.Addr]*series{}
 	for _, addr := range addrs {
-		try := untilMoved(probe.TCP(bed.Service(addr)), old, moved)
+		s := &series{old: old, moved: moved}
+		out[addr] = s
 		clients.Go(func() {
-			r := probe.Repeat(ctx, try, spacing, patience, lead+longestCut)
-			mu.Lock()
-			defer mu.Unlock()
-			out[addr] = max(0, r.LongestGap-float64(spacing.Milliseconds()))
+			probe.Repeat(ctx, s.noting(probe.TCP(bed.Service(addr))), spacing, patience, lead+longestCut)
+			s.end = time.Now()
 		})
 	}
 	time.Sleep(lead)
+	event := time.Now()
 	cut()
 	clients.Wait()
+	for _, s := range out {
+		s.event = event
+	}
 	return out
 }
 
-// untilMoved returns try, and calls done once after steady answers from another node than old.
-func untilMoved(try probe.Attempt, old lb.NodeName, done func()) probe.Attempt {
-	var others atomic.Int64
+// series is when connections to an address succeeded.
+type series struct {
+	old        lb.NodeName
+	moved      func() // called once, after steady answers from others than old
+	event, end time.Time
+
+	mu        sync.Mutex
+	successes []time.Time
+	others    int
+}
+
+// noting returns try, and notes when it succeeded.
+func (s *series) noting(try probe.Attempt) probe.Attempt {
 	return func(ctx context.Context) (string, error) {
 		name, err := try(ctx)
-		if err == nil && name != string(old) && others.Add(1) == steady {
-			done()
+		if err != nil {
+			return name, err
 		}
-		return name, err
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.successes = append(s.successes, time.Now())
+		if name != string(s.old) {
+			if s.others++; s.others == steady {
+				s.moved()
+			}
+		}
+		return name, nil
 	}
+}
+
+// gaps returns the longest time between two successes before the event, and the longest one that ended after it, both in
+// milliseconds and less the spacing. If nothing succeeded after the event, that lasts to the end.
+func (s *series) gaps() (before, after float64) {
+	longest := func(gap float64, from, to time.Time) float64 {
+		return max(gap, float64((to.Sub(from)-spacing).Microseconds())/1000)
+	}
+	for i, t := range s.successes {
+		switch {
+		case i == 0:
+		case t.Before(s.event):
+			before = longest(before, s.successes[i-1], t)
+		default:
+			after = longest(after, s.successes[i-1], t)
+		}
+	}
+	if n := len(s.successes); n == 0 || s.successes[n-1].Before(s.event) {
+		after = longest(after, s.event, s.end)
+	}
+	return before, after
 }
 
 // family names the family of an address.
