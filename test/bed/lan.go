@@ -51,7 +51,7 @@ type node struct {
 func New(t T) *LAN {
 	t.Helper()
 	l := &LAN{t: t, nodes: map[int]*node{}, ports: map[int]int{}}
-	l.check(settings())
+	l.check(asStation())
 	for i, name := range []string{segment, farSegment, management} {
 		m := net.HardwareAddr{2, 0, 0, 0, byte(i), clientNr} // of its own: a bridge without takes the least of its ports', and changes it with them
 		snooping := false
@@ -122,8 +122,9 @@ func (l *LAN) Boot(o NodeOptions) {
 	n := &node{o: o, host: again("host", string(NodeName(i)))}
 	n.host.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
 	l.check(n.host.Start())
+	l.nodes[i] = n
 	pid := n.host.Process.Pid
-	l.check(inside(pid, settings))
+	l.check(inside(pid, asNode))
 	l.cable(pid, Port(i), "eth0", mac(i))
 	prefixes := []netip.Prefix{netip.PrefixFrom(NodeAddr(i), bits4), netip.PrefixFrom(Host6(10+i), bits6)}
 	l.check(inside(pid, func() error { return configure("eth0", prefixes...) }))
@@ -137,7 +138,6 @@ func (l *LAN) Boot(o NodeOptions) {
 		l.check(inside(pid, func() error { return configure("eth1", netip.PrefixFrom(ManagementAddr(i), bits4)) }))
 		l.attach(ManagementPort(i), management)
 	}
-	l.nodes[i] = n
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ports[l.link(Port(i)).Attrs().Index] = i
@@ -171,16 +171,16 @@ func (l *LAN) run(i int, cmd *exec.Cmd) {
 // Plug connects or disconnects node i's cable.
 func (l *LAN) Plug(i int, in bool) {
 	l.t.Helper()
-	l.check(set(Port(i), in))
+	l.check(plug(Port(i), in))
 }
 
 // Trunk connects or disconnects the far part of the segment.
 func (l *LAN) Trunk(in bool) {
 	l.t.Helper()
-	l.check(set("trunk0", in))
+	l.check(plug("trunk0", in))
 }
 
-func set(name string, up bool) error {
+func plug(name string, up bool) error {
 	if up {
 		return raise(name)
 	}
@@ -199,9 +199,9 @@ func set(name string, up bool) error {
 func (l *LAN) Cut(i int) {
 	l.t.Helper()
 	n := l.nodes[i]
-	l.check(set(Port(i), false))
+	l.check(plug(Port(i), false))
 	if n.o.Management {
-		l.check(set(ManagementPort(i), false))
+		l.check(plug(ManagementPort(i), false))
 	}
 	l.check(n.speaker.Process.Kill())
 	l.check(n.host.Process.Kill())

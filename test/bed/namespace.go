@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -47,18 +48,33 @@ func inside(pid int, f func() error) error {
 	return err
 }
 
-// settings makes the kernel of the current network namespace behave like a Kubernetes node's whose speaker manages it: it forwards,
-// does not answer ARP for what is delivered locally, nor ask in the name of it, and its addresses work at once.
-func settings() error {
-	for name, value := range map[string]string{
-		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/arp_ignore": "1", "ipv4/conf/all/arp_announce": "2",
-		"ipv6/conf/default/accept_dad": "0", "ipv6/conf/default/dad_transmits": "0", "ipv6/conf/default/accept_ra": "0",
-	} {
-		if err := os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0); err != nil {
-			return fmt.Errorf("setting %s: %w", name, err)
-		}
+// asStation makes the addresses of the current network namespace work at once.
+func asStation() error {
+	if err := set("ipv6/conf/default/accept_dad=0", "ipv6/conf/default/dad_transmits=0", "ipv6/conf/default/accept_ra=0"); err != nil {
+		return err
 	}
 	return raise("lo")
+}
+
+// asNode is asStation for a Kubernetes node that a speaker manages: it forwards, and neither answers ARP for what is delivered
+// locally nor asks in the name of it.
+func asNode() error {
+	if err := set("ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1", "ipv4/conf/all/send_redirects=0", "ipv4/conf/default/send_redirects=0",
+		"ipv4/conf/all/arp_ignore=1", "ipv4/conf/all/arp_announce=2"); err != nil {
+		return err
+	}
+	return asStation()
+}
+
+// set changes settings of the current network namespace, each a path below /proc/sys/net, "=" and the value.
+func set(settings ...string) error {
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		if err := os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0); err != nil {
+			return fmt.Errorf("setting %s: %w", s, err)
+		}
+	}
+	return nil
 }
 
 func raise(name string) error {

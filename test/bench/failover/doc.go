@@ -3,7 +3,7 @@
 // stand on the same segment, and their trials take turns, so that both meet the same load of the machine: compare figures of
 // one run with each other, never with those of another machine.
 //
-//	failover                             everything; an hour and a half with the default of 50 trials
+//	failover                             everything; two hours with the default of 50 trials
 //	failover -only power,stale -trials 20
 //	failover -list                       the sections and what they measure
 //	failover -format lines               "name value unit" lines, for scripts/bench
