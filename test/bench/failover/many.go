@@ -21,14 +21,12 @@ func many(b *bench) {
 		if bed.HasIPv6 {
 			o.VIPs, o.IPv6 = o.VIPs/2, true
 		}
-		l.Start(o)
-		l.Settled(2*settleTime, 1)
-		for _, i := range peers[1:] {
-			o := o
+		var owners map[netip.Addr]int
+		for n, i := range peers { // one after the other, so that each joins those who know the owner
 			o.Number = i
 			l.Start(o)
+			owners = l.Settled(2*settleTime, peers[:n+1]...)
 		}
-		owners := l.Settled(2*settleTime, peers...)
 		time.Sleep(5 * time.Second) // the announcements at the start are over
 		b.manyMoved(l, owners)
 		b.cleanUp()
