@@ -24,3 +24,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "fairlead.image" -}}
 {{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
 {{- end }}
+
+{{- /* Nine tenths of a memory limit in Mi or Gi, as Go's GOMEMLIMIT wants it; empty for other limits: with none, Go collects as
+usual. The rest is for what Go does not count. */ -}}
+{{- define "fairlead.goMemLimit" -}}
+{{- $limit := dig "limits" "memory" "" (. | default dict) | toString -}}
+{{- if regexMatch "^[0-9]+[MG]i$" $limit -}}
+{{- $mebi := regexFind "^[0-9]+" $limit | int -}}
+{{- if hasSuffix "Gi" $limit }}{{ $mebi = mul $mebi 1024 }}{{ end -}}
+{{ div (mul $mebi 9) 10 }}MiB
+{{- end -}}
+{{- end }}
