@@ -105,13 +105,18 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("finding the API server: %w", err)
 	}
 	cfg.UserAgent = "fairlead-lbcontroller/" + version
-	mgr, err := kube.NewManager(cfg, c.kube, bridge)
+	mgr, lease, err := kube.NewManager(cfg, c.kube, bridge)
+	if err != nil {
+		return err
+	}
+	cluster, events, err := kube.NewCluster(mgr, lease, c.kube)
 	if err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(droppedEvents(events))
 	queue := kube.NewQueue()
-	ctl, err := controller.New(kube.NewCluster(mgr, c.kube), queue, controller.Options{Rest: c.rest, Log: log, Registerer: registry})
+	ctl, err := controller.New(cluster, queue, controller.Options{Rest: c.rest, Log: log, Registerer: registry})
 	if err != nil {
 		return err
 	}
@@ -125,7 +130,7 @@ func run(ctx context.Context, args []string) error {
 	if err := mgr.Add(keeper); err != nil {
 		return fmt.Errorf("adding the gossip key's keeper: %w", err)
 	}
-	if err := addWebhook(mgr, c, log, registry); err != nil {
+	if err := addWebhook(mgr, cluster, c, log, registry); err != nil {
 		return err
 	}
 	log.Info("starting", "version", version, "namespace", c.kube.Namespace, "class", c.kube.Class, "requireClass", c.kube.RequireClass, "ipMode", c.kube.IPMode)

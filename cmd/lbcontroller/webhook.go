@@ -16,11 +16,11 @@ import (
 const certificateInterval = 10 * time.Second
 
 // addWebhook has mgr serve the admission webhook, if one is wanted.
-func addWebhook(mgr manager.Manager, c config, log *slog.Logger, registerer prometheus.Registerer) error {
+func addWebhook(mgr manager.Manager, cluster *kube.Cluster, c config, log *slog.Logger, registerer prometheus.Registerer) error {
 	if c.webhookName == "" {
 		return nil
 	}
-	reader, err := kube.NewAdmissionReader(mgr, c.kube)
+	reader, err := kube.NewAdmissionReader(mgr, cluster)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -20,13 +21,14 @@ type Cluster interface {
 	Existing(ctx context.Context) ([]kube.Wish, error) // our Services past the cache, the oldest first
 	Service(ctx context.Context, key lb.ServiceKey) (kube.Wish, error)
 	Pools(ctx context.Context) ([]lb.Pool, error)
-	WriteService(ctx context.Context, key lb.ServiceKey, v kube.Verdict) (wrote bool, err error)
+	WriteService(ctx context.Context, key lb.ServiceKey, version string, v kube.Verdict) (wrote bool, err error)
 	WritePools(ctx context.Context, counts []kube.PoolCounts) error
 }
 
-// Queue has work come later; kube.Queue is the real one.
+// Queue has work come later; kube.Queue is the real one. It is safe for concurrent use.
 type Queue interface {
-	Services(keys ...lb.ServiceKey)
+	Services(keys ...lb.ServiceKey) // for Controller.Service
+	Writes(keys ...lb.ServiceKey)   // for Controller.Write
 	Counts()
 	CountsAfter(d time.Duration)
 }
@@ -44,12 +46,14 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Controller holds the allocator and who waits for it. Its methods must not be called concurrently.
+// Controller holds the allocator, who waits for it, and what is to be written. Its methods must not be called concurrently,
+// but for Write.
 type Controller struct {
 	cluster Cluster
 	queue   Queue
 	opts    Options
 	metrics *metrics
+	writes  *writes
 
 	alloc   *ipam.Allocator // nil until everything in use has been adopted
 	pools   []lb.Pool
@@ -65,7 +69,7 @@ func New(cluster Cluster, queue Queue, opts Options) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Controller{cluster: cluster, queue: queue, opts: opts, metrics: m}, nil
+	return &Controller{cluster: cluster, queue: queue, opts: opts, metrics: m, writes: newWrites()}, nil
 }
 
 // open adopts what is in use, before anything is given out. Services that wait are served in the order of their creation,
@@ -105,7 +109,7 @@ func (c *Controller) open(ctx context.Context) error {
 	return nil
 }
 
-// Service brings one Service up to date.
+// Service decides about one Service and leaves the rest to Write.
 func (c *Controller) Service(ctx context.Context, key lb.ServiceKey) error {
 	if err := c.open(ctx); err != nil {
 		return err
@@ -115,22 +119,44 @@ func (c *Controller) Service(ctx context.Context, key lb.ServiceKey) error {
 		return err
 	}
 	if w.State != kube.Ours {
-		return c.release(ctx, key, w)
+		c.release(key, w)
+		return nil
 	}
 	c.ours[key] = w.Created
 	start := time.Now()
 	v, freed := c.decide(w, start)
+	unblocked := c.writes.set(key, &write{verdict: v, version: w.Version, leaves: without(w.Service.Addrs(), v.Addrs), since: start})
+	c.queue.Writes(append(unblocked, key)...)
 	if freed {
 		c.wake()
 	}
-	wrote, err := c.cluster.WriteService(ctx, key, v)
-	if err != nil || !wrote {
+	return nil
+}
+
+// Write writes what was last decided about the Service. It may be called from several goroutines, but not for one Service
+// at the same time. A Service that has changed meanwhile is not written: it will be decided about again.
+func (c *Controller) Write(ctx context.Context, key lb.ServiceKey) error {
+	w := c.writes.next(key)
+	if w == nil {
+		return nil
+	}
+	wrote, err := c.cluster.WriteService(ctx, key, w.version, w.verdict)
+	if errors.Is(err, kube.ErrOutdated) {
+		c.metrics.outdated.Inc()
+		return nil
+	}
+	if err != nil {
 		return err
 	}
+	c.queue.Writes(c.writes.done(key, w)...)
+	if !wrote || !w.verdict.Ours {
+		return nil
+	}
 	c.queue.Counts()
+	v := w.verdict
 	log := c.opts.Log.With("service", key, "addresses", v.Addrs, "pool", v.Pool)
 	if v.Refusal.OK() {
-		c.metrics.duration.Observe(time.Since(start).Seconds())
+		c.metrics.duration.Observe(time.Since(w.since).Seconds())
 		log.Info("addresses assigned")
 	} else {
 		c.metrics.refusals.WithLabelValues(string(v.Refusal.Reason)).Inc()
@@ -178,7 +204,7 @@ func wantsMore(s lb.Service, got ipam.Assignment, refusal lb.Refusal) bool {
 }
 
 // release frees what a Service had that is gone or is not ours any more, and clears our traces from the latter.
-func (c *Controller) release(ctx context.Context, key lb.ServiceKey, w kube.Wish) error {
+func (c *Controller) release(key lb.ServiceKey, w kube.Wish) {
 	delete(c.ours, key)
 	delete(c.waiting, key)
 	delete(c.released, key)
@@ -187,11 +213,11 @@ func (c *Controller) release(ctx context.Context, key lb.ServiceKey, w kube.Wish
 		c.wake()
 		c.queue.Counts()
 	}
+	var clear *write
 	if w.State == kube.Foreign && w.Marked {
-		_, err := c.cluster.WriteService(ctx, key, kube.Verdict{})
-		return err
+		clear = &write{version: w.Version}
 	}
-	return nil
+	c.queue.Writes(append(c.writes.set(key, clear), key)...)
 }
 
 // wake has all who wait asked again, the oldest first.

@@ -67,9 +67,12 @@ func (c *cluster) Service(_ context.Context, k lb.ServiceKey) (kube.Wish, error)
 }
 func (c *cluster) Pools(context.Context) ([]lb.Pool, error) { return c.pools, nil }
 
-func (c *cluster) WriteService(_ context.Context, k lb.ServiceKey, v kube.Verdict) (bool, error) {
+func (c *cluster) WriteService(_ context.Context, k lb.ServiceKey, version string, v kube.Verdict) (bool, error) {
 	if c.fail != nil {
 		return false, c.fail
+	}
+	if c.services[k].Version != version {
+		return false, kube.ErrOutdated
 	}
 	if cmp.Equal(v, c.verdicts[k], cmp.Comparer(func(a, b netip.Addr) bool { return a == b })) {
 		return false, nil
@@ -143,16 +146,21 @@ func (c *cluster) String() string {
 // queue keeps what is to be done; work does it.
 type queue struct {
 	keys   []lb.ServiceKey
+	writes []lb.ServiceKey
 	counts bool
 	later  time.Duration
 }
 
-func (q *queue) Services(keys ...lb.ServiceKey) {
-	for _, k := range keys {
-		if !slices.Contains(q.keys, k) {
-			q.keys = append(q.keys, k)
+func (q *queue) Services(keys ...lb.ServiceKey) { q.keys = addNew(q.keys, keys) }
+func (q *queue) Writes(keys ...lb.ServiceKey)   { q.writes = addNew(q.writes, keys) }
+
+func addNew(have, more []lb.ServiceKey) []lb.ServiceKey {
+	for _, k := range more {
+		if !slices.Contains(have, k) {
+			have = append(have, k)
 		}
 	}
+	return have
 }
 func (q *queue) Counts()                     { q.counts = true }
 func (q *queue) CountsAfter(d time.Duration) { q.later = d }
@@ -182,23 +190,28 @@ func (e *env) restart() {
 	}
 }
 
-// events delivers one event for each Service named, then works until the queue is empty.
+// events delivers one event for each Service named, then decides until the queue is empty and writes what was decided, until
+// a write fails.
 func (e *env) events(names ...string) {
 	e.t.Helper()
 	for _, name := range names {
 		e.queue.Services(key(name))
 	}
-	for turns := 0; len(e.queue.keys) > 0; turns++ {
+	for turns := 0; len(e.queue.keys)+len(e.queue.writes) > 0; turns++ {
 		if turns > 1000 {
-			e.t.Fatalf("hot loop, queue %v", e.queue.keys)
+			e.t.Fatalf("hot loop, queue %v, writes %v", e.queue.keys, e.queue.writes)
 		}
-		k := e.queue.keys[0]
-		e.queue.keys = e.queue.keys[1:]
-		if err := e.ctl.Service(e.t.Context(), k); err != nil {
+		queue, work := &e.queue.keys, e.ctl.Service
+		if len(*queue) == 0 {
+			queue, work = &e.queue.writes, e.ctl.Write
+		}
+		k := (*queue)[0]
+		*queue = (*queue)[1:]
+		if err := work(e.t.Context(), k); err != nil {
 			if e.cluster.fail == nil {
 				e.t.Fatal(err)
 			}
-			e.queue.Services(k)
+			e.queue.Writes(k)
 			return
 		}
 	}
@@ -475,6 +488,7 @@ func TestCountsAndMetrics(t *testing.T) {
 	want := map[string]float64{
 		"fairlead_allocation_decision_seconds":             4, // the first Service twice: opening has all looked at
 		"fairlead_allocation_duration_seconds":             2,
+		"fairlead_allocation_outdated_total":               0,
 		"fairlead_allocation_refusals_total PoolExhausted": 1,
 		"fairlead_pool_addresses IPv4 p assigned":          2,
 		"fairlead_pool_addresses IPv4 p available":         0,

@@ -18,6 +18,7 @@ type metrics struct {
 	refusals  *prometheus.CounterVec
 	decision  prometheus.Histogram
 	duration  prometheus.Histogram
+	outdated  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -39,8 +40,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "fairlead_allocation_duration_seconds", Help: "From taking up a Service to its address being in the API server.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}),
+		outdated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairlead_allocation_outdated_total", Help: "Decisions that were not written because the Service had changed meanwhile; it is decided about again."}),
 	}
-	for _, c := range []prometheus.Collector{m.addresses, m.daysLeft, m.quotas, m.refusals, m.decision, m.duration} {
+	for _, c := range []prometheus.Collector{m.addresses, m.daysLeft, m.quotas, m.refusals, m.decision, m.duration, m.outdated} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}

@@ -25,9 +25,9 @@ type AdmissionReader struct {
 	nodes   client.Reader
 }
 
-// NewAdmissionReader reads from the caches of mgr and from one of its own for Nodes, which it adds to mgr. That one is apart
-// so that the allocator and the readiness of the process do not wait for something that only the webhook needs.
-func NewAdmissionReader(mgr manager.Manager, opts Options) (*AdmissionReader, error) {
+// NewAdmissionReader reads Nodes from a cache of its own, which it adds to mgr, and everything else as cluster does. That cache
+// is apart so that the allocator and the readiness of the process do not wait for something that only the webhook needs.
+func NewAdmissionReader(mgr manager.Manager, cluster *Cluster) (*AdmissionReader, error) {
 	nodes, err := newNodeCache(mgr.GetConfig())
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func NewAdmissionReader(mgr manager.Manager, opts Options) (*AdmissionReader, er
 	if err := mgr.Add(nodes); err != nil {
 		return nil, fmt.Errorf("adding the cache of Nodes: %w", err)
 	}
-	return &AdmissionReader{cluster: NewCluster(mgr, opts), nodes: nodes}, nil
+	return &AdmissionReader{cluster: cluster, nodes: nodes}, nil
 }
 
 func newNodeCache(cfg *rest.Config) (cache.Cache, error) {

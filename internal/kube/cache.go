@@ -8,6 +8,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
@@ -50,6 +51,7 @@ func mapper() meta.RESTMapper {
 	add(schema.GroupVersion{Group: v1beta1.Group, Version: v1beta1.Version}, meta.RESTScopeNamespace, "IPAddressPool", "L2Advertisement")
 	add(corev1.SchemeGroupVersion, meta.RESTScopeNamespace, "Service", "Pod", "Secret", "Event")
 	add(corev1.SchemeGroupVersion, meta.RESTScopeRoot, "Node", "Namespace")
+	add(eventsv1.SchemeGroupVersion, meta.RESTScopeNamespace, "Event")
 	add(discoveryv1.SchemeGroupVersion, meta.RESTScopeNamespace, "EndpointSlice")
 	add(networkingv1.SchemeGroupVersion, meta.RESTScopeRoot, "ServiceCIDR")
 	add(admissionregistrationv1.SchemeGroupVersion, meta.RESTScopeRoot, "ValidatingWebhookConfiguration")

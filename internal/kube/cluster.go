@@ -22,20 +22,32 @@ type Cluster struct {
 	cached *Reader
 	live   client.Reader
 	writer client.StatusClient
+	lease  *Lease
 	events events.EventRecorder
 	opts   Options
+
+	written written
 }
 
-// NewCluster reads from mgr's cache, and past it where only the newest will do.
-func NewCluster(mgr manager.Manager, opts Options) *Cluster {
+// NewCluster reads from mgr's cache, and past it where only the newest will do. It writes only while lease allows. The Events
+// are sent while mgr runs and leads.
+func NewCluster(mgr manager.Manager, lease *Lease, opts Options) (*Cluster, *Events, error) {
+	events := newEvents(mgr.GetClient(), mgr.GetLogger(), mgr.GetScheme())
+	if err := mgr.Add(events); err != nil {
+		return nil, nil, fmt.Errorf("adding the sender of Events: %w", err)
+	}
 	return &Cluster{
 		cached: NewReader(mgr.GetClient(), opts),
 		live:   mgr.GetAPIReader(),
 		writer: mgr.GetClient(),
-		events: mgr.GetEventRecorder(FieldOwner),
+		lease:  lease,
+		events: events,
 		opts:   opts,
-	}
+	}, events, nil
 }
+
+// existingPage bounds how many whole Services, of some kilobytes each, are in memory at a time beside the cache.
+const existingPage = 500
 
 // State says what a Service is to us.
 type State int
@@ -57,22 +69,34 @@ type Wish struct {
 	Version string     // metadata.resourceVersion
 }
 
-// Service returns the Service called key from the cache.
+// Service returns the Service called key as the cache has it, or as we have written it since.
 func (c *Cluster) Service(ctx context.Context, key lb.ServiceKey) (Wish, error) {
-	var s corev1.Service
-	err := c.cached.client.Get(ctx, objectKey(key), &s, client.UnsafeDisableDeepCopy)
-	if apierrors.IsNotFound(err) {
-		return Wish{State: Gone}, nil
-	}
+	s, err := c.newest(ctx, key)
 	if err != nil {
-		return Wish{}, fmt.Errorf("getting Service %s: %w", key, err)
+		return Wish{}, err
+	}
+	if s == nil {
+		return Wish{State: Gone}, nil
 	}
 	var ns corev1.Namespace
 	err = c.cached.client.Get(ctx, client.ObjectKey{Name: s.Namespace}, &ns, client.UnsafeDisableDeepCopy)
 	if err != nil && !apierrors.IsNotFound(err) { // its event may arrive after the Service's, and wakes it then
 		return Wish{}, fmt.Errorf("getting Namespace of Service %s: %w", key, err)
 	}
-	return c.wish(&s, &ns), nil
+	return c.wish(s, &ns), nil
+}
+
+// newest returns the Service, which must not be changed, or nil if there is none.
+func (c *Cluster) newest(ctx context.Context, key lb.ServiceKey) (*corev1.Service, error) {
+	var s corev1.Service
+	err := c.cached.client.Get(ctx, objectKey(key), &s, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		return c.written.newest(key, nil), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting Service %s: %w", key, err)
+	}
+	return c.written.newest(key, &s), nil
 }
 
 func (c *Cluster) wish(s *corev1.Service, ns *corev1.Namespace) Wish {
@@ -101,19 +125,23 @@ func (c *Cluster) Existing(ctx context.Context) ([]Wish, error) {
 	for i := range all.Items {
 		namespaces[all.Items[i].Name] = &all.Items[i]
 	}
-	var list corev1.ServiceList
-	if err := c.live.List(ctx, &list, client.MatchingFields{typeField: string(corev1.ServiceTypeLoadBalancer)}); err != nil {
-		return nil, fmt.Errorf("listing Services: %w", err)
-	}
 	var out []Wish
-	for i := range list.Items {
-		s := &list.Items[i]
-		if c.opts.Ours(s) {
-			ns := namespaces[s.Namespace]
-			if ns == nil { // its event may arrive later, and wakes the Service then
-				ns = &corev1.Namespace{}
+	for page := (corev1.ServiceList{}); ; {
+		ours := client.MatchingFields{typeField: string(corev1.ServiceTypeLoadBalancer)}
+		if err := c.live.List(ctx, &page, ours, client.Limit(existingPage), client.Continue(page.Continue)); err != nil {
+			return nil, fmt.Errorf("listing Services: %w", err)
+		}
+		for i := range page.Items {
+			if s := &page.Items[i]; c.opts.Ours(s) {
+				ns := namespaces[s.Namespace]
+				if ns == nil { // its event may arrive later, and wakes the Service then
+					ns = &corev1.Namespace{}
+				}
+				out = append(out, c.wish(s, ns))
 			}
-			out = append(out, c.wish(s, ns))
+		}
+		if page.Continue == "" {
+			break
 		}
 	}
 	slices.SortFunc(out, func(a, b Wish) int {

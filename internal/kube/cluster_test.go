@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
@@ -34,7 +33,17 @@ func newFake(objects ...client.Object) client.Client {
 func newTestCluster(objects ...client.Object) (*Cluster, client.Client, *events.FakeRecorder) {
 	c, recorder := newFake(objects...), events.NewFakeRecorder(100)
 	opts := Options{Namespace: home, IPMode: lb.ModeProxy}
-	return &Cluster{cached: NewReader(c, opts), live: c, writer: c, events: recorder, opts: opts}, c, recorder
+	return &Cluster{cached: NewReader(c, opts), live: c, writer: c, lease: leading(time.Hour), events: recorder, opts: opts}, c, recorder
+}
+
+// write has the cluster write what was decided on the newest version of the Service that it knows.
+func write(t *testing.T, c *Cluster, key lb.ServiceKey, v Verdict) (bool, error) {
+	t.Helper()
+	w, err := c.Service(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.WriteService(t.Context(), key, w.Version, v)
 }
 
 func recorded(r *events.FakeRecorder) []string {
@@ -135,9 +144,9 @@ func TestWriteService(t *testing.T) {
 	ctx := t.Context()
 	cluster, api, recorder := newTestCluster(web())
 	key := lb.ServiceKey{Namespace: "default", Name: "web"}
-	write := func(v Verdict, wantWrote bool, wantEvents ...string) *corev1.Service {
+	check := func(v Verdict, wantWrote bool, wantEvents ...string) *corev1.Service {
 		t.Helper()
-		wrote, err := cluster.WriteService(ctx, key, v)
+		wrote, err := write(t, cluster, key, v)
 		if err != nil || wrote != wantWrote {
 			t.Fatalf("wrote %v, %v; want %v", wrote, err, wantWrote)
 		}
@@ -151,32 +160,22 @@ func TestWriteService(t *testing.T) {
 		return &s
 	}
 	waiting := refused(Verdict{Ours: true}, lb.PoolExhausted, "full")
-	write(waiting, true, "Warning PoolExhausted full")
-	write(waiting, false)
-	s := write(allocated("p", "192.0.2.1"), true, `Normal Allocated 192.0.2.1 from pool "p"`)
+	check(waiting, true, "Warning PoolExhausted full")
+	check(waiting, false)
+	s := check(allocated("p", "192.0.2.1"), true, `Normal Allocated 192.0.2.1 from pool "p"`)
 	if got := ingress(s); len(got) != 1 || got[0] != (lb.Ingress{Addr: addr("192.0.2.1"), Mode: lb.ModeProxy}) {
 		t.Errorf("ingress %v", got)
 	}
 	if !meta.IsStatusConditionTrue(s.Status.Conditions, ConditionAllocated) {
 		t.Errorf("conditions %v", s.Status.Conditions)
 	}
-	write(released(allocated("q", "192.0.2.2")), true, `Normal Released 192.0.2.1 given up for annotation fairlead.dev/release; now 192.0.2.2 from pool "q"`)
-	s = write(Verdict{}, true, "Normal Released the Service is not of our type and class any more; its addresses are free")
+	check(released(allocated("q", "192.0.2.2")), true, `Normal Released 192.0.2.1 given up for annotation fairlead.dev/release; now 192.0.2.2 from pool "q"`)
+	s = check(Verdict{}, true, "Normal Released the Service is not of our type and class any more; its addresses are free")
 	if len(s.Status.Conditions) > 0 || len(ingress(s)) > 0 {
 		t.Errorf("traces are left: %+v", s.Status)
 	}
-	if wrote, err := cluster.WriteService(ctx, lb.ServiceKey{Namespace: "default", Name: "gone"}, waiting); wrote || err != nil {
+	if wrote, err := write(t, cluster, lb.ServiceKey{Namespace: "default", Name: "gone"}, waiting); wrote || err != nil {
 		t.Errorf("a Service that is gone: %v, %v", wrote, err)
-	}
-}
-
-func TestWriteServiceRefusesToOverwrite(t *testing.T) {
-	cluster, _, recorder := newTestCluster(web())
-	stale := newFake(web(func(s *corev1.Service) { s.ResourceVersion = "3" }))
-	cluster.cached = NewReader(stale, cluster.opts)
-	_, err := cluster.WriteService(t.Context(), lb.ServiceKey{Namespace: "default", Name: "web"}, allocated("p", "192.0.2.1"))
-	if !apierrors.IsConflict(err) || len(recorded(recorder)) > 0 {
-		t.Errorf("writing over a Service that has changed: %v", err)
 	}
 }
 

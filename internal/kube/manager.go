@@ -13,19 +13,27 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// LeaseName is the name of the Lease by which the controllers elect one to allocate.
-const LeaseName = "fairlead-controller"
+const (
+	// gracePeriod is how long writes that have begun may take to end when the process is told to. Only then the lease is
+	// released, and a standby begins. A write takes less than leaseDuration.
+	gracePeriod = 10 * time.Second
 
-// gracePeriod is how long the worker may take to finish its item when the process is told to end.
-const gracePeriod = 10 * time.Second
+	// syncPatience is how long the caches may take to fill before the process gives up and is started anew. An API server
+	// that is away is waited for: the pause before a restart would only grow meanwhile, to five minutes.
+	syncPatience = time.Hour
+)
 
-// NewManager returns the manager that runs the controller: its caches, its lease, its logs. All namespaces are watched, so
-// that a pool in the wrong one can be told so. It serves no HTTP.
-func NewManager(cfg *rest.Config, opts Options, log logr.Logger) (manager.Manager, error) {
+// NewManager returns the manager that runs the controller, its caches and logs, and its lease. All namespaces are watched,
+// so that a pool in the wrong one can be told so. It serves no HTTP.
+func NewManager(cfg *rest.Config, opts Options, log logr.Logger) (manager.Manager, *Lease, error) {
 	if err := opts.validate(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	grace := gracePeriod
+	lease, err := newLease(cfg, opts.Namespace)
+	if err != nil {
+		return nil, nil, err
+	}
+	grace, duration, deadline, retry := gracePeriod, leaseDuration, renewDeadline, retryPeriod
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:         Scheme(),
 		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper(), nil },
@@ -33,14 +41,16 @@ func NewManager(cfg *rest.Config, opts Options, log logr.Logger) (manager.Manage
 		Logger:         log,
 		Metrics:        server.Options{BindAddress: "0"},
 
-		LeaderElection:                true,
-		LeaderElectionID:              LeaseName,
-		LeaderElectionNamespace:       opts.Namespace,
-		LeaderElectionReleaseOnCancel: true, // the process ends right after Start returns
-		GracefulShutdownTimeout:       &grace,
+		LeaderElection:                      true,
+		LeaderElectionResourceLockInterface: lease,
+		LeaderElectionReleaseOnCancel:       true, // the process ends right after Start returns
+		LeaseDuration:                       &duration,
+		RenewDeadline:                       &deadline,
+		RetryPeriod:                         &retry,
+		GracefulShutdownTimeout:             &grace,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("setting up the manager: %w", err)
+		return nil, nil, fmt.Errorf("setting up the manager: %w", err)
 	}
-	return mgr, nil
+	return mgr, lease, nil
 }

@@ -149,7 +149,7 @@ func (c *Cluster) writeStatus(ctx context.Context, o client.Object, status any, 
 	if err != nil {
 		return false, fmt.Errorf("encoding the status of %T %s: %w", o, o.GetName(), err)
 	}
-	err = c.writer.Status().Patch(ctx, o, client.RawPatch(types.MergePatchType, body), client.FieldOwner(FieldOwner))
+	err = c.patchStatus(ctx, o, client.RawPatch(types.MergePatchType, body))
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}

@@ -22,11 +22,16 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Handler does the work of the queue's items, one at a time. An error has the item come again, after a growing delay.
+// Handler does the work of the queue's items, one at a time but for Write. An error has the item come again, after a growing
+// delay.
 type Handler interface {
 	Service(ctx context.Context, key lb.ServiceKey) error // something about the Service has changed
 	Pools(ctx context.Context) error                      // pools, or labels or quotas of namespaces, have changed
 	Counts(ctx context.Context) error                     // the pools' status is due
+
+	// Write writes what was decided about the Service. It is called from several goroutines, beside the other methods, but
+	// never for one Service at the same time.
+	Write(ctx context.Context, key lb.ServiceKey) error
 }
 
 // item is one piece of work: a Service, or else the pools, or else the counts.
@@ -45,21 +50,37 @@ const (
 
 const (
 	firstRetry  = 5 * time.Millisecond
-	lastRetry   = 30 * time.Second
+	lastRetry   = 10 * time.Second
 	afterClash  = 50 * time.Millisecond // until the cache has caught up with whoever wrote before us
 	countsDelay = time.Second           // pool status is written at most this often
 )
 
+// writers is how many Services are written at a time. A write waits for the API server and its disk nearly all of its time
+// (3 to 8 ms in the lab), so this divides the time that many take; it is also all the load that a flood of Services can put on
+// the API server, as there is no other limit of requests per second.
+const writers = 16
+
 // Queue holds the work that is to be done; an item that is in it already is not added again. It is safe for concurrent use.
 type Queue struct {
-	limiter workqueue.TypedRateLimiter[item]
-	queue   workqueue.TypedRateLimitingInterface[item]
+	queue  workqueue.TypedRateLimitingInterface[item]
+	writes workqueue.TypedRateLimitingInterface[lb.ServiceKey]
 }
 
 // NewQueue returns an empty queue, to be given to the handler and to [Serve].
 func NewQueue() *Queue {
-	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[item](firstRetry, lastRetry)
-	return &Queue{limiter, workqueue.NewTypedRateLimitingQueue(limiter)}
+	return &Queue{newWorkQueue[item](), newWorkQueue[lb.ServiceKey]()}
+}
+
+func newWorkQueue[T comparable]() workqueue.TypedRateLimitingInterface[T] {
+	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[T](firstRetry, lastRetry))
+}
+
+// Writes has the Services written, in this order but several at a time. One whose write is under way is written again when
+// that has ended.
+func (q *Queue) Writes(keys ...lb.ServiceKey) {
+	for _, key := range keys {
+		q.writes.Add(key)
+	}
 }
 
 // Services has the Services looked at again, in this order.
@@ -75,31 +96,50 @@ func (q *Queue) Counts() { q.queue.AddAfter(item{task: doCounts}, countsDelay) }
 // CountsAfter has the counts written after d, or sooner if they are due by then.
 func (q *Queue) CountsAfter(d time.Duration) { q.queue.AddAfter(item{task: doCounts}, d) }
 
-// Serve feeds q from mgr's caches and has h work on it while mgr runs and leads, one item at a time, and never before the
-// caches have synced.
+// Serve feeds q from mgr's caches and has h work on it while mgr runs and leads, one decision at a time, and never before the
+// caches have synced. When mgr stops, writes that have begun end first; what is left, the successor decides anew.
 func Serve(mgr manager.Manager, q *Queue, h Handler) error {
 	warm := true // replicas that wait for the lease keep their caches ready
-	c, err := controller.NewTyped("allocation", mgr, controller.TypedOptions[item]{
+	decisions, err := controller.NewTyped("allocation", mgr, controller.TypedOptions[item]{
 		MaxConcurrentReconciles: 1,
 		EnableWarmup:            &warm,
-		RateLimiter:             q.limiter,
-		NewQueue: func(string, workqueue.TypedRateLimiter[item]) workqueue.TypedRateLimitingInterface[item] {
-			return q.queue
-		},
-		Reconciler: reconcile.TypedFunc[item](func(ctx context.Context, i item) (reconcile.Result, error) { return work(ctx, h, i) }),
+		CacheSyncTimeout:        syncPatience,
+		NewQueue:                given(q.queue),
+		Reconciler:              reconcile.TypedFunc[item](func(ctx context.Context, i item) (reconcile.Result, error) { return work(ctx, h, i) }),
 	})
 	if err != nil {
-		return fmt.Errorf("setting up the queue: %w", err)
+		return fmt.Errorf("setting up the queue of decisions: %w", err)
 	}
 	for _, s := range sources(mgr.GetCache()) {
-		if err := c.Watch(s); err != nil {
+		if err := decisions.Watch(s); err != nil {
 			return fmt.Errorf("watching %s: %w", s, err)
 		}
+	}
+	_, err = controller.NewTyped("status", mgr, controller.TypedOptions[lb.ServiceKey]{
+		MaxConcurrentReconciles: writers,
+		NewQueue:                given(q.writes),
+		Reconciler: reconcile.TypedFunc[lb.ServiceKey](func(ctx context.Context, key lb.ServiceKey) (reconcile.Result, error) {
+			if ctx.Err() != nil { // a queue that is shut down is emptied first
+				return reconcile.Result{}, nil
+			}
+			return reconcile.Result{}, h.Write(ctx, key)
+		}),
+	})
+	if err != nil {
+		return fmt.Errorf("setting up the queue of writes: %w", err)
 	}
 	return nil
 }
 
+// given has a controller use q, which carries its own limiter.
+func given[T comparable](q workqueue.TypedRateLimitingInterface[T]) func(string, workqueue.TypedRateLimiter[T]) workqueue.TypedRateLimitingInterface[T] {
+	return func(string, workqueue.TypedRateLimiter[T]) workqueue.TypedRateLimitingInterface[T] { return q }
+}
+
 func work(ctx context.Context, h Handler, i item) (reconcile.Result, error) {
+	if ctx.Err() != nil {
+		return reconcile.Result{}, nil
+	}
 	var err error
 	switch i.task {
 	case doService:

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -65,19 +66,23 @@ func joinAddrs(addrs []netip.Addr) string {
 	return strings.Join(texts, " and ")
 }
 
+// ErrOutdated says that a Service was not written because it has changed since the decision. Its change is on its way through
+// the cache, and with it the next decision.
+var ErrOutdated = errors.New("the Service has changed since the decision")
+
 // WriteService makes status, condition and pool annotation of the Service say what v says, in one write, or in none if they
-// do. It reports whether it wrote. The write is refused with a conflict, an error, if the Service has changed since the
-// cache saw it; a Service that is gone is no error.
-func (c *Cluster) WriteService(ctx context.Context, key lb.ServiceKey, v Verdict) (bool, error) {
-	var s corev1.Service
-	err := c.cached.client.Get(ctx, objectKey(key), &s, client.UnsafeDisableDeepCopy)
-	if apierrors.IsNotFound(err) {
-		return false, nil
+// do. It reports whether it wrote. The decision was made on the given version of the Service; where that is not the newest
+// any more, here or in the API server, the error is ErrOutdated. A Service that is gone is no error. It is safe for
+// concurrent use, but not for one Service at the same time.
+func (c *Cluster) WriteService(ctx context.Context, key lb.ServiceKey, version string, v Verdict) (bool, error) {
+	s, err := c.newest(ctx, key)
+	if err != nil || s == nil {
+		return false, err
 	}
-	if err != nil {
-		return false, fmt.Errorf("getting Service %s: %w", key, err)
+	if s.ResourceVersion != version {
+		return false, fmt.Errorf("writing the status of Service %s: %w", key, ErrOutdated)
 	}
-	change := servicePatch(&s, v, c.opts.IPMode)
+	change := servicePatch(s, v, c.opts.IPMode)
 	if change == nil {
 		return false, nil
 	}
@@ -86,15 +91,31 @@ func (c *Cluster) WriteService(ctx context.Context, key lb.ServiceKey, v Verdict
 		return false, fmt.Errorf("encoding the status of Service %s: %w", key, err)
 	}
 	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
-	err = c.writer.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body), client.FieldOwner(FieldOwner))
-	if apierrors.IsNotFound(err) {
+	err = c.patchStatus(ctx, target, client.RawPatch(types.StrategicMergePatchType, body))
+	switch {
+	case apierrors.IsNotFound(err):
 		return false, nil
-	}
-	if err != nil {
+	case apierrors.IsConflict(err):
+		return false, fmt.Errorf("writing the status of Service %s: %w: %w", key, ErrOutdated, err)
+	case err != nil:
 		return false, fmt.Errorf("writing the status of Service %s: %w", key, err)
 	}
-	c.announce(&s, v)
+	if _, err := slim(target); err != nil {
+		return true, err
+	}
+	c.written.put(key, target)
+	c.announce(s, v)
 	return true, nil
+}
+
+// patchStatus is the only way out: no write of a process that may not lead any more.
+func (c *Cluster) patchStatus(ctx context.Context, o client.Object, p client.Patch) error {
+	ctx, cancel, err := c.lease.writing(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return c.writer.Status().Patch(ctx, o, p, client.FieldOwner(FieldOwner))
 }
 
 // announce records the Event of a change.
