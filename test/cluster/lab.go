@@ -28,6 +28,7 @@ type Lab struct {
 	Name   string
 	Bin    string // directory that holds fairlab, probe and the rest
 	Client client.Client
+	Config *rest.Config // of the cluster's administrator, without a limit of requests
 }
 
 // Slow is by how much every time limit is stretched, from the environment variable FAIRLAB_SLOW that fairlab obeys as well:
@@ -67,6 +68,7 @@ func (l *Lab) connect(ctx context.Context) error {
 	if err := v1beta1.AddToScheme(scheme); err != nil {
 		return err
 	}
+	l.Config = config
 	l.Client, err = client.New(config, client.Options{Scheme: scheme})
 	return err
 }
