@@ -1,0 +1,140 @@
+package netlab
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/internal/speaker"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// heartbeat is a stand-in for the real one, with its timing: 50 ms x 3.
+type heartbeat struct {
+	host    *host
+	node    lb.NodeName
+	changed func()
+
+	mu    sync.Mutex // guards the following
+	peers map[lb.NodeName]netip.Addr
+	heard map[lb.NodeName]time.Time
+	late  []lb.NodeName
+	woke  time.Time // when this node woke up and had not heard anybody yet; zero = it is fresh
+}
+
+var _ speaker.Heartbeat = (*heartbeat)(nil)
+
+const (
+	beatEvery = 50 * time.Millisecond
+	patience  = 3 * beatEvery
+	alone     = time.Second // after which a node that wakes up and hears nobody goes on
+)
+
+// beat is one sign of life; the last one says goodbye.
+type beat struct {
+	node lb.NodeName
+	last bool
+}
+
+func newHeartbeat(h *host, node lb.NodeName, changed func()) *heartbeat {
+	return &heartbeat{host: h, node: node, changed: changed, heard: map[lb.NodeName]time.Time{}}
+}
+
+// Watch implements speaker.Heartbeat.
+func (b *heartbeat) Watch(peers map[lb.NodeName]netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.peers = peers
+	for node := range b.heard {
+		if _, watched := peers[node]; !watched {
+			delete(b.heard, node)
+		}
+	}
+}
+
+// Suspects implements speaker.Heartbeat.
+func (b *heartbeat) Suspects() []lb.NodeName {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.late
+}
+
+// Fresh implements speaker.Heartbeat.
+func (b *heartbeat) Fresh() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.woke.IsZero()
+}
+
+// overslept tells that this node has been asleep, until now if it is over. Its own sleep accuses nobody.
+func (b *heartbeat) overslept() {
+	b.mu.Lock()
+	b.woke = time.Now()
+	for node := range b.heard {
+		b.heard[node] = b.woke
+	}
+	b.mu.Unlock()
+	b.changed()
+}
+
+func (b *heartbeat) take(what beat) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, watched := b.peers[what.node]; !watched {
+		return
+	}
+	b.heard[what.node] = time.Now()
+	if what.last {
+		delete(b.heard, what.node)
+	}
+	if !b.woke.IsZero() {
+		b.woke = time.Time{}
+		b.changed()
+	}
+}
+
+// run beats until ctx is done, then says goodbye.
+func (b *heartbeat) run(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		b.send(false)
+		b.judge(time.Now())
+		select {
+		case <-ctx.Done():
+			b.send(true)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (b *heartbeat) send(last bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, addr := range b.peers {
+		b.host.send(addr, beat{b.node, last})
+	}
+}
+
+func (b *heartbeat) judge(now time.Time) {
+	b.mu.Lock()
+	var late []lb.NodeName
+	for node, at := range b.heard {
+		if now.Sub(at) > patience {
+			late = append(late, node)
+		}
+	}
+	slices.Sort(late)
+	news := !slices.Equal(late, b.late)
+	b.late = late
+	if !b.woke.IsZero() && now.Sub(b.woke) > alone {
+		b.woke, news = time.Time{}, true
+	}
+	b.mu.Unlock()
+	if news {
+		b.changed()
+	}
+}
