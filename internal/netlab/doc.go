@@ -4,8 +4,9 @@
 // addresses through a neighbour cache that follows Linux's rules about gratuitous ARP, and connects every ten milliseconds.
 //
 // A scenario is a script, see [Run]; those in test/sim are the project's, with their golden answers. What the LAN does not
-// show: the cost of anything, and a process that runs on while the kernel holds its packets back: a node that sleeps is
-// simulated as one that neither sends nor hears, and finds out when it wakes.
+// show: the cost of anything, and what a process does that stands still: a node that sleeps is simulated as one that neither
+// sends nor hears. Its gossip goes on meanwhile and takes the others for dead after a second, which that of a stopped process
+// does not; scenarios keep sleep shorter than that.
 //
 // Only tests import this package.
 package netlab

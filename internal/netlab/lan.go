@@ -51,9 +51,9 @@ func (l *lan) change(do func()) {
 	do()
 }
 
-// wired reports whether what a sends gets as far as b's socket. The caller holds l.mu.
+// wired reports whether a packet of a's gets as far as b's socket. The caller holds l.mu.
 func (l *lan) wired(a, b *host) bool {
-	return a.powered && b.powered && a.plugged && b.plugged && !a.asleep && l.side[a.name] == l.side[b.name] && l.hosts[b.addr] == b && l.hosts[a.addr] == a
+	return a.powered && b.powered && a.plugged && b.plugged && l.side[a.name] == l.side[b.name] && l.hosts[b.addr] == b && l.hosts[a.addr] == a
 }
 
 // reach returns the host at addr if a connection to it succeeds now.
@@ -61,7 +61,7 @@ func (h *host) reach(addr netip.Addr) *host {
 	h.lan.mu.Lock()
 	defer h.lan.mu.Unlock()
 	to := h.lan.hosts[addr]
-	if to == nil || to.asleep || !h.lan.wired(h, to) {
+	if to == nil || to.asleep || h.asleep || !h.lan.wired(h, to) {
 		return nil
 	}
 	return to
@@ -88,7 +88,7 @@ func (h *host) broadcast(what any) {
 }
 
 func (h *host) carry(to *host, what any) {
-	if !h.lan.wired(h, to) || h.lan.loss > 0 && h.lan.dice.Float64() < h.lan.loss {
+	if h.asleep || !h.lan.wired(h, to) || h.lan.loss > 0 && h.lan.dice.Float64() < h.lan.loss {
 		return
 	}
 	time.AfterFunc(delay, func() {

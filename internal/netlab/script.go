@@ -3,7 +3,6 @@ package netlab
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ import (
 // commands are what a script can say, with their arguments.
 //
 //	add-node n1 [key=value ...]   a machine and its speaker
+//	expect n1 n2                  machines on which a speaker is to start
 //	addresses 6                   Services with one address each
 //	tick 5s                       let time pass
 //	kill n2                       the power is cut
@@ -32,11 +32,18 @@ import (
 //	exclude n2, include n2
 //	advertise [failback=5s] [prefer=key=value]
 //	owners                        check that nothing is wrong, print who answers for each address
-//	loads                         the same, print how many each node has
+//	check                         check that nothing is wrong
+//	most 5                        the same, and that no node has more addresses than that
 //	outage < 300ms                the client's longest time without an answer since the last outage
 var commands = map[string]func(*cluster, []string) ([]string, error){
 	"add-node": func(c *cluster, args []string) ([]string, error) {
 		return nil, c.addNode(args[0], pairs(args[1:])).start()
+	},
+	"expect": func(c *cluster, args []string) ([]string, error) {
+		for _, name := range args {
+			c.addNode(name, nil)
+		}
+		return nil, nil
 	},
 	"addresses": func(c *cluster, args []string) ([]string, error) {
 		n, err := strconv.Atoi(args[0])
@@ -98,17 +105,8 @@ var commands = map[string]func(*cluster, []string) ([]string, error){
 	}),
 	"advertise": advertise,
 	"owners":    func(c *cluster, _ []string) ([]string, error) { return c.summary(), c.check() },
-	"loads": func(c *cluster, _ []string) ([]string, error) {
-		loads := map[string]int{}
-		for _, owners := range c.owners() {
-			loads[strings.Join(owners, "+")]++
-		}
-		var out []string
-		for _, name := range slices.Sorted(maps.Keys(loads)) {
-			out = append(out, fmt.Sprintf("%s %d", name, loads[name]))
-		}
-		return out, c.check()
-	},
+	"check":     func(c *cluster, _ []string) ([]string, error) { return nil, c.check() },
+	"most":      most,
 	"outage": func(c *cluster, args []string) ([]string, error) {
 		limit, err := time.ParseDuration(args[1])
 		if got := c.client.outage(); err == nil && got >= limit {
@@ -116,6 +114,25 @@ var commands = map[string]func(*cluster, []string) ([]string, error){
 		}
 		return nil, err
 	},
+}
+
+func most(c *cluster, args []string) ([]string, error) {
+	limit, err := strconv.Atoi(args[0])
+	if err == nil {
+		err = c.check()
+	}
+	loads := map[string]int{}
+	for _, owners := range c.owners() {
+		for _, owner := range owners {
+			loads[owner]++
+		}
+	}
+	for name, load := range loads {
+		if err == nil && load > limit {
+			err = fmt.Errorf("%s has %d addresses, the limit is %d", name, load, limit)
+		}
+	}
+	return nil, err
 }
 
 func advertise(c *cluster, args []string) ([]string, error) {
@@ -173,7 +190,7 @@ func editNode(do func(*lb.Node, []string)) func(*cluster, []string) ([]string, e
 }
 
 // arguments is how many each command needs at least, where it is not one.
-var arguments = map[string]int{"heal": 0, "owners": 0, "loads": 0, "advertise": 0, "pause": 2, "label": 2, "outage": 2}
+var arguments = map[string]int{"heal": 0, "owners": 0, "check": 0, "advertise": 0, "pause": 2, "label": 2, "outage": 2}
 
 // Run plays a script and returns it with the answers that it got, each after "> ". Lines that begin with # are comments. It
 // must be called in a testing/synctest bubble. The seed decides which packets a lossy switch loses.

@@ -38,13 +38,29 @@ func (s *Speaker) judgeLinks(now time.Time) {
 	}
 }
 
+// missesSpeakers reports whether a node where a speaker is expected is no member, or a member whose heartbeats have not been
+// heard again yet. For this node the others would still be gone, and itself the only candidate for their addresses.
+func (s *Speaker) missesSpeakers() bool {
+	if s.o.Heartbeat == nil {
+		return false
+	}
+	members := s.o.Gossip.Members()
+	for node := range s.facts.Speakers {
+		if !slices.ContainsFunc(members, func(m lb.Member) bool { return m.Node == node }) {
+			return true
+		}
+	}
+	suspects := s.o.Heartbeat.Suspects()
+	return slices.ContainsFunc(members, func(m lb.Member) bool { return slices.Contains(suspects, m.Node) })
+}
+
 // trusted reports whether a link that is up has been so for long enough. A cluster of one node has nobody to ask.
 func (s *Speaker) trusted(link string, now time.Time) bool {
 	since, fresh := s.cameUp[link]
 	if !fresh {
 		return true
 	}
-	if s.o.Gossip.UpToDate(since) || now.Sub(since) >= trustAnyway || len(s.facts.Nodes) == 1 {
+	if s.o.Gossip.UpToDate(since) && !s.missesSpeakers() || now.Sub(since) >= trustAnyway || len(s.facts.Nodes) == 1 {
 		delete(s.cameUp, link)
 		return true
 	}
