@@ -226,7 +226,6 @@ func TestOptionsValidate(t *testing.T) {
 		{func(o *Options) { o.Name = "" }, "required"},
 		{func(o *Options) { o.Changed = nil }, "required"},
 		{func(o *Options) { o.Priority = 100 }, "Priority is 100"},
-		{func(o *Options) { o.Process = true }, "Priority is 0"},
 		{func(o *Options) { o.GapLimit = -1 }, "GapLimit is -1ns"},
 	} {
 		o := good

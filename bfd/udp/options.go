@@ -97,7 +97,6 @@ type Options struct {
 	Confirmed func(Peer)
 
 	Priority   int  // SCHED_FIFO priority of the loop's thread, 1 to 99; 0 = normal. Needs CAP_SYS_NICE; logged once if refused
-	Process    bool // give that priority to every thread of the process: right for a process that does little else
 	LockMemory bool // mlockall, so that no page of the process waits for a disk. Needs CAP_IPC_LOCK
 }
 
@@ -107,8 +106,6 @@ func (o Options) validate() error {
 		return errors.New("udp: Name, Log, Registerer and Changed are required")
 	case o.Priority < 0 || o.Priority > 99:
 		return fmt.Errorf("udp: Priority is %d; use 1 to 99, or 0 for normal scheduling", o.Priority)
-	case o.Process && o.Priority == 0:
-		return errors.New("udp: Process is set but Priority is 0; set a priority of 1 to 99")
 	case o.GapLimit < 0:
 		return fmt.Errorf("udp: GapLimit is %s; use 0 or more", o.GapLimit)
 	}

@@ -35,7 +35,6 @@ type peerConfig struct {
 	Iface    string
 	Port     uint16
 	Priority int
-	Process  bool
 	Busy     bool // be a process that does other work and makes garbage
 	Patient  bool // multiplier 40: no slowness of the machine takes the session down
 }
@@ -79,7 +78,7 @@ func runPeer() error {
 		}
 	}()
 	o := udp.Options{Name: "peer", Registerer: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Port: c.Port,
-		Aligned: true, Refused: true, Priority: c.Priority, Process: c.Process, LockMemory: true}
+		Aligned: true, Refused: true, Priority: c.Priority, LockMemory: true}
 	o.Changed = func(_ udp.Peer, e bfd.Event) { lines <- line{e.To.String(), e.Cause, e.At} }
 	o.Slept = func(time.Duration) { lines <- line{What: "Slept", At: time.Now()} }
 	o.Confirmed = func(udp.Peer) { lines <- line{What: "Confirmed", At: time.Now()} }
