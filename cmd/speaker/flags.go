@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/datapath/link"
-	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -26,7 +25,7 @@ type config struct {
 	heartbeatPort       uint
 	heartbeatInterval   time.Duration
 	heartbeatMultiplier uint
-	realtime            string
+	realtime            bool
 	probeInterval       time.Duration
 	probeTimeout        time.Duration
 	suspicionMult       int
@@ -53,7 +52,7 @@ func parse(args []string) (config, error) {
 	fs.UintVar(&c.heartbeatPort, "heartbeat-port", 7948, "UDP port of the speakers' heartbeats")
 	fs.DurationVar(&c.heartbeatInterval, "heartbeat-interval", 50*time.Millisecond, "how often a speaker tells its watchers that it lives, 10ms to 10s; 0: gossip alone notices who has died")
 	fs.UintVar(&c.heartbeatMultiplier, "heartbeat-multiplier", 3, "how many heartbeats may be missing before a node is silent, 1 to 255")
-	fs.StringVar(&c.realtime, "realtime", string(heartbeat.RealtimeProcess), "real-time scheduling for the heartbeats, so that a busy node is not taken for dead: process, thread or off")
+	fs.BoolVar(&c.realtime, "realtime", true, "real-time scheduling for the heartbeats, so that a busy node is not taken for dead; needs CAP_SYS_NICE and CAP_IPC_LOCK")
 	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
 	fs.StringVar(&c.onCordon, "on-cordon", "keep", "keep: a cordoned node goes on announcing; leave: it hands over what other nodes can take")

@@ -98,24 +98,17 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	reader := kube.NewReader(p.cache, c.kube)
 	port := uint16(c.gossipPort)
 	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
+	if err := p.addHeartbeat(c, log, trigger); err != nil {
+		return nil, err
+	}
 	p.gossip, err = gossip.New(gossip.Options{
 		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Keys: keys, Log: log, Peers: peers(p.memory, reader, port), Changed: trigger,
-		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log),
+		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log), KeysInUse: p.keysInUse(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	responder := neighbour.Options{Log: log, Registerer: p.registry, Changed: trigger,
-		Speaker:   func(mac lb.MAC) bool { return p.speaker.IsSpeaker(mac) },
-		MayAnswer: func() bool { return p.speaker.MayAnswer() },
-		Conflict:  func(x neighbour.Conflict) { p.speaker.Conflict(x.Addr, x.Interface, x.MAC) }}
-	if p.arp, err = arp.New(responder); err != nil {
-		return nil, err
-	}
-	if p.ndp, err = ndp.New(responder); err != nil {
-		return nil, err
-	}
-	if err := p.addHeartbeat(c, keys, log, trigger); err != nil {
+	if err := p.addResponders(log, trigger); err != nil {
 		return nil, err
 	}
 	var engine speaker.Engine // none: announce only
@@ -133,25 +126,35 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	return p, err
 }
 
-// addHeartbeat makes the fast detector, unless it is switched off.
-func (p *process) addHeartbeat(c config, keys []keyring.Key, log *slog.Logger, changed func()) (err error) {
+// addHeartbeat makes the fast detector, unless it is switched off. It gets its keys from the gossip.
+func (p *process) addHeartbeat(c config, log *slog.Logger, changed func()) (err error) {
 	if c.heartbeatInterval == 0 {
 		return nil
 	}
 	p.beat, err = heartbeat.New(heartbeat.Options{Addr: c.nodeIP, Port: uint16(c.heartbeatPort), Interval: c.heartbeatInterval, Multiplier: uint8(c.heartbeatMultiplier),
-		Realtime: heartbeat.Realtime(c.realtime), Log: log, Registerer: p.registry, Changed: changed, Met: p.gossip.Rejoin})
-	if err == nil {
-		p.beat.SetKeys(keys)
-	}
+		Realtime: c.realtime, Log: log, Registerer: p.registry, Changed: changed, Met: func() { p.gossip.Rejoin() }})
 	return err
 }
 
-// setKeys takes over the keys that the speakers share now.
-func (p *process) setKeys(keys []keyring.Key) {
-	p.gossip.SetKeys(keys)
-	if p.beat != nil {
-		p.beat.SetKeys(keys)
+// keysInUse is whom the gossip tells about the shared keys, nil = nobody.
+func (p *process) keysInUse() func([]keyring.Key) {
+	if p.beat == nil {
+		return nil
 	}
+	return p.beat.SetKeys
+}
+
+// addResponders makes what answers on the wire.
+func (p *process) addResponders(log *slog.Logger, changed func()) (err error) {
+	o := neighbour.Options{Log: log, Registerer: p.registry, Changed: changed,
+		Speaker:   func(mac lb.MAC) bool { return p.speaker.IsSpeaker(mac) },
+		MayAnswer: func() bool { return p.speaker.MayAnswer() },
+		Conflict:  func(x neighbour.Conflict) { p.speaker.Conflict(x.Addr, x.Interface, x.MAC) }}
+	if p.arp, err = arp.New(o); err != nil {
+		return err
+	}
+	p.ndp, err = ndp.New(o)
+	return err
 }
 
 // run works until ctx is done or something fails. The speaker stops first, while the others still carry its goodbye.
@@ -161,7 +164,7 @@ func (p *process) run(ctx context.Context, c config) error {
 	g, failing := errgroup.WithContext(ctx)
 	g.Go(func() error { defer stop(); return p.speaker.Run(failing) })
 	g.Go(func() error { return p.memory.Run(others) })
-	g.Go(func() error { return p.keys.Run(others, p.setKeys) })
+	g.Go(func() error { return p.keys.Run(others, p.gossip.SetKeys) })
 	g.Go(func() error { return p.gossip.Run(others) })
 	if p.beat != nil {
 		g.Go(func() error { return p.beat.Run(others) })

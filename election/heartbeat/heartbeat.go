@@ -27,24 +27,13 @@ type Options struct {
 	Port       uint16        // UDP, the same on all nodes
 	Interval   time.Duration // between two heartbeats; default 50 ms, 10 ms to 10 s
 	Multiplier uint8         // how many may be missing before a node is silent; default 3
-	Realtime   Realtime
+	Realtime   bool          // ask for real-time scheduling (SCHED_FIFO): without it a busy node beats late and is taken for dead
 
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 	Changed    func() // Suspects or Fresh may have changed; must not block
 	Met        func() // a node is heard, for the first time or again; must not block
 }
-
-// Realtime says for which threads real-time scheduling (SCHED_FIFO) is asked: without it a busy node sends its heartbeats late
-// and is taken for dead.
-type Realtime string
-
-// The heartbeat's thread alone still waits for others of the process when memory is collected.
-const (
-	RealtimeOff     Realtime = "off"
-	RealtimeThread  Realtime = "thread"
-	RealtimeProcess Realtime = "process"
-)
 
 // priority is the lowest of the real-time priorities: above every ordinary process, below whatever else is real-time.
 const priority = 1
@@ -59,16 +48,11 @@ func (o Options) validate() (Options, error) {
 	if o.Multiplier == 0 {
 		o.Multiplier = 3
 	}
-	if o.Realtime == "" {
-		o.Realtime = RealtimeOff
-	}
 	switch {
 	case !o.Addr.IsValid() || o.Port == 0:
 		return o, fmt.Errorf("heartbeat: %s port %d is no address to send from", o.Addr, o.Port)
 	case o.Interval < 10*time.Millisecond || o.Interval > 10*time.Second:
 		return o, fmt.Errorf("heartbeat: the interval is %s; use 10ms to 10s", o.Interval)
-	case !slices.Contains([]Realtime{RealtimeOff, RealtimeThread, RealtimeProcess}, o.Realtime):
-		return o, fmt.Errorf("heartbeat: realtime is %q; use off, thread or process", o.Realtime)
 	case o.Log == nil || o.Registerer == nil || o.Changed == nil || o.Met == nil:
 		return o, errors.New("heartbeat: Log, Registerer, Changed and Met are required")
 	}
@@ -108,8 +92,8 @@ func New(o Options) (*Heartbeat, error) {
 		Slept:     func(time.Duration) { h.put(change{}) },
 		Confirmed: func(udp.Peer) { h.put(change{}) },
 	}
-	if o.Realtime != RealtimeOff {
-		options.Priority, options.Process, options.LockMemory = priority, o.Realtime == RealtimeProcess, true
+	if o.Realtime {
+		options.Priority, options.LockMemory = priority, true
 	}
 	if h.group, err = udp.New(options); err != nil {
 		return nil, err

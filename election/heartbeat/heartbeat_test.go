@@ -111,16 +111,15 @@ func TestAForgottenNodeIsNoSuspect(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	good := Options{Addr: addr(1), Port: 1, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Changed: func() {}, Met: func() {}}
-	if o, err := good.validate(); err != nil || o.Interval != 50*time.Millisecond || o.Multiplier != 3 || o.Realtime != RealtimeOff {
+	if o, err := good.validate(); err != nil || o.Interval != 50*time.Millisecond || o.Multiplier != 3 {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	for name, edit := range map[string]func(*Options){
-		"no address":    func(o *Options) { o.Addr = netip.Addr{} },
-		"no port":       func(o *Options) { o.Port = 0 },
-		"too fast":      func(o *Options) { o.Interval = time.Millisecond },
-		"too slow":      func(o *Options) { o.Interval = time.Minute },
-		"unknown class": func(o *Options) { o.Realtime = "sometimes" },
-		"no log":        func(o *Options) { o.Log = nil },
+		"no address": func(o *Options) { o.Addr = netip.Addr{} },
+		"no port":    func(o *Options) { o.Port = 0 },
+		"too fast":   func(o *Options) { o.Interval = time.Millisecond },
+		"too slow":   func(o *Options) { o.Interval = time.Minute },
+		"no log":     func(o *Options) { o.Log = nil },
 	} {
 		o := good
 		edit(&o)

@@ -63,7 +63,7 @@ var rules = map[string]rule{
 	"internal/controller": {project: []string{"lb", "api/", "ipam", "internal/kube", "internal/runner"}, outside: append(kubernetes, "github.com/prometheus/")},
 	"internal/speaker": {project: []string{"lb", "election", "election/keyring", "announce", "datapath", "internal/kube", "internal/runner"},
 		outside: []string{"github.com/prometheus/", "github.com/vishvananda/netlink", "golang.org/x/"}},
-	"internal/netlab": {project: []string{"lb", "announce", "datapath", "election/gossip", "internal/kube", "internal/speaker"},
+	"internal/netlab": {project: []string{"election/keyring", "lb", "announce", "datapath", "election/gossip", "internal/kube", "internal/speaker"},
 		outside: []string{"github.com/hashicorp/memberlist", "github.com/prometheus/"}},
 	"internal/archtest": {},
 }

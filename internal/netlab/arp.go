@@ -21,7 +21,8 @@ type arp struct {
 
 // announcer answers ARP for a node. It stands in for announce/arp and sends the same packets at the same times.
 type announcer struct {
-	host *host
+	host      *host
+	mayAnswer func() bool
 
 	mu  sync.Mutex // guards the following
 	set map[netip.Addr]announce.Target
@@ -46,7 +47,7 @@ func (a *announcer) Set(want map[netip.Addr]announce.Target) map[netip.Addr]anno
 		}
 		for _, at := range schedule {
 			time.AfterFunc(at, func() {
-				if epoch, still := a.epoch(addr); still && epoch == target.Epoch {
+				if epoch, still := a.epoch(addr); still && epoch == target.Epoch && a.mayAnswer() {
 					a.host.broadcast(arp{sender: a.host, sip: addr, tip: addr, gratuitous: true})
 					a.host.broadcast(arp{reply: true, sender: a.host, sip: addr, tip: addr, gratuitous: true})
 				}
@@ -71,6 +72,9 @@ func (a *announcer) Working() map[string]bool {
 	return map[string]bool{eth0: a.up}
 }
 
+// Conflicts implements speaker.Announcer: there are no strangers here.
+func (a *announcer) Conflicts() map[netip.Addr]lb.MAC { return nil }
+
 func (a *announcer) epoch(addr netip.Addr) (uint64, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -79,7 +83,7 @@ func (a *announcer) epoch(addr netip.Addr) (uint64, bool) {
 }
 
 func (a *announcer) take(p arp) {
-	if _, owned := a.epoch(p.tip); owned && !p.reply && !p.gratuitous {
+	if _, owned := a.epoch(p.tip); owned && !p.reply && !p.gratuitous && a.mayAnswer() {
 		a.host.send(p.sender.addr, arp{reply: true, sender: a.host, sip: p.tip, tip: p.sip})
 	}
 }

@@ -16,6 +16,7 @@ type heartbeat struct {
 	host    *host
 	node    lb.NodeName
 	changed func()
+	met     func() // a node is heard, for the first time or again
 
 	mu    sync.Mutex // guards the following
 	peers map[lb.NodeName]netip.Addr
@@ -29,7 +30,6 @@ var _ speaker.Heartbeat = (*heartbeat)(nil)
 const (
 	beatEvery = 50 * time.Millisecond
 	patience  = 3 * beatEvery
-	alone     = time.Second // after which a node that wakes up and hears nobody goes on
 )
 
 // beat is one sign of life; the last one says goodbye.
@@ -38,8 +38,8 @@ type beat struct {
 	last bool
 }
 
-func newHeartbeat(h *host, node lb.NodeName, changed func()) *heartbeat {
-	return &heartbeat{host: h, node: node, changed: changed, heard: map[lb.NodeName]time.Time{}}
+func newHeartbeat(h *host, node lb.NodeName, changed, met func()) *heartbeat {
+	return &heartbeat{host: h, node: node, changed: changed, met: met, heard: map[lb.NodeName]time.Time{}}
 }
 
 // Watch implements speaker.Heartbeat.
@@ -84,6 +84,9 @@ func (b *heartbeat) take(what beat) {
 	defer b.mu.Unlock()
 	if _, watched := b.peers[what.node]; !watched {
 		return
+	}
+	if _, heard := b.heard[what.node]; !heard || slices.Contains(b.late, what.node) {
+		b.met()
 	}
 	b.heard[what.node] = time.Now()
 	if what.last {
@@ -131,9 +134,6 @@ func (b *heartbeat) judge(now time.Time) {
 	slices.Sort(late)
 	news := !slices.Equal(late, b.late)
 	b.late = late
-	if !b.woke.IsZero() && now.Sub(b.woke) > alone {
-		b.woke, news = time.Time{}, true
-	}
 	b.mu.Unlock()
 	if news {
 		b.changed()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/election/gossip"
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -60,12 +61,12 @@ func (n *node) start() error {
 		}
 	})
 	t = newTransport(p.host, gossipPort)
-	p.announcer = &announcer{host: p.host}
+	p.announcer = &announcer{host: p.host, mayAnswer: func() bool { return p.speaker.MayAnswer() }}
 	trigger := func() { p.speaker.Trigger() }
-	p.heartbeat = newHeartbeat(p.host, n.name, trigger)
+	p.heartbeat = newHeartbeat(p.host, n.name, trigger, func() { p.gossip.Rejoin() })
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	p.gossip, err = gossip.New(gossip.Options{Node: n.name, Bind: netip.AddrPortFrom(n.addr, gossipPort), Key: make([]byte, gossip.KeySize), Log: log,
+	p.gossip, err = gossip.New(gossip.Options{Node: n.name, Bind: netip.AddrPortFrom(n.addr, gossipPort), Keys: []keyring.Key{{ID: 1, Secret: [keyring.Size]byte{1}}}, Log: log,
 		Peers: n.cluster.peers, Changed: trigger, Transport: t})
 	if err != nil {
 		return fmt.Errorf("setting up the gossip of %s: %w", n.name, err)

@@ -109,7 +109,7 @@ func assemble(ctx context.Context, o NodeOptions, log *slog.Logger) (s *speaker.
 func key() keyring.Key { return keyring.Key{ID: 1, Secret: [keyring.Size]byte{1}} }
 
 func newHeartbeat(o NodeOptions, log *slog.Logger, changed, met func()) (*heartbeat.Heartbeat, error) {
-	h, err := heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: heartbeat.RealtimeProcess,
+	h, err := heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: true,
 		Log: log, Registerer: prometheus.NewRegistry(), Changed: changed, Met: met})
 	if err == nil {
 		h.SetKeys([]keyring.Key{key()})
