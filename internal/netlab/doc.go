@@ -5,8 +5,8 @@
 //
 // A scenario is a script, see [Run]; those in test/sim are the project's, with their golden answers. What the LAN does not
 // show: the cost of anything, and what a process does that stands still: a node that sleeps is simulated as one that neither
-// sends nor hears. Its gossip goes on meanwhile and takes the others for dead after a second, which that of a stopped process
-// does not; scenarios keep sleep shorter than that.
+// sends nor hears. Its gossip goes on meanwhile and takes the others for dead after half a second, which that of a stopped process
+// does not; scenarios keep sleep well below that.
 //
 // Only tests import this package.
 package netlab
