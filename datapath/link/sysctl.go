@@ -29,12 +29,20 @@ func (s Sysctl) String() string {
 func Forwarding() []Sysctl { return []Sysctl{{"net/ipv4/ip_forward", 1}} }
 
 // IPVS is what the ipvs engine needs besides: conntrack for masquerading (fact 3), connections and affinity that end with
-// their endpoint (S36, S61, S68), and a kernel that neither answers ARP for a VIP nor names one as the sender of its requests (S73).
+// their endpoint (S36, S61, S68), and [Silence].
 func IPVS() []Sysctl {
-	return []Sysctl{
+	return append([]Sysctl{
 		{"net/ipv4/vs/conntrack", 1},
 		{"net/ipv4/vs/expire_nodest_conn", 1},
 		{"net/ipv4/vs/expire_quiescent_template", 1},
+	}, Silence()...)
+}
+
+// Silence is what keeps a kernel with local routes for VIPs from answering ARP for them and from naming one as the sender of its
+// requests (S73). The setting for "all" counts on every link, also those to come. IPv6 needs nothing: Linux answers
+// neighbour solicitations for addresses of an interface only, and a local route is none (test/wire).
+func Silence() []Sysctl {
+	return []Sysctl{
 		{"net/ipv4/conf/all/arp_ignore", 1},
 		{"net/ipv4/conf/all/arp_announce", 2},
 	}
