@@ -117,8 +117,8 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 			return nil, err
 		}
 	}
-	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Announcer: p.arp, Announcer6: p.ndp,
-		Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"}
+	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
+		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"}
 	if p.beat != nil {
 		options.Heartbeat = p.beat
 	}

@@ -10,7 +10,7 @@ type metrics struct {
 	syncErrors prometheus.Counter
 	fenced     prometheus.Counter
 
-	announced, conflict, members, engine *prometheus.Desc
+	announced, conflict, kernel, members, engine *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
@@ -27,6 +27,8 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 		announced: prometheus.NewDesc("fairlead_speaker_announced", "1 for each address that this node announces.", []string{"service", "ip", "via"}, nil),
 		conflict: prometheus.NewDesc("fairlead_speaker_address_conflict",
 			"1 for each address that a station which is no speaker uses on a segment of this node, announced here or not.", []string{"ip", "mac"}, nil),
+		kernel: prometheus.NewDesc("fairlead_speaker_kernel_answers",
+			"1 for each address that this node's kernel answers for itself, whoever owns it.", []string{"ip"}, nil),
 		members: prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
 		engine:  prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
 	}
@@ -38,6 +40,7 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.announced
 	ch <- m.conflict
+	ch <- m.kernel
 	ch <- m.members
 	ch <- m.engine
 }
@@ -55,6 +58,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for addr, mac := range st.Strangers {
 		ch <- prometheus.MustNewConstMetric(m.conflict, prometheus.GaugeValue, 1, addr.String(), hardware(mac))
+	}
+	for addr := range st.KernelAnswers {
+		ch <- prometheus.MustNewConstMetric(m.kernel, prometheus.GaugeValue, 1, addr.String())
 	}
 	ch <- prometheus.MustNewConstMetric(m.members, prometheus.GaugeValue, float64(len(st.Members)))
 	ch <- prometheus.MustNewConstMetric(m.engine, prometheus.GaugeValue, 1, m.speaker.engineName())

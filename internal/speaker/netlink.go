@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -115,6 +118,45 @@ func ethernet(a *netlink.LinkAttrs) bool {
 func carriesTraffic(a *netlink.LinkAttrs) bool {
 	const up = unix.IFF_UP | unix.IFF_RUNNING
 	return a.RawFlags&up == up
+}
+
+// Kernel implements [KernelSource].
+func (Netlink) Kernel() (Kernel, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return Kernel{}, fmt.Errorf("listing links: %w", err)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return Kernel{}, fmt.Errorf("listing addresses: %w", err)
+	}
+	k := Kernel{Assigned: map[netip.Addr][]string{}, ARPIgnore: map[string]int{}}
+	names := map[int]string{}
+	all := arpIgnore("all")
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+		k.ARPIgnore[l.Attrs().Name] = max(all, arpIgnore(l.Attrs().Name))
+	}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			addr = addr.Unmap()
+			k.Assigned[addr] = append(k.Assigned[addr], names[a.LinkIndex])
+		}
+	}
+	for _, holders := range k.Assigned {
+		slices.Sort(holders)
+	}
+	return k, nil
+}
+
+// arpIgnore returns the setting of an interface; one that has gone, or cannot be read, counts as the kernel's default.
+func arpIgnore(iface string) int {
+	text, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv4/conf", iface, "arp_ignore"))
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(text))) // the kernel writes numbers
+	return n
 }
 
 // eventBuffer is the kernel's buffer for each kind of event, bytes; more than net.core.rmem_max is not given.

@@ -73,7 +73,8 @@ const (
 	EventWithdrawn  = "Withdrawn"       // and no longer does
 	EventConflict   = "AddressConflict" // a station that is no speaker uses the address
 
-	EventConflictOver = "AddressConflictOver" // and no longer does
+	EventConflictOver  = "AddressConflictOver" // and no longer does
+	EventKernelAnswers = "KernelAnswers"       // this node's kernel answers for the address too, whoever owns it
 )
 
 // Options configures a [Speaker].
@@ -82,10 +83,11 @@ type Options struct {
 	Facts      FactSource
 	Gossip     Gossip
 	Links      LinkSource
-	Announcer  Announcer // of IPv4 addresses
-	Announcer6 Announcer // of IPv6 addresses; nil = none is announced
-	Engine     Engine    // nil = announce only; somebody else forwards
-	Heartbeat  Heartbeat // nil = gossip alone notices who has died
+	Kernel     KernelSource // nil = whether the kernel answers itself is not looked at
+	Announcer  Announcer    // of IPv4 addresses
+	Announcer6 Announcer    // of IPv6 addresses; nil = none is announced
+	Engine     Engine       // nil = announce only; somebody else forwards
+	Heartbeat  Heartbeat    // nil = gossip alone notices who has died
 	Events     Recorder
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -105,7 +107,7 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Announcer6, Engine and Heartbeat may be nil")
+		return o, errors.New("speaker: only Kernel, Announcer6, Engine and Heartbeat may be nil")
 	case o.DrainTimeout < 0:
 		return o, errors.New("speaker: DrainTimeout is negative")
 	}
@@ -141,6 +143,7 @@ type Speaker struct {
 	links     []lb.Link
 	usable    []lb.Link            // the same, without those that cannot be announced on
 	cameUp    map[string]time.Time // links that are not trusted yet; see trusted
+	kernel    Kernel
 	ledger    *ledger
 	steady    steadiness
 	settling  settling

@@ -20,6 +20,9 @@ type Status struct {
 
 	// Strangers are the stations that are no speakers and use an address of a Service, announced here or not.
 	Strangers map[netip.Addr]lb.MAC
+
+	// KernelAnswers says for which addresses this node's kernel answers itself, and why.
+	KernelAnswers map[netip.Addr]string
 }
 
 // awaitsTakers reports whether an address is still announced here that somebody else is about to take.

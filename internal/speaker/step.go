@@ -46,7 +46,8 @@ func (s *Speaker) step(ctx context.Context) error {
 	self.Claims = claims
 	s.o.Gossip.SetSelf(self)
 	s.tell(&Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Joined: len(snap.Members) > 0, Members: snap.Members,
-		Decisions: decisions, Claims: claims, Strangers: s.reviewStrangers(decisions, now)})
+		Decisions: decisions, Claims: claims, Strangers: s.reviewStrangers(decisions, now),
+		KernelAnswers: s.reviewKernel(decisions)})
 	if s.o.Engine != nil && s.haveFacts {
 		s.handOver(datapath.Desired(snap)) // only now: what is unprogrammed by it is no longer announced
 	}
@@ -84,6 +85,7 @@ func (s *Speaker) refresh(ctx context.Context) error {
 			return err
 		}
 		s.setLinks(links)
+		s.readKernel() // what has changed may be an address
 	}
 	if s.factsChanged.Swap(false) {
 		ctx, cancel := context.WithTimeout(ctx, factsTimeout)
