@@ -10,8 +10,9 @@
 //
 // It is probed first, if its Target says so: three probes, 100 ms apart (RFC 5227 section 2.1.1 and RFC 4862 section 5.4 with
 // other times), and neither answered for nor announced meanwhile. If a station that is no speaker answers, or probes for the
-// address itself, nothing is announced: that is a [Conflict], which stands in [Responder.Conflicts] for about 30 s; then the
-// address is probed again, if it is still wanted.
+// address itself, nothing is announced. The address stands in [Responder.Conflicts] until it is probed again, if it is still
+// wanted: about 30 s after an answer, which is a [Conflict], 1 to 2 s after a probe, whose sender may be a speaker that is not
+// known yet, and at once when it becomes known.
 //
 // Then it is announced, in the forms that hosts accept, while the first packets may have been lost, and from then on now and
 // then for switches that forget, paced over all addresses. All that asks for it is answered: broadcast, multicast, unicast

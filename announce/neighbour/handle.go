@@ -82,7 +82,8 @@ func (r *Responder) contend(p *port, c Claim) {
 	}
 }
 
-// yield ends the probing of an address that a stranger has, on all links, and reports it.
+// yield ends the probing of an address that a stranger has, on all links, and reports it. One that probes for it itself is not
+// reported: the next attempt will show who has it.
 func (r *Responder) yield(p *port, c Claim) {
 	now := time.Now()
 	r.mu.Lock()
@@ -92,7 +93,7 @@ func (r *Responder) yield(p *port, c Claim) {
 		return
 	}
 	r.metrics.conflicts.WithLabelValues(iface).Inc()
-	r.strangers[c.Addr] = stranger{mac: c.MAC, until: jittered(now)}
+	r.strangers[c.Addr] = stranger{mac: c.MAC, until: again(c, now)}
 	for name := range r.links {
 		if at := (place{c.Addr, name}); r.schedule.probed(at) {
 			r.schedule.stop(at)
@@ -101,7 +102,9 @@ func (r *Responder) yield(p *port, c Claim) {
 	}
 	r.publish()
 	r.mu.Unlock()
-	r.o.Conflict(Conflict{Addr: c.Addr, Interface: iface, MAC: c.MAC})
+	if !c.Probe {
+		r.o.Conflict(Conflict{Addr: c.Addr, Interface: iface, MAC: c.MAC})
+	}
 	r.o.Changed()
 	r.notify()
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Conflict says that another station uses, or probes for, an address that is or shall be announced on a link.
+// Conflict says that another station uses an address that is or shall be announced on a link.
 type Conflict struct {
 	Addr      netip.Addr
 	Interface string
@@ -23,7 +23,7 @@ type Options struct {
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 	Changed    func()         // what Working, Conflicts or the next Set return has changed
-	Conflict   func(Conflict) // about an announced address at most every 10 s, about a probed one after each attempt
+	Conflict   func(Conflict) // about an announced address at most every 10 s, about a probed one after each attempt that was answered
 
 	// Speaker reports whether mac belongs to another speaker, whose probes and claims are settled by election; nil = no mac does.
 	Speaker func(mac lb.MAC) bool
@@ -63,6 +63,7 @@ const (
 	conflictEvery = 10 * time.Second // RFC 5227 DEFEND_INTERVAL
 	defendEvery   = time.Second      // per address; shorter than the RFC's, because we do not yield afterwards
 	probeAgain    = 25 * time.Second // after a conflict
+	probeSoon     = time.Second      // after another station has probed for the address too
 	probeSpread   = 10 * time.Second
 	fencePoll     = pace // how soon the end of a fence is noticed
 )

@@ -104,6 +104,7 @@ func (r *Responder) Set(want map[netip.Addr]announce.Target) map[netip.Addr]anno
 			}
 		}
 	}
+	maps.DeleteFunc(r.strangers, func(_ netip.Addr, s stranger) bool { return r.o.Speaker(s.mac) }) // it was too new to be known
 	reached := map[netip.Addr]announce.Target{}
 	now := time.Now()
 	for addr, t := range r.want {

@@ -179,5 +179,11 @@ func (r *Responder) write(p *port, frame []byte) bool {
 	return true
 }
 
-// jittered is when an address in conflict is probed again.
-func jittered(now time.Time) time.Time { return now.Add(probeAgain + rand.N(probeSpread)) }
+// again returns when an address is probed again after a claim to it. A station that only probed may be a speaker that starts at
+// the same time and is not known yet; if it is not, it has the address by then, and answers.
+func again(c Claim, now time.Time) time.Time {
+	if c.Probe {
+		return now.Add(probeSoon + rand.N(probeSoon))
+	}
+	return now.Add(probeAgain + rand.N(probeSpread))
+}

@@ -73,7 +73,8 @@ func protocols() map[string]protocol {
 type segment struct {
 	protocol
 	start time.Time
-	may   atomic.Bool // MayAnswer
+	may   atomic.Bool            // MayAnswer
+	known atomic.Pointer[lb.MAC] // of another speaker
 
 	mu        sync.Mutex
 	sent      []sent
@@ -221,8 +222,9 @@ func withResponder(t *testing.T, script func(t *testing.T, r *Responder, s *segm
 			synctest.Test(t, func(t *testing.T) {
 				s := &segment{protocol: p, start: time.Now(), wires: map[string]*fakeWire{}, deny: map[string]bool{}}
 				s.may.Store(true)
+				s.known.Store(&peers)
 				r, err := New(name, s, Options{Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), MayAnswer: s.may.Load,
-					Speaker:  func(mac lb.MAC) bool { return mac == peers },
+					Speaker:  func(mac lb.MAC) bool { return mac == *s.known.Load() },
 					Changed:  func() { s.mu.Lock(); defer s.mu.Unlock(); s.changed++ },
 					Conflict: func(c Conflict) { s.mu.Lock(); defer s.mu.Unlock(); s.conflicts = append(s.conflicts, c) }})
 				if err != nil {

@@ -34,6 +34,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	}
 	claims, later := s.ledger.claims(s.o.Node, decisions, others(snap), now)
 	s.wakeAfter(sooner(again, later))
+	s.learnMACs(snap.Members)
 	want := targets(decisions, claims)
 	reached := s.wire.set(want)
 	if cleared {
@@ -147,7 +148,6 @@ func (s *Speaker) tell(st *Status) {
 		before[d.VIP] = d
 	}
 	s.status.Store(st)
-	s.learnMACs(st.Members)
 	for _, d := range st.Decisions {
 		old := before[d.VIP]
 		delete(before, d.VIP)
