@@ -113,6 +113,9 @@ func (s *Speaker) reviewStrangers(decisions []announce.Decision, now time.Time) 
 			d = decisions[i]
 		}
 		gone, tell := x.judge(d, known, now)
+		if _, speaker := s.macs[x.mac]; speaker { // it was too new to be known
+			gone, tell = true, false
+		}
 		if !gone {
 			out[addr] = x.mac
 			continue

@@ -89,6 +89,17 @@ func TestAStrangerThatHasTheAddress(t *testing.T) {
 		if d := cmp.Diff(want, n.events); d != "" || len(n.status.Load().Strangers) != 0 {
 			t.Errorf("strangers %v, events after it has left (-want +got):\n%s", n.status.Load().Strangers, d)
 		}
+		take(lb.MAC{2, 0, 0, 0, 0, 7})
+		before := len(n.events)
+		w.mu.Lock()
+		n.links[0].MAC = lb.MAC{2, 0, 0, 0, 0, 7} // it was a speaker that nobody knew yet; any will do
+		w.mu.Unlock()
+		n.linksChanged.Store(true)
+		n.Trigger()
+		time.Sleep(100 * time.Millisecond)
+		if st := n.status.Load(); len(st.Strangers) != 0 || len(n.events) != before {
+			t.Errorf("a speaker is still a stranger: %v, events %q", st.Strangers, n.events)
+		}
 		synctest.Wait()
 	})
 }
