@@ -115,7 +115,7 @@ type offer struct {
 	lacks      lb.Reason // why it cannot serve the first of the others, if any
 	lacksFor   int       // which of the voters that is
 	interfaces []string  // where it would announce, sorted
-	unselected []string  // where it could, if it were selected
+	leaving    []string  // where it could go on for a while: it is no longer selected, or its last endpoints terminate
 	score      int
 }
 
@@ -134,8 +134,8 @@ func (p *poll) offer(member int, b ballot) offer {
 		if reason == "" && !v.servedOn(o.node) {
 			reason = lb.NoLocalEndpoint
 		}
-		if reason == lb.NodeNotSelected && v.servedOn(o.node) {
-			o.unselected = merge(o.unselected, at.interfaces)
+		if reason == lb.NodeNotSelected && v.servedOn(o.node) || reason == lb.NoLocalEndpoint && o.node == p.Self && p.terminating(v.svc) {
+			o.leaving = merge(o.leaving, at.interfaces)
 		}
 		if reason != "" {
 			if o.lacks == "" {
@@ -182,7 +182,8 @@ func (o offer) lacking(p *poll, b ballot) lb.Refusal {
 
 // mayHold reports whether the node could go on serving although it is no longer a candidate.
 func (o offer) mayHold() bool {
-	return (o.refusal.OK() || o.soft || o.refusal.Reason == lb.NodeNotSelected) && len(o.holds()) > 0
+	reason := o.refusal.Reason
+	return (o.refusal.OK() || o.soft || reason == lb.NodeNotSelected || reason == lb.NoLocalEndpoint) && len(o.holds()) > 0
 }
 
 // holds is where the node would go on.
@@ -190,7 +191,7 @@ func (o offer) holds() []string {
 	if o.serves > 0 {
 		return o.interfaces
 	}
-	return o.unselected
+	return o.leaving
 }
 
 // merge returns the union of two sorted lists, without writing to either.

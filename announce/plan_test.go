@@ -172,7 +172,9 @@ func TestPlan(t *testing.T) {
 		{name: "terminating endpoints will do", change: []change{claim("n1", 1), endpoints(endpoint("n2", false, true))}, owner: "n1"},
 		{name: "NoLocalEndpoint", change: []change{claim("n1", 1), local}, want: lb.NoLocalEndpoint, owner: "n2"},
 		{name: "local endpoint", change: []change{local, endpoints(endpoint("n1", true, false))}, owner: "n1"},
-		{name: "NoLocalEndpoint: only a terminating one while another node has a ready one", change: []change{claim("n1", 1), local, endpoints(endpoint("n1", false, true), endpoint("n2", true, false))}, want: lb.NoLocalEndpoint, owner: "n2"},
+		{name: "NoLocalEndpoint: only a terminating one while another node has a ready one", change: []change{local, endpoints(endpoint("n1", false, true), endpoint("n2", true, false))}, want: lb.NoLocalEndpoint, owner: "n2"},
+		{name: "the local endpoints terminate: answer until the successor's claim", change: []change{claim("n1", 1), local, endpoints(endpoint("n1", false, true), endpoint("n2", true, false))}, owner: "n2"},
+		{name: "the local endpoints terminate: stop at the successor's claim", change: []change{claim("n1", 1), claim("n2", 2), local, endpoints(endpoint("n1", false, true), endpoint("n2", true, false))}, want: lb.NoLocalEndpoint, owner: "n2"},
 		{name: "local and terminating where nothing is ready", change: []change{local, endpoints(endpoint("n1", false, true))}, owner: "n1"},
 
 		{name: "draining: answer until the successor's claim", change: []change{claim("n1", 3), member("n1", draining)}},

@@ -254,12 +254,9 @@ func (p *poll) covering(vip netip.Addr, svc *lb.Service) []int {
 // endpoints of all ports count together. While none is ready anywhere, those that still serve while they terminate will do, as
 // they do for the datapath.
 func (p *poll) serving(svc *lb.Service) (nodes []lb.NodeName, ok bool) {
-	behind := func(e lb.Endpoint) bool {
-		return slices.ContainsFunc(svc.Ports, func(port lb.Port) bool { return port.Name == e.PortName && port.Protocol == e.Protocol })
-	}
 	var ready, fallback bool
 	for _, e := range p.Endpoints[svc.Key] {
-		if (e.Ready || e.Serving && e.Terminating) && behind(e) {
+		if (e.Ready || e.Serving && e.Terminating) && behind(svc, e) {
 			ready, fallback = ready || e.Ready, true
 		}
 	}
@@ -267,9 +264,21 @@ func (p *poll) serving(svc *lb.Service) (nodes []lb.NodeName, ok bool) {
 		return nil, fallback
 	}
 	for _, e := range p.Endpoints[svc.Key] {
-		if (e.Ready || !ready && e.Serving && e.Terminating) && behind(e) && !slices.Contains(nodes, e.Node) {
+		if (e.Ready || !ready && e.Serving && e.Terminating) && behind(svc, e) && !slices.Contains(nodes, e.Node) {
 			nodes = append(nodes, e.Node)
 		}
 	}
 	return nodes, true
+}
+
+func behind(svc *lb.Service, e lb.Endpoint) bool {
+	return slices.ContainsFunc(svc.Ports, func(port lb.Port) bool { return port.Name == e.PortName && port.Protocol == e.Protocol })
+}
+
+// terminating reports whether endpoints of svc on this node still serve while they terminate. The datapath forwards to them
+// for as long as they do.
+func (p *poll) terminating(svc *lb.Service) bool {
+	return slices.ContainsFunc(p.Endpoints[svc.Key], func(e lb.Endpoint) bool {
+		return e.Node == p.Self && e.Serving && e.Terminating && behind(svc, e)
+	})
 }
