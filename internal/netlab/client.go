@@ -22,7 +22,8 @@ const connectEvery = 10 * time.Millisecond
 
 func newClient(l *lan) *client {
 	c := &client{cache: neighbours{}, asked: map[netip.Addr]time.Time{}, success: map[netip.Addr]time.Time{}}
-	c.host = l.connect("client", netip.MustParseAddr("192.0.2.250"), c.take)
+	c.host = l.newHost("client", netip.MustParseAddr("192.0.2.250"), c.take)
+	l.connect(c.host)
 	return c
 }
 

@@ -22,7 +22,7 @@ type heartbeat struct {
 	peers map[lb.NodeName]netip.Addr
 	heard map[lb.NodeName]time.Time
 	late  []lb.NodeName
-	woke  time.Time // when this node woke up and had not heard anybody yet; zero = it is fresh
+	woke  time.Time // when this node fell asleep or woke up, and has not been answered since; zero = it is fresh
 }
 
 var _ speaker.Heartbeat = (*heartbeat)(nil)
@@ -35,6 +35,7 @@ const (
 // beat is one sign of life; the last one says goodbye.
 type beat struct {
 	node lb.NodeName
+	sent time.Time
 	last bool
 }
 
@@ -92,7 +93,7 @@ func (b *heartbeat) take(what beat) {
 	if what.last {
 		delete(b.heard, what.node)
 	}
-	if !b.woke.IsZero() {
+	if !b.woke.IsZero() && what.sent.After(b.woke) { // what waited in the socket says nothing about now
 		b.woke = time.Time{}
 		b.changed()
 	}
@@ -104,8 +105,10 @@ func (b *heartbeat) run(ctx context.Context) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
-		b.send(false)
-		b.judge(time.Now())
+		if !b.host.sleeps() {
+			b.send(false)
+			b.judge(time.Now())
+		}
 		select {
 		case <-ctx.Done():
 			b.send(true)
@@ -119,7 +122,7 @@ func (b *heartbeat) send(last bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, addr := range b.peers {
-		b.host.send(addr, beat{b.node, last})
+		b.host.send(addr, beat{b.node, time.Now(), last})
 	}
 }
 

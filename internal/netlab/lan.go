@@ -35,13 +35,16 @@ func newLAN(seed uint64) *lan {
 	return &lan{hosts: map[netip.Addr]*host{}, side: map[string]int{}, dice: rand.New(rand.NewPCG(seed, 2))}
 }
 
-// connect plugs a host in. A later one with the same address replaces it.
-func (l *lan) connect(name string, addr netip.Addr, receive func(from *host, what any)) *host {
-	h := &host{lan: l, name: name, addr: addr, powered: true, plugged: true, receive: receive}
+// newHost returns a host that is not connected yet.
+func (l *lan) newHost(name string, addr netip.Addr, receive func(from *host, what any)) *host {
+	return &host{lan: l, name: name, addr: addr, powered: true, plugged: true, receive: receive}
+}
+
+// connect plugs a host in, which from now on receives. A later one with the same address replaces it.
+func (l *lan) connect(h *host) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hosts[addr] = h
-	return h
+	l.hosts[h.addr] = h
 }
 
 // change alters the state of hosts or of the switch.
@@ -105,6 +108,12 @@ func (h *host) carry(to *host, what any) {
 		h.lan.mu.Unlock()
 		to.receive(h, what)
 	})
+}
+
+// sleeps reports whether the host is asleep. What stands in for a thread that would be stopped asks before it does anything.
+func (h *host) sleeps() (asleep bool) {
+	h.lan.change(func() { asleep = h.asleep })
+	return asleep
 }
 
 // sleep stops the host; what reaches its sockets waits there. It returns the function that wakes it.

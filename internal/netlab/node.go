@@ -50,7 +50,7 @@ type process struct {
 func (n *node) start() error {
 	p := &process{ended: make(chan struct{})}
 	var t *transport
-	p.host = n.cluster.lan.connect(string(n.name), n.addr, func(from *host, what any) {
+	p.host = n.cluster.lan.newHost(string(n.name), n.addr, func(from *host, what any) {
 		switch what := what.(type) {
 		case beat:
 			p.heartbeat.take(what)
@@ -77,6 +77,7 @@ func (n *node) start() error {
 		return fmt.Errorf("setting up the speaker of %s: %w", n.name, err)
 	}
 	n.process = p
+	n.cluster.lan.connect(p.host)
 	p.run()
 	return nil
 }
@@ -99,7 +100,7 @@ func (n *node) kill(power bool) {
 	n.process = nil
 	n.cluster.lan.change(func() { p.host.powered = false })
 	if !power {
-		n.cluster.lan.connect(p.host.name, p.host.addr, refuse)
+		n.cluster.lan.connect(n.cluster.lan.newHost(p.host.name, p.host.addr, refuse))
 	}
 	p.shutdown()
 }
