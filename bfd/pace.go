@@ -3,8 +3,6 @@ package bfd
 import "time"
 
 const (
-	// FalseAlarmWithin is how soon a peer must be Up again for its Down to have been a false alarm.
-	FalseAlarmWithin = 5 * time.Second
 	// PaceDecay is how long no false alarm must happen for the interval to be halved again.
 	PaceDecay = 5 * time.Minute
 	// MaxPace is the greatest factor by which an interval is widened.
@@ -22,15 +20,16 @@ type Pace struct {
 }
 
 // Observe takes an event of the session and reports whether it shows that the last Down was a false alarm: one that was raised
-// here, after which the same instance of the peer was Up within [FalseAlarmWithin].
-func (p *Pace) Observe(e Event) bool {
+// here, after which the same instance of the peer was Up within four times the detection time, which is that without any
+// widening. A longer silence would have been noticed at every pace: it was an outage.
+func (p *Pace) Observe(e Event, detection time.Duration) bool {
 	switch {
 	case e.From == Up && (e.Cause == CauseDetectionExpired || e.Cause == CauseRefused):
 		p.down, p.peer = e.At, e.Peer
 	case e.From == Up:
 		p.down = time.Time{} // the peer said so itself
 	case e.To == Up && !p.down.IsZero():
-		wrong := e.Peer == p.peer && e.At.Sub(p.down) <= FalseAlarmWithin
+		wrong := e.Peer == p.peer && e.At.Sub(p.down) <= MaxPace*detection
 		p.down = time.Time{}
 		if wrong {
 			p.settle(e.At)

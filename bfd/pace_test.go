@@ -5,6 +5,8 @@ import (
 	"time"
 )
 
+const detection = 900 * time.Millisecond
+
 func TestPace(t *testing.T) {
 	start := time.Unix(1000, 0)
 	at := func(d time.Duration) time.Time { return start.Add(d) }
@@ -27,8 +29,8 @@ func TestPace(t *testing.T) {
 		{"two", append(alarm(0), alarm(10*time.Second)...), 12 * time.Second, 4},
 		{"three widen no further", append(append(alarm(0), alarm(10*time.Second)...), alarm(20*time.Second)...), 22 * time.Second, 4},
 		{"the peer restarted", []Event{down(0, CauseDetectionExpired, 7), up(time.Second, 8)}, 2 * time.Second, 1},
-		{"away for long", []Event{down(0, CauseDetectionExpired, 7), up(FalseAlarmWithin+1, 7)}, time.Minute, 1},
-		{"just within", []Event{down(0, CauseDetectionExpired, 7), up(FalseAlarmWithin, 7)}, time.Minute, 2},
+		{"away for long", []Event{down(0, CauseDetectionExpired, 7), up(MaxPace*detection+1, 7)}, time.Minute, 1},
+		{"just within", []Event{down(0, CauseDetectionExpired, 7), up(MaxPace*detection, 7)}, time.Minute, 2},
 		{"the peer's own alarm", []Event{down(0, CausePeerDown, 7), up(time.Second, 7)}, 2 * time.Second, 1},
 		{"the peer's maintenance", []Event{down(0, CausePeerAdminDown, 7), up(time.Second, 7)}, 2 * time.Second, 1},
 		{"link down", []Event{down(0, CauseLinkDown, 7), up(time.Second, 7)}, 2 * time.Second, 1},
@@ -42,7 +44,7 @@ func TestPace(t *testing.T) {
 	} {
 		var p Pace
 		for _, e := range c.events {
-			p.Observe(e)
+			p.Observe(e, detection)
 		}
 		if got := p.Factor(at(c.when)); got != c.want {
 			t.Errorf("%s: factor %d, want %d", c.name, got, c.want)
@@ -56,10 +58,10 @@ func TestPace(t *testing.T) {
 func TestPaceTellsFalseAlarms(t *testing.T) {
 	var p Pace
 	now := time.Unix(1000, 0)
-	if p.Observe(Event{From: Up, To: Down, Cause: CauseDetectionExpired, Peer: 7, At: now}) {
+	if p.Observe(Event{From: Up, To: Down, Cause: CauseDetectionExpired, Peer: 7, At: now}, detection) {
 		t.Error("a Down was called false before the peer was back")
 	}
-	if !p.Observe(Event{From: Init, To: Up, Peer: 7, At: now.Add(time.Second)}) {
+	if !p.Observe(Event{From: Init, To: Up, Peer: 7, At: now.Add(time.Second)}, detection) {
 		t.Error("the same peer was back a second later, and the alarm was not called false")
 	}
 }

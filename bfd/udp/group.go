@@ -31,6 +31,7 @@ type Group struct {
 	ticked atomic.Int64 // when the loop was last awake; 0 = it does not run
 	limit  atomic.Int64 // how long it may sleep; 0 = nobody watches us
 	stale  atomic.Bool  // it has slept too long, and no round trip was confirmed since
+	sleeps atomic.Uint64
 }
 
 // notice is a line for the log, which the loop does not write itself.
@@ -94,6 +95,10 @@ func (g *Group) Fresh() bool {
 	}
 	return ticked == 0 || limit == 0 || boottime()-ticked <= limit
 }
+
+// Sleeps returns how often the loop slept for longer than Options.GapLimit. A sleep is counted before Fresh is true again, which
+// may be a fraction of a millisecond after waking: who asks Fresh and then Sleeps misses none.
+func (g *Group) Sleeps() uint64 { return g.sleeps.Load() }
 
 // Run serves the sessions until ctx is done; then it tells the peers AdminDown, closes the sockets and returns nil. It returns
 // an error only if the loop cannot wait for packets. A Group runs once.

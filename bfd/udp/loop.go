@@ -254,7 +254,7 @@ func (l *loop) report(s *session, now time.Time) {
 		if s.farewells == 0 {
 			l.g.o.Changed(s.peer, e)
 		}
-		if s.pace.Observe(e) {
+		if s.pace.Observe(e, s.want.DesiredMinTx*time.Duration(s.want.Multiplier)) {
 			l.g.metrics.falseAlarms.Inc()
 		}
 	}

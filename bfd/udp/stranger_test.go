@@ -160,6 +160,9 @@ func TestFresh(t *testing.T) {
 	if got := a.count(); got.slept == 0 || got.confirmed == 0 {
 		t.Errorf("after a sleep: %+v, want both callbacks", got)
 	}
+	if a.Sleeps() == 0 {
+		t.Error("the sleep was not counted")
+	}
 	if n := a.metric("gaps_total"); n == 0 {
 		t.Error("the gap was not counted")
 	}

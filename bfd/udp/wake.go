@@ -137,6 +137,7 @@ func (l *loop) checkSleep(now time.Time) bool {
 	slept := limit > 0 && gap > limit
 	if slept {
 		l.g.stale.Store(true)
+		l.g.sleeps.Add(1) // before ticked says that we are awake
 		l.slept = now
 		l.g.metrics.gaps.Inc()
 		if l.g.o.Slept != nil {

@@ -166,6 +166,9 @@ func (h *Heartbeat) Suspects() []lb.NodeName {
 // answered again. It costs one system call.
 func (h *Heartbeat) Fresh() bool { return h.group.Fresh() }
 
+// Sleeps returns how often Fresh became false. A sleep that Fresh no longer shows has been counted.
+func (h *Heartbeat) Sleeps() uint64 { return h.group.Sleeps() }
+
 // Run exchanges heartbeats until ctx is done; then it tells the others that this is on purpose, and returns nil.
 func (h *Heartbeat) Run(ctx context.Context) error {
 	var group errgroup.Group

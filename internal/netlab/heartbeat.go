@@ -22,6 +22,7 @@ type heartbeat struct {
 	peers map[lb.NodeName]netip.Addr
 	heard map[lb.NodeName]time.Time
 	late  []lb.NodeName
+	naps  uint64
 	woke  time.Time // when this node fell asleep or woke up, and has not been answered since; zero = it is fresh
 }
 
@@ -69,10 +70,18 @@ func (b *heartbeat) Fresh() bool {
 	return b.woke.IsZero()
 }
 
+// Sleeps implements speaker.Heartbeat.
+func (b *heartbeat) Sleeps() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.naps
+}
+
 // overslept tells that this node has been asleep, until now if it is over. Its own sleep accuses nobody.
 func (b *heartbeat) overslept() {
 	b.mu.Lock()
 	b.woke = time.Now()
+	b.naps++
 	for node := range b.heard {
 		b.heard[node] = b.woke
 	}

@@ -63,6 +63,7 @@ type node struct {
 	events  []string
 	silent  bool // it no longer sends heartbeats; gossip has not noticed
 	asleep  bool // it is not Fresh
+	sleeps  uint64
 	watched map[lb.NodeName]netip.Addr
 }
 
@@ -264,6 +265,13 @@ func (f fakeHeartbeat) Fresh() bool {
 	f.n.world.mu.Lock()
 	defer f.n.world.mu.Unlock()
 	return !f.n.asleep
+}
+
+// Sleeps implements Heartbeat.
+func (f fakeHeartbeat) Sleeps() uint64 {
+	f.n.world.mu.Lock()
+	defer f.n.world.mu.Unlock()
+	return f.n.sleeps
 }
 
 type fakeLinks struct{ n *node }

@@ -9,8 +9,15 @@ import (
 // knows what has happened meanwhile: others may have taken its addresses, and whoever still answers for one pulls the traffic
 // back. It closes by itself; the steps open it.
 type fence struct {
-	fresh  func() bool               // [Heartbeat.Fresh]
-	closed atomic.Pointer[time.Time] // when that was noticed; nil = open
+	beat   Heartbeat // nil = sleep is not noticed
+	closed atomic.Pointer[sleep]
+	known  atomic.Uint64 // what Heartbeat.Sleeps said when the fence was last opened
+}
+
+// sleep is why a fence is closed.
+type sleep struct {
+	since time.Time // when it was noticed
+	count uint64    // what Heartbeat.Sleeps said then
 }
 
 // While the fence is closed the others are asked every fencePoll. Without any answer it opens after fenceAnyway: then nobody
@@ -25,32 +32,49 @@ func (f *fence) isOpen() bool {
 	if f.closed.Load() != nil {
 		return false
 	}
-	if f.fresh() {
+	if f.fresh() && f.sleeps() == f.known.Load() { // in this order: a sleep that Fresh no longer shows has been counted
 		return true
 	}
-	now := time.Now()
-	f.closed.CompareAndSwap(nil, &now)
+	f.closed.CompareAndSwap(nil, &sleep{time.Now(), f.sleeps()})
 	return false
+}
+
+func (f *fence) fresh() bool { return f.beat == nil || f.beat.Fresh() }
+
+func (f *fence) sleeps() uint64 {
+	if f.beat == nil {
+		return 0
+	}
+	return f.beat.Sleeps()
 }
 
 // MayAnswer reports whether this node may answer and announce on the wire now. The announcers ask before every packet.
 func (s *Speaker) MayAnswer() bool { return s.fence.isOpen() }
 
 // clearance reports whether the closed fence may be opened at the end of this step, whose facts then are as new as they can
-// be. If it is too early it asks the others, and has another step look again.
+// be. If it is too early it asks the others, once they can be heard, and has another step look again.
 func (s *Speaker) clearance(now time.Time) bool {
-	since := *s.fence.closed.Load() // only a step opens it
-	if s.fence.fresh() && s.o.Gossip.UpToDate(since) || now.Sub(since) >= fenceAnyway || len(s.facts.Nodes) == 1 {
+	why := *s.fence.closed.Load() // only a step opens it
+	fresh := s.fence.fresh()
+	if n := s.fence.sleeps(); n != why.count { // it has slept again, or the sleep is counted only now
+		why = sleep{now, n}
+		s.fence.closed.Store(&why)
+	}
+	if fresh && s.o.Gossip.UpToDate(why.since) || now.Sub(why.since) >= fenceAnyway || len(s.facts.Nodes) == 1 {
 		return true
 	}
-	s.o.Gossip.Rejoin()
+	if fresh {
+		s.o.Gossip.Rejoin()
+	}
 	time.AfterFunc(fencePoll, s.steps.Trigger)
 	return false
 }
 
 // reopen ends the silence.
 func (s *Speaker) reopen(now time.Time) {
-	s.o.Log.Warn("process was asleep, answering again", "silentFor", now.Sub(*s.fence.closed.Load()).Round(time.Millisecond))
+	why := s.fence.closed.Load()
+	s.o.Log.Warn("process was asleep, answering again", "silentFor", now.Sub(why.since).Round(time.Millisecond))
 	s.metrics.fenced.Inc()
+	s.fence.known.Store(why.count)
 	s.fence.closed.Store(nil)
 }

@@ -18,6 +18,9 @@ type Heartbeat interface {
 	// Fresh is false from when this process was asleep for as long as the others need to notice it, until one of them has
 	// answered again. It costs little and may be called from any goroutine.
 	Fresh() bool
+	// Sleeps returns how often that has happened. What Fresh no longer shows is counted already; so who asks Fresh and then
+	// Sleeps misses no sleep, however fast the others answered after it.
+	Sleeps() uint64
 }
 
 // watch exchanges heartbeats with the nodes that election chooses out of the members, and with those that were lost without

@@ -176,7 +176,7 @@ func New(o Options) (*Speaker, error) {
 	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}, strangers: map[netip.Addr]stranger{},
 		wire: families{o.Announcer, o.Announcer6}}
 	s.report.ready = o.Engine == nil
-	s.fence.fresh = func() bool { return o.Heartbeat == nil || o.Heartbeat.Fresh() }
+	s.fence.beat = o.Heartbeat
 	s.status.Store(&Status{Node: o.Node})
 	s.metrics = newMetrics(o.Registerer, s)
 	s.steps = runner.New(s.step, runner.Options{MinInterval: stepRest, MaxInterval: stepAnyway, RetryMax: stepAnyway})
