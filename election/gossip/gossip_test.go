@@ -144,6 +144,29 @@ func TestMembersAndTheirRecords(t *testing.T) {
 	})
 }
 
+// Two that start beside an owner reach each other at once, and the owner later: they must not divide its addresses meanwhile.
+func TestNewMembersWaitForTheOwner(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *cluster) {
+		c.within(6*time.Second, "node-1", 1)
+		c.members[1].SetSelf(claims(5))
+		c.net.mu.Lock()
+		c.net.slow = map[netip.AddrPort]time.Duration{addrOf(1): 300 * time.Millisecond}
+		c.net.mu.Unlock()
+		for i := 2; i <= 3; i++ {
+			c.start(i, 3)
+		}
+		for range 1000 {
+			for i := 2; i <= 3; i++ {
+				if got := c.view(i); got != "" && !strings.HasPrefix(got, "node-1/5 ") {
+					t.Fatalf("node-%d sees %q and not what node-1 has", i, got)
+				}
+			}
+			time.Sleep(time.Millisecond)
+		}
+		c.within(0, "node-1/5 node-2 node-3", 1, 2, 3)
+	})
+}
+
 func TestAloneOnlyIfTheDirectorySaysSo(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, c *cluster) {
 		c.within(100*time.Millisecond, "node-1", 1)

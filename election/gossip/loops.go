@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,8 +34,8 @@ func (g *Gossip) joinLoop(ctx context.Context) {
 		if listed.IsZero() && (err == nil || len(missing) > 0) {
 			listed = time.Now()
 		}
-		g.join(ctx, missing)
-		if !listed.IsZero() && (len(missing) == 0 || time.Since(listed) >= g.o.SettleTimeout) {
+		met := g.join(ctx, missing)
+		if met || !listed.IsZero() && (len(missing) == 0 || time.Since(listed) >= g.o.SettleTimeout) {
 			g.settle()
 		}
 		pause := joinSoon
@@ -47,14 +48,22 @@ func (g *Gossip) joinLoop(ctx context.Context) {
 	}
 }
 
-// join exchanges states with each of the peers.
-func (g *Gossip) join(ctx context.Context, peers []netip.AddrPort) {
+// join exchanges states with each of the peers and reports whether one of them has answered. It waits for all of them: the
+// first to answer may be as new as this member, and know nothing of what a slower one has.
+func (g *Gossip) join(ctx context.Context, peers []netip.AddrPort) bool {
+	var met atomic.Bool
 	var group errgroup.Group
 	group.SetLimit(joinAtOnce)
 	for _, addr := range peers {
-		group.Go(func() error { g.tryExchange(ctx, addr); return nil })
+		group.Go(func() error {
+			if g.tryExchange(ctx, addr) {
+				met.Store(true)
+			}
+			return nil
+		})
 	}
 	_ = group.Wait()
+	return met.Load()
 }
 
 // exchangeLoop makes the exchanges that Rejoin and Sync ask for, each on its own, so that a dead member delays nobody.
@@ -100,13 +109,16 @@ func (g *Gossip) toRejoin(now time.Time) []netip.AddrPort {
 	return out
 }
 
-func (g *Gossip) tryExchange(ctx context.Context, addr netip.AddrPort) {
+// tryExchange reports whether the member at addr has answered.
+func (g *Gossip) tryExchange(ctx context.Context, addr netip.AddrPort) bool {
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	if err := g.exchange(addr); err != nil {
 		g.o.Log.Debug("peer not joined", "addr", addr, "err", err)
+		return false
 	}
+	return true
 }
 
 // exchange asks the member at addr to exchange states; when it has answered, it has told us all it knows. Two that took each
@@ -123,7 +135,6 @@ func (g *Gossip) exchange(addr netip.AddrPort) error {
 		}
 		alive := g.table.livesAt(addr)
 		g.mu.Unlock()
-		g.settle()
 		if alive {
 			break
 		}

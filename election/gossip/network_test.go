@@ -16,6 +16,7 @@ type network struct {
 	hosts map[netip.AddrPort]*host
 	cut   func(from, to netip.AddrPort) bool // nil = nothing is cut
 	only  string                             // "udp" or "tcp": the other one gets lost; "" = neither
+	slow  map[netip.AddrPort]time.Duration   // how long a connection to that host takes
 	tap   func(b []byte)                     // sees every datagram; nil = nobody does
 }
 
@@ -87,6 +88,10 @@ func (h *host) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 		time.Sleep(timeout)
 		return nil, errors.New("dial timeout")
 	}
+	h.net.mu.Lock()
+	wait := h.net.slow[to.addr]
+	h.net.mu.Unlock()
+	time.Sleep(wait)
 	near, far := net.Pipe()
 	select {
 	case to.streams <- far:
