@@ -114,10 +114,11 @@ func (o Options) validate() (Options, error) {
 	return o, nil
 }
 
-// The loops' pace. Steps are cheap and urgent; the engine is called again even without news, to retire what has ended and to
-// repair what others have undone.
+// The loops' pace. Steps are cheap and urgent: a takeover is at least two of them, one for this node's own suspicion and one for
+// the other watcher's, and what they rest between is outage. The engine is called again even without news, to retire what has
+// ended and to repair what others have undone.
 const (
-	stepRest   = 10 * time.Millisecond
+	stepRest   = 2 * time.Millisecond
 	stepAnyway = 30 * time.Second
 	syncRest   = 20 * time.Millisecond
 	syncAnyway = 10 * time.Second
