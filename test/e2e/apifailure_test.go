@@ -174,7 +174,7 @@ func readyControllers(t *testing.T) {
 	t.Helper()
 	eventually(t, 90*time.Second, func() error {
 		ready := 0
-		for _, p := range controllerPods(t) {
+		for _, p := range controllerPods(t, t.Context()) {
 			if podReady(p) {
 				ready++
 			}
@@ -207,16 +207,16 @@ func podOf(holder string) string {
 func controllers(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, p := range controllerPods(t) {
+	for _, p := range controllerPods(t, t.Context()) {
 		names = append(names, p.Name)
 	}
 	return names
 }
 
-func controllerPods(t *testing.T) []corev1.Pod {
+func controllerPods(t *testing.T, ctx context.Context) []corev1.Pod {
 	t.Helper()
 	var pods corev1.PodList
-	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace("fairlead-system"), client.MatchingLabels{"app.kubernetes.io/component": "controller"}))
+	must(t, lab.Client.List(ctx, &pods, client.InNamespace("fairlead-system"), client.MatchingLabels{"app.kubernetes.io/component": "controller"}))
 	return pods.Items
 }
 
@@ -224,7 +224,7 @@ func controllerPods(t *testing.T) []corev1.Pod {
 func send(t *testing.T, signal string, names ...string) {
 	t.Helper()
 	var sent sync.WaitGroup
-	for _, p := range controllerPods(t) {
+	for _, p := range controllerPods(t, t.Context()) {
 		if slices.Contains(names, p.Name) {
 			// The process is known by its host name, which is the pod's.
 			script := fmt.Sprintf(`for pid in $(pidof lbcontroller); do [ "$(nsenter -t $pid -u hostname)" = %s ] && kill -%s $pid && exit; done; exit 1`, p.Name, signal)

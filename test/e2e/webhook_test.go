@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
@@ -164,12 +166,8 @@ func TestPoolIsDeletedRightAfterItsService(t *testing.T) {
 // Whether it leads or not, every controller serves the webhook and has a certificate for it.
 func TestEveryControllerServesTheWebhook(t *testing.T) {
 	checked(t)
-	var pods corev1.PodList
-	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace(fairleadNamespace), client.MatchingLabels{"app.kubernetes.io/component": "controller"}))
-	if len(pods.Items) < 2 {
-		t.Fatalf("%d controllers, want 2", len(pods.Items))
-	}
-	for _, p := range pods.Items {
+	readyControllers(t)
+	for _, p := range controllerPods(t, t.Context()) {
 		eventually(t, 20*time.Second, func() error {
 			get := func(address, path string) (string, error) {
 				return kubectl(t, "", "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/proxy%s", fairleadNamespace, address, path))
@@ -241,23 +239,15 @@ func TestWebhookCertificatesHeal(t *testing.T) {
 	checked(t)
 }
 
-// controllers scales the controllers and waits until there are so many.
-func controllers(t *testing.T, ctx context.Context, n int) {
+// scaleControllers waits until there are so many controllers and all are ready. It may be called while the test is cleaned up.
+func scaleControllers(t *testing.T, ctx context.Context, n int) {
 	t.Helper()
-	var d appsv1.Deployment
-	key := client.ObjectKey{Namespace: fairleadNamespace, Name: "fairlead-controller"}
-	must(t, lab.Client.Get(ctx, key, &d))
-	must(t, lab.Client.Patch(ctx, &d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: fairleadNamespace, Name: "fairlead-controller"}}
+	must(t, lab.Client.Patch(ctx, d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
 	must(t, cluster.Until(ctx, 60*time.Second, func() error {
-		var pods corev1.PodList
-		if err := lab.Client.List(ctx, &pods, client.InNamespace(fairleadNamespace), client.MatchingLabels{"app.kubernetes.io/component": "controller"}); err != nil {
-			return err
-		}
-		if err := lab.Client.Get(ctx, key, &d); err != nil {
-			return err
-		}
-		if len(pods.Items) != n || int(d.Status.ReadyReplicas) != n {
-			return fmt.Errorf("%d controller pods, %d ready, want %d", len(pods.Items), d.Status.ReadyReplicas, n)
+		pods := controllerPods(t, ctx)
+		if ready := len(slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !podReady(p) })); len(pods) != n || ready != n {
+			return fmt.Errorf("%d controller pods, %d ready, want %d", len(pods), ready, n)
 		}
 		return nil
 	}))
@@ -280,16 +270,12 @@ func passes(t *testing.T, how string) {
 
 func TestPoolsCanBeChangedWithoutControllers(t *testing.T) {
 	checked(t)
-	t.Cleanup(func() { controllers(t, cleanupContext(t), 2); checked(t) })
-	signal := func(s string) {
-		for _, n := range nodes {
-			_, _ = lab.Exec(t.Context(), n, "pkill", "-"+s, "-x", "lbcontroller") // it fails on nodes that have none
-		}
-	}
-	signal("STOP")
+	t.Cleanup(func() { scaleControllers(t, cleanupContext(t), 2); checked(t) })
+	readyControllers(t)
+	send(t, "STOP", controllers(t)...)
 	passes(t, "controllers hang")
-	signal("CONT")
-	controllers(t, t.Context(), 0)
+	send(t, "CONT", controllers(t)...)
+	scaleControllers(t, t.Context(), 0)
 	passes(t, "no controllers")
 }
 
