@@ -122,10 +122,10 @@ func TestLinksComeAndGo(t *testing.T) {
 		if len(r.Working()) != 0 || len(r.Set(want)) != 0 {
 			t.Error("a link that is gone still works")
 		}
-		s.deny["eth0"] = true
+		s.refuse("eth0", true)
 		r.SetLinks([]lb.Link{up("eth0", 9, theirs)}) // back, as another device
 		time.Sleep(5 * time.Second)
-		s.deny["eth0"] = false
+		s.refuse("eth0", false)
 		time.Sleep(2 * time.Second)
 		if !r.Working()["eth0"] || len(r.Set(want)) != 1 {
 			t.Fatal("the socket was not opened in the end")
@@ -135,7 +135,7 @@ func TestLinksComeAndGo(t *testing.T) {
 			t.Errorf("sent %v, want announcements with the new hardware address", got)
 		}
 
-		s.wires["eth0"].Close() // the kernel ends the socket, the link stays
+		s.wire("eth0").Close() // the kernel ends the socket, the link stays
 		time.Sleep(time.Second)
 		s.deliver("eth0", s.ask(s.vip))
 		if count(s.taken(), "answer") != 1 {

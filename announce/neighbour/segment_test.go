@@ -117,12 +117,23 @@ func (s *segment) Listen(l lb.Link) (Wire, error) {
 	return w, nil
 }
 
+// refuse has the sockets of a link not be opened, or be opened again.
+func (s *segment) refuse(iface string, deny bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deny[iface] = deny
+}
+
+// wire is the responder's last socket on iface.
+func (s *segment) wire(iface string) *fakeWire {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wires[iface]
+}
+
 // deliver hands a frame to the responder's socket on iface and waits until it was handled.
 func (s *segment) deliver(iface string, frame []byte) {
-	s.mu.Lock()
-	w := s.wires[iface]
-	s.mu.Unlock()
-	w.in <- frame
+	s.wire(iface).in <- frame
 	synctest.Wait()
 }
 

@@ -190,6 +190,12 @@ func flood(t *testing.T, pools []lb.Pool, story func(*testing.T, *server)) {
 	})
 }
 
+// later sleeps until nobody works any more; only then the server's fields may be touched.
+func later(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func TestWritesRunBesideEachOther(t *testing.T) {
 	const n = 800
 	flood(t, []lb.Pool{pool("p", "198.18.0.0", "198.18.255.255")}, func(t *testing.T, s *server) {
@@ -203,7 +209,7 @@ func TestWritesRunBesideEachOther(t *testing.T) {
 		if took, want := time.Since(start), n/hands*writeTime; took > want+writeTime {
 			t.Errorf("%d writes of %v took %v, want %v with %d hands", n, writeTime, took, want, hands)
 		}
-		time.Sleep(time.Minute)
+		later(time.Minute)
 		if s.state.writes != n || s.most != hands {
 			t.Errorf("%d writes, %d at a time; want %d, %d", s.state.writes, s.most, n, hands)
 		}
@@ -229,7 +235,7 @@ func TestChangeDuringItsWrite(t *testing.T) {
 		s.apply("x", asks("b")) // while the first write is under way, which is refused therefore
 		s.apply("x", asks("a"))
 		s.apply("x", asks("b"))
-		time.Sleep(time.Minute)
+		later(time.Minute)
 		if got := s.state.String(); got != "x 192.0.2.11" || s.state.writes != 1 {
 			t.Errorf("%s after %d writes", got, s.state.writes)
 		}
@@ -241,12 +247,12 @@ func TestAnAddressIsShownByOneAtATime(t *testing.T) {
 	other.AutoAssign = false
 	flood(t, []lb.Pool{pool("one", "192.0.2.1", "192.0.2.1"), other}, func(t *testing.T, s *server) {
 		s.apply("giver")
-		time.Sleep(time.Second)
+		later(time.Second)
 		s.apply("taker")
-		time.Sleep(time.Second)
+		later(time.Second)
 		s.refuse[key("giver")] = 5
 		s.apply("giver", asks("other"))
-		time.Sleep(time.Minute)
+		later(time.Minute)
 		if got := s.state.String(); got != "giver 198.51.100.1; taker 192.0.2.1" {
 			t.Error(got)
 		}
@@ -276,8 +282,9 @@ func TestStorm(t *testing.T) {
 			}
 			time.Sleep(time.Duration(dice.IntN(int(writeTime))))
 		}
+		later(time.Second)
 		s.faulty = false
-		time.Sleep(time.Hour)
+		later(time.Hour)
 		writes := s.state.writes
 		served, waiting := 0, 0
 		for k, w := range s.state.services {
@@ -302,7 +309,7 @@ func TestStorm(t *testing.T) {
 		if waiting > 0 && small < 64 {
 			t.Errorf("%d Services wait while %d of 64 addresses are in use", waiting, small)
 		}
-		time.Sleep(time.Hour)
+		later(time.Hour)
 		if s.state.writes != writes {
 			t.Error("it goes on writing")
 		}

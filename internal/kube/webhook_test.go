@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,14 +147,14 @@ func TestPanicIsNoAnswer(t *testing.T) {
 type flaky struct {
 	webhook.Server
 	failures int
-	served   bool
+	served   atomic.Bool
 }
 
 func (f *flaky) Start(ctx context.Context) error {
 	if f.failures--; f.failures >= 0 {
 		return errors.New("address already in use")
 	}
-	f.served = true
+	f.served.Store(true)
 	<-ctx.Done()
 	return nil
 }
@@ -166,12 +167,12 @@ func TestListeningIsTriedAgain(t *testing.T) {
 		go func() { done <- (&patientServer{logr.Discard(), server}).Start(ctx) }()
 		time.Sleep(3*listenPause - time.Nanosecond)
 		synctest.Wait()
-		if server.served {
+		if server.served.Load() {
 			t.Error("served after two pauses")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if !server.served {
+		if !server.served.Load() {
 			t.Error("not served after three pauses")
 		}
 		cancel()

@@ -60,14 +60,14 @@ func TestAStrangerThatHasTheAddress(t *testing.T) {
 				n.Conflict(vip2, "eth0", mac[0])
 			}
 			n.Trigger()
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
 		take(strange)
 		w.change(func(f *kube.Facts) {
 			f.Services = append([]lb.Service{service(dns, vip2)}, f.Services...)
 			f.Endpoints[dns] = []lb.Endpoint{endpoint("n1")}
 		})
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		take(strange) // at the next attempt
 		d := n.status.Load().Decisions[1]
 		if d.VIP != vip2 || d.Announce || d.Reason != lb.AddressConflict || !strings.Contains(d.Message, "02:00:00:00:00:66") {
@@ -96,7 +96,7 @@ func TestAStrangerThatHasTheAddress(t *testing.T) {
 		w.mu.Unlock()
 		n.linksChanged.Store(true)
 		n.Trigger()
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		if st := n.status.Load(); len(st.Strangers) != 0 || len(n.events) != before {
 			t.Errorf("a speaker is still a stranger: %v, events %q", st.Strangers, n.events)
 		}

@@ -104,6 +104,12 @@ func (w *world) change(edit func(*kube.Facts)) {
 	}
 }
 
+// pass lets time pass until nobody works any more; only then the nodes' fields may be read without the lock.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func (w *world) tellMembers() {
 	for _, n := range w.nodes {
 		n.Trigger()
@@ -136,7 +142,7 @@ func inWorld(t *testing.T, n int, script func(t *testing.T, w *world)) {
 		for _, n := range w.nodes {
 			n.start()
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		script(t, w)
 		for _, n := range w.nodes {
 			n.stop()

@@ -51,7 +51,7 @@ func TestHeartbeatsGoToMembersAndToLostOnes(t *testing.T) {
 			return
 		}
 		w.nodes[spare].die()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if _, ok := n.watched[spare]; !ok {
 			t.Errorf("n1 does not listen for %s, which was lost", spare)
 		}
@@ -63,7 +63,7 @@ func TestAProcessThatWasAsleepKeepsSilentUntilItKnows(t *testing.T) {
 		owner := w.nodes[lb.NodeName(w.answering(vip))]
 		w.took()
 		w.edit(func() { owner.asleep = true })
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if owner.MayAnswer() {
 			t.Error("it may answer")
 		}
@@ -76,7 +76,7 @@ func TestAProcessThatWasAsleepKeepsSilentUntilItKnows(t *testing.T) {
 			t.Error("it did not ask the others")
 		}
 		w.edit(func() { owner.heard = time.Now().Add(time.Millisecond) })
-		time.Sleep(2 * fencePoll)
+		pass(2 * fencePoll)
 		if !owner.MayAnswer() {
 			t.Error("it may not answer although it knows everything")
 		}

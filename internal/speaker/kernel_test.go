@@ -3,6 +3,7 @@ package speaker
 import (
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -31,25 +32,29 @@ func TestKernelAnswers(t *testing.T) {
 	}
 }
 
-// holders is a KernelSource in which the interfaces have vip.
-type holders []string
+// holders is a KernelSource in which these interfaces have vip.
+type holders struct{ now atomic.Pointer[[]string] }
 
 // Kernel implements KernelSource.
-func (h holders) Kernel() (Kernel, error) {
-	return Kernel{Assigned: map[netip.Addr][]string{vip: h}}, nil
+func (h *holders) Kernel() (Kernel, error) {
+	return Kernel{Assigned: map[netip.Addr][]string{vip: *h.now.Load()}}, nil
 }
 
 func TestAKernelThatAnswersIsReportedOnce(t *testing.T) {
-	inWorld(t, 1, func(t *testing.T, w *world) {
-		n := w.nodes["n1"]
-		look := func(h holders) {
-			n.o.Kernel = h
+	inWorld(t, 0, func(t *testing.T, w *world) {
+		n, h := w.newNode("n1", 1), &holders{}
+		h.now.Store(&[]string{"kube-ipvs0"})
+		n.o.Kernel = h
+		w.edit(func() { w.nodes["n1"] = n })
+		n.start()
+		look := func(ifaces ...string) {
+			h.now.Store(&ifaces)
 			n.linksChanged.Store(true)
 			n.Trigger()
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
-		look(holders{"kube-ipvs0"})
-		look(holders{"kube-ipvs0"})
+		look("kube-ipvs0")
+		look("kube-ipvs0")
 		count := 0
 		for _, e := range n.events {
 			if strings.HasPrefix(e, "default/web true KernelAnswers: the kernel of n1 answers for 192.0.2.200") {
@@ -59,7 +64,7 @@ func TestAKernelThatAnswersIsReportedOnce(t *testing.T) {
 		if count != 1 || n.status.Load().KernelAnswers[vip] == "" {
 			t.Errorf("%d Events, status %v; all Events: %q", count, n.status.Load().KernelAnswers, n.events)
 		}
-		look(nil)
+		look()
 		if got := n.status.Load().KernelAnswers; len(got) != 0 {
 			t.Errorf("still reported: %v", got)
 		}

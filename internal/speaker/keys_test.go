@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,7 @@ type secret struct {
 	err  error
 }
 
-func (s *secret) read(context.Context) ([]keyring.Key, error) { return s.keys, s.err }
+func (s secret) read(context.Context) ([]keyring.Key, error) { return s.keys, s.err }
 
 func keys(ids ...uint32) (out []keyring.Key) {
 	for _, id := range ids {
@@ -74,9 +75,11 @@ func TestKeysAtTheStart(t *testing.T) {
 
 func TestKeysWhileRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &secret{keys: keys(1)}
+		var s atomic.Pointer[secret]
+		s.Store(&secret{keys: keys(1)})
+		read := func(ctx context.Context) ([]keyring.Key, error) { return s.Load().read(ctx) }
 		registry := prometheus.NewRegistry()
-		k := NewKeys(OpenMemory("", slog.New(slog.DiscardHandler)), s.read, slog.New(slog.DiscardHandler), registry)
+		k := NewKeys(OpenMemory("", slog.New(slog.DiscardHandler)), read, slog.New(slog.DiscardHandler), registry)
 		if _, err := k.First(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +99,7 @@ func TestKeysWhileRunning(t *testing.T) {
 			{secret{keys(2, 1), nil}, 2, 2},
 			{secret{keys(2), nil}, 3, 1},
 		} {
-			*s = step.secret
+			s.Store(&step.secret)
 			time.Sleep(keyring.MinWait) // by then every speaker has read it
 			synctest.Wait()
 			if len(told) != step.told || int(k.held.Load()) != step.held {

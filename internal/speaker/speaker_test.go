@@ -156,12 +156,12 @@ func TestWithoutTheAPIServer(t *testing.T) {
 		for _, n := range w.nodes {
 			n.FactsChanged()
 		}
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if got := w.answering(vip); got != string(owner.name) {
 			t.Errorf("%q answer after ten minutes without API server, want %s", got, owner.name)
 		}
 		owner.die()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if got := w.answering(vip); got == "" || got == string(owner.name) {
 			t.Errorf("%q answer after %s died", got, owner.name)
 		}
@@ -170,7 +170,7 @@ func TestWithoutTheAPIServer(t *testing.T) {
 		w.nodes["n9"] = fresh
 		w.mu.Unlock()
 		fresh.start()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if fresh.syncs > 0 || fresh.Ready() || !fresh.Healthy(time.Now()) {
 			t.Errorf("a speaker without facts: %d syncs, ready %t, healthy %t", fresh.syncs, fresh.Ready(), fresh.Healthy(time.Now()))
 		}
@@ -184,7 +184,7 @@ func (n *node) setLink(up bool) {
 	n.world.mu.Unlock()
 	n.linksChanged.Store(true)
 	n.Trigger()
-	time.Sleep(100 * time.Millisecond)
+	pass(100 * time.Millisecond)
 }
 
 func TestLinkLossMovesTheAddressAndAReturnDoesNot(t *testing.T) {
@@ -201,6 +201,12 @@ func TestLinkLossMovesTheAddressAndAReturnDoesNot(t *testing.T) {
 			t.Errorf("%q answer after the link came back, want %s still", got, heir)
 		}
 	})
+}
+
+func (n *node) claims() int {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	return len(n.member.Claims)
 }
 
 // TestAReturningLinkIsNotTrustedBeforeTheOthersWereHeard is about a node that lost its link and with it all other members.
@@ -224,9 +230,11 @@ func TestAReturningLinkIsNotTrustedBeforeTheOthersWereHeard(t *testing.T) {
 				w.mu.Unlock()
 				n.setLink(true)
 				start := time.Now()
+				w.mu.Lock()
 				if n.rejoins == 0 {
 					t.Error("the others are not looked for")
 				}
+				w.mu.Unlock()
 				if tt.heard > 0 {
 					time.AfterFunc(tt.heard, func() {
 						w.mu.Lock()
@@ -235,7 +243,7 @@ func TestAReturningLinkIsNotTrustedBeforeTheOthersWereHeard(t *testing.T) {
 						n.Trigger()
 					})
 				}
-				for len(n.member.Claims) == 0 && time.Since(start) < time.Minute {
+				for n.claims() == 0 && time.Since(start) < time.Minute {
 					time.Sleep(10 * time.Millisecond)
 				}
 				if took := time.Since(start); took < tt.trust-200*time.Millisecond || took > tt.trust+200*time.Millisecond {
@@ -253,7 +261,7 @@ func TestAnnouncementThatTheWireRefuses(t *testing.T) {
 		n.noSock = true
 		w.mu.Unlock()
 		n.Trigger()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		d := n.status.Load().Decisions[0]
 		if d.Announce || d.Reason != lb.AnnouncementRefused || len(n.member.Claims) != 0 {
 			t.Errorf("%s, claims %v", d, n.member.Claims)
@@ -278,11 +286,11 @@ func TestEventsAndConflicts(t *testing.T) {
 		other.alive = false
 		w.mu.Unlock()
 		owner.Trigger()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		owner.Conflict(vip, "eth0", other.links[0].MAC) // it is back on the wire before it is a member again
 		owner.Conflict(vip, "eth0", lb.MAC{2, 0, 0, 0, 0, 0x66})
 		w.change(func(f *kube.Facts) { f.L2 = nil })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		n := string(owner.name)
 		want := []string{
 			"default/web false Announcing: " + n + " announces 192.0.2.200 on eth0",
