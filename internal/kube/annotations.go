@@ -85,19 +85,20 @@ func perFamily(s *corev1.Service) (int, lb.Refusal) {
 }
 
 // quota returns how many addresses the Services of the namespace may own together, which is otherwise where the Namespace
-// does not say, or not readably.
-func quota(ns *corev1.Namespace, otherwise int) lb.Quota {
+// does not say, or not readably; the refusal says the latter.
+func quota(ns *corev1.Namespace, otherwise int) (lb.Quota, lb.Refusal) {
 	const name, flag = AnnotationPrefix + AnnotationQuota, "--max-addresses-per-namespace of lbcontroller"
 	value, ok := ns.Annotations[name]
 	if !ok {
-		return lb.Quota{Max: otherwise, Source: fmt.Sprintf("annotation %s of the Namespace, which overrides %s", name, flag)}
+		return lb.Quota{Max: otherwise, Source: fmt.Sprintf("annotation %s of the Namespace, which overrides %s", name, flag)}, lb.Refusal{}
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 {
-		return lb.Quota{Max: otherwise, Source: fmt.Sprintf(
-			"annotation %s of the Namespace, which is %q, not a number from 0 (no quota) up, so that %s counts", name, value, flag)}
+		problem := fmt.Sprintf("is %q, not a number from 0 (no quota) up, so that %s counts", value, flag)
+		return lb.Quota{Max: otherwise, Source: fmt.Sprintf("annotation %s of the Namespace, which %s", name, problem)},
+			lb.Refusal{Reason: lb.BadRequest, Message: fmt.Sprintf("annotation %s %s", name, problem)}
 	}
-	return lb.Quota{Max: n, Source: fmt.Sprintf("annotation %s of the Namespace", name)}
+	return lb.Quota{Max: n, Source: fmt.Sprintf("annotation %s of the Namespace", name)}, lb.Refusal{}
 }
 
 // requestedAddrs returns the addresses that the Service asks for, by annotation or by spec.loadBalancerIP.

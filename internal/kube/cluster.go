@@ -27,6 +27,7 @@ type Cluster struct {
 	opts   Options
 
 	written written
+	quotas  map[string]string // values of the annotation for a quota that the Namespaces have been told cannot be read
 }
 
 // NewCluster reads from mgr's cache, and past it where only the newest will do. It writes only while lease allows. The Events
@@ -104,7 +105,7 @@ func (c *Cluster) wish(s *corev1.Service, ns *corev1.Namespace) Wish {
 	if c.opts.Ours(s) {
 		w.State = Ours
 		w.Service, w.Refusal = Service(s, ns.Labels)
-		w.Service.Quota = quota(ns, c.opts.MaxPerNamespace)
+		w.Service.Quota, _ = quota(ns, c.opts.MaxPerNamespace) // the Namespace is told what cannot be read
 	}
 	return w
 }

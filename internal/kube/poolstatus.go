@@ -40,7 +40,7 @@ type AddressCounts struct {
 }
 
 // WritePools brings the status of every pool and advertisement up to date: counts, and whether it is in force. What is
-// right already is not written.
+// right already is not written. Namespaces whose quota cannot be read are told so. It must not be called concurrently.
 func (c *Cluster) WritePools(ctx context.Context, counts []PoolCounts) error {
 	var pools v1beta1.IPAddressPoolList
 	if err := c.cached.client.List(ctx, &pools); err != nil {
@@ -59,7 +59,30 @@ func (c *Cluster) WritePools(ctx context.Context, counts []PoolCounts) error {
 	for i := range pools.Items {
 		errs = append(errs, c.writePool(ctx, &pools.Items[i], byName, overlaps))
 	}
-	return errors.Join(append(errs, c.writeAdvertisements(ctx))...)
+	return errors.Join(append(errs, c.writeAdvertisements(ctx), c.reviewQuotas(ctx))...)
+}
+
+// reviewQuotas tells each Namespace once, by an Event, that its quota cannot be read: it has no status that could say so.
+func (c *Cluster) reviewQuotas(ctx context.Context) error {
+	var all corev1.NamespaceList
+	if err := c.cached.list(ctx, &all); err != nil {
+		return err
+	}
+	told := map[string]string{}
+	for i := range all.Items {
+		ns := &all.Items[i]
+		_, refusal := quota(ns, c.opts.MaxPerNamespace)
+		if refusal.OK() {
+			continue
+		}
+		value := ns.Annotations[AnnotationPrefix+AnnotationQuota]
+		if before, ok := c.quotas[ns.Name]; !ok || before != value {
+			c.events.Eventf(ns, nil, corev1.EventTypeWarning, string(refusal.Reason), "Allocate", "%s", refusal.Message)
+		}
+		told[ns.Name] = value
+	}
+	c.quotas = told
+	return nil
 }
 
 func (c *Cluster) writePool(ctx context.Context, p *v1beta1.IPAddressPool, counts map[string]PoolCounts, overlaps map[string][]string) error {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,8 +32,12 @@ func TestQuota(t *testing.T) {
 		"negative": {namespace("fairlead.dev/max-addresses", "-1"), 5, `which is "-1"`},
 		"empty":    {namespace("fairlead.dev/max-addresses", ""), 5, `which is ""`},
 	} {
-		if got := quota(c.ns, 5); got.Max != c.max || !strings.Contains(got.Source, c.source) {
+		got, refusal := quota(c.ns, 5)
+		if got.Max != c.max || !strings.Contains(got.Source, c.source) {
 			t.Errorf("%s: %+v, want %d and %q", name, got, c.max, c.source)
+		}
+		if unreadable := strings.Contains(c.source, "which is"); refusal.OK() == unreadable || unreadable && refusal.Reason != lb.BadRequest {
+			t.Errorf("%s: refusal %v", name, refusal)
 		}
 	}
 	cluster, _, _ := newTestCluster(web(), namespace("fairlead.dev/max-addresses", "3"))
@@ -48,6 +53,30 @@ func TestQuota(t *testing.T) {
 	lonely.opts.MaxPerNamespace = 4
 	if existing, err = lonely.Existing(t.Context()); err != nil || len(existing) != 1 || existing[0].Service.Quota.Max != 4 {
 		t.Errorf("of a Namespace that the cache has not seen yet: %+v, %v", existing, err)
+	}
+}
+
+// While nobody is refused by it, nothing but an Event tells that a quota is not in force.
+func TestANamespaceIsToldOnceThatItsQuotaCannotBeRead(t *testing.T) {
+	const name = "fairlead.dev/max-addresses"
+	cluster, c, recorder := newTestCluster(namespace(name, "many"), testPool(home, "p", "192.0.2.0/28"))
+	for _, step := range []struct{ value, want string }{
+		{"many", `Warning BadRequest annotation fairlead.dev/max-addresses is "many", not a number from 0 (no quota) up, so that --max-addresses-per-namespace of lbcontroller counts`},
+		{"many", ""},
+		{"2", ""},
+		{"", `Warning BadRequest annotation fairlead.dev/max-addresses is "", not a number from 0 (no quota) up, so that --max-addresses-per-namespace of lbcontroller counts`},
+		{"many", `Warning BadRequest annotation fairlead.dev/max-addresses is "many", not a number from 0 (no quota) up, so that --max-addresses-per-namespace of lbcontroller counts`},
+	} {
+		if err := c.Update(t.Context(), namespace(name, step.value)); err != nil {
+			t.Fatal(err)
+		}
+		if err := cluster.WritePools(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		got := slices.DeleteFunc(recorded(recorder), func(e string) bool { return !strings.Contains(e, name) })
+		if strings.Join(got, "; ") != step.want {
+			t.Errorf("with %q: Events %q, want %q", step.value, got, step.want)
+		}
 	}
 }
 
