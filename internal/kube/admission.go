@@ -80,7 +80,7 @@ func (r *AdmissionReader) services(ctx context.Context, fresh bool) (services []
 	from := r.cluster.cached.client
 	if fresh {
 		from = r.cluster.live
-		wishes, err := r.cluster.Existing(ctx)
+		wishes, err := r.cluster.list(ctx)
 		if err != nil {
 			return nil, false, err
 		}

@@ -116,8 +116,16 @@ func marked(s *corev1.Service) bool {
 }
 
 // Existing returns all our Services, past the cache, the oldest first. An earlier leader may have written a status that
-// the cache has not seen.
+// the cache has not seen, or that is still on its way: that is waited for.
 func (c *Cluster) Existing(ctx context.Context) ([]Wish, error) {
+	if err := c.lease.settle(ctx); err != nil {
+		return nil, err
+	}
+	return c.list(ctx)
+}
+
+// list reads all our Services from the API server, the oldest first.
+func (c *Cluster) list(ctx context.Context) ([]Wish, error) {
 	var all corev1.NamespaceList
 	if err := c.cached.list(ctx, &all); err != nil {
 		return nil, err

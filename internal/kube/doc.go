@@ -9,7 +9,7 @@
 // cmd/speaker builds its snapshots with a [Reader] on the cache of [NewSpeakerCache] and is woken by [Watch].
 // cmd/lbcontroller builds a manager with [NewManager], hands a [Cluster] to internal/controller and its handler to [Serve],
 // which runs two queues: one worker decides, several write. Writes of one Service never overlap; each names the version on
-// which was decided and is refused if that is not the newest, and none leaves the process when its [Lease] is over.
+// which was decided and is refused if that is not the newest, and none takes effect when its [Lease] is over.
 // [ServeWebhook] serves the admission webhook, whose facts an [AdmissionReader] and whose certificates a [WebhookStore] reads.
 // Nothing in here decides who gets which address or who announces it.
 package kube

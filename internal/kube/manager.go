@@ -29,6 +29,7 @@ func NewManager(cfg *rest.Config, opts Options, log logr.Logger) (manager.Manage
 	if err := opts.validate(); err != nil {
 		return nil, nil, err
 	}
+	cfg = bounded(cfg)
 	lease, err := newLease(cfg, opts.Namespace)
 	if err != nil {
 		return nil, nil, err

@@ -110,12 +110,13 @@ func (c *Cluster) WriteService(ctx context.Context, key lb.ServiceKey, version s
 
 // patchStatus is the only way out: no write of a process that may not lead any more.
 func (c *Cluster) patchStatus(ctx context.Context, o client.Object, p client.Patch) error {
-	ctx, cancel, err := c.lease.writing(ctx)
+	ctx, ended, err := c.lease.writing(ctx)
 	if err != nil {
 		return err
 	}
-	defer cancel()
-	return c.writer.Status().Patch(ctx, o, p, client.FieldOwner(FieldOwner))
+	err = c.writer.Status().Patch(ctx, o, p, client.FieldOwner(FieldOwner))
+	ended(err)
+	return err
 }
 
 // announce records the Event of a change.
