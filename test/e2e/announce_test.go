@@ -17,6 +17,7 @@ import (
 )
 
 func TestOnlyTheOwnerAnswersARP(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.130-192.0.2.135")
 	deployment(t, ns, "web", 1)
 	for i := range 6 / min(int(cluster.Slow()), 3) {
@@ -31,6 +32,7 @@ func TestOnlyTheOwnerAnswersARP(t *testing.T) {
 }
 
 func TestNoEndpointMeansNoAnnouncement(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.136/32")
 	s := service(t, ns, "web")
 	at := address(t, s)
@@ -40,6 +42,7 @@ func TestNoEndpointMeansNoAnnouncement(t *testing.T) {
 }
 
 func TestLocalKeepsTheClientsAddress(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.137/32")
 	d := deployment(t, ns, "web", 1)
 	s := service(t, ns, "web")
@@ -94,6 +97,7 @@ func podsOf(t *testing.T, d *appsv1.Deployment) []corev1.Pod {
 }
 
 func TestTypeChangeAndDeletionLeaveNothing(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.138/32")
 	deployment(t, ns, "web", 2)
 	s := service(t, ns, "web")

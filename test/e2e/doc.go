@@ -2,11 +2,12 @@
 // outside the cluster judges. They need root and the binaries of `make build`; build tag e2e.
 //
 // One lab serves all tests. Each test makes its own namespace and, where it needs addresses, its own pool that only this
-// namespace may use, so that the order does not matter. Environment:
+// namespace may use, so that the order does not matter. Tests that leave nodes, speakers and controllers alone run last, in
+// parallel: in the time that the rotation of the gossip key takes. Environment:
 //
 //	FAIRLEAD_E2E_ENGINE      the datapath engine that must be in use: nft (default) or ipvs
 //	FAIRLEAD_E2E_NODES       how many nodes, default 3
 //	FAIRLEAD_E2E_KUBE_PROXY  value of fairlab up --kube-proxy, default nftables
-//	FAIRLEAD_E2E_OUTAGE      how long the API server is away in TestWithoutTheAPIServer, default 75s; 10m for a long run
+//	FAIRLEAD_E2E_OUTAGE      how long the API server is away in TestWithoutTheAPIServer, default 60s; 10m for a long run
 //	FAIRLAB_SLOW             stretches every time limit
 package e2e

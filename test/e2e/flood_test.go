@@ -21,10 +21,16 @@ type aFlood struct {
 	created  chan error
 }
 
-// flood begins to create Services in a new namespace with a pool that is large enough and on no segment.
+const floodRange = "198.18.0.0/16" // large enough, and on no segment; RFC 2544: for benchmarks
+
+// flood begins to create Services in a new namespace with a pool of its own.
 func flood(t *testing.T, services int) *aFlood {
 	t.Helper()
-	ns := namespace(t, "198.18.0.0/16") // RFC 2544: for benchmarks
+	return floodIn(t, namespace(t, floodRange), services)
+}
+
+func floodIn(t *testing.T, ns string, services int) *aFlood {
+	t.Helper()
 	history, err := lab.Watch(t.Context(), ns)
 	must(t, err)
 	f := &aFlood{ns, services, history, make(chan error, 1)}

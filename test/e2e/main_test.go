@@ -77,7 +77,7 @@ func setUp(ctx context.Context) error {
 func install(ctx context.Context, more ...string) error {
 	// On a slow machine the speakers get slower clocks as well: there a healthy one may need long to answer a probe.
 	interval, timeout := 200*time.Millisecond*cluster.Slow(), 80*time.Millisecond*cluster.Slow()
-	values := append([]string{"datapath.engine=" + engine(), fmt.Sprintf("gossip.probeInterval=%s,gossip.probeTimeout=%s,heartbeat.interval=%s", interval, timeout, 50*time.Millisecond*cluster.Slow())}, more...)
+	values := append([]string{"datapath.engine=" + engine(), "gossip.keyInstallWait=40s", "gossip.keyRetireWait=40s", fmt.Sprintf("gossip.probeInterval=%s,gossip.probeTimeout=%s,heartbeat.interval=%s", interval, timeout, 50*time.Millisecond*cluster.Slow())}, more...)
 	_, err := lab.Fairlab(ctx, "install", "--set", strings.Join(values, ","))
 	return err
 }

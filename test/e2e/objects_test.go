@@ -34,12 +34,16 @@ func create(t *testing.T, obj client.Object) {
 // may use, and waits for the default service account.
 func namespace(t *testing.T, ranges ...string) string {
 	t.Helper()
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	return namespaceCalled(t, strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), ranges...)
+}
+
+func namespaceCalled(t *testing.T, name string, ranges ...string) string {
+	t.Helper()
 	create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	if len(ranges) > 0 {
 		pool(t, name, name, ranges...)
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, time.Minute, func() error { // after an outage the controller manager is slow to come back
 		return lab.Client.Get(t.Context(), client.ObjectKey{Namespace: name, Name: "default"}, &corev1.ServiceAccount{})
 	})
 	return name

@@ -21,6 +21,7 @@ func poolOf(ns string) *v1beta1.IPAddressPool {
 }
 
 func TestReleaseMovesAStrandedService(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.170/32")
 	deployment(t, ns, "web", 1)
 	s := service(t, ns, "web")
@@ -43,6 +44,7 @@ func TestReleaseMovesAStrandedService(t *testing.T) {
 }
 
 func TestQuotaHoldsUntilAnAddressIsFreed(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.172-192.0.2.175")
 	patch(t, poolOf(ns), `{"spec":{"serviceAllocation":{"maxAddressesPerNamespace":2}}}`)
 	first, second := service(t, ns, "first"), service(t, ns, "second")
@@ -71,6 +73,7 @@ func TestSharingNeedsTheSameKey(t *testing.T) {
 }
 
 func TestPoolStatusCounts(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.180-192.0.2.181")
 	first := service(t, ns, "first")
 	address(t, first)

@@ -33,6 +33,7 @@ func has(t *testing.T, s *corev1.Service, reason string, addrs ...string) {
 }
 
 func TestSeveralAddressesOfAFamily(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.182-192.0.2.184")
 	deployment(t, ns, "web", 1)
 	s := service(t, ns, "web")
@@ -52,6 +53,7 @@ func TestSeveralAddressesOfAFamily(t *testing.T) {
 }
 
 func TestNamespaceQuotaSpansPools(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, "192.0.2.185/32")
 	pool(t, ns+"-2", ns, "192.0.2.186-192.0.2.189")
 	home := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}
