@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/test/cluster"
 )
 
@@ -73,12 +74,16 @@ func setUp(ctx context.Context) error {
 	return err
 }
 
-// install installs Fairlead, or upgrades it to further values of the form name=value.
-func install(ctx context.Context, more ...string) error {
+// install installs Fairlead, or upgrades it. Keys of the gossip rotate as fast as they may, once somebody asks for it.
+func install(ctx context.Context) error {
 	// On a slow machine the speakers get slower clocks as well: there a healthy one may need long to answer a probe.
 	interval, timeout := 200*time.Millisecond*cluster.Slow(), 80*time.Millisecond*cluster.Slow()
-	values := append([]string{"datapath.engine=" + engine(), "gossip.keyInstallWait=40s", "gossip.keyRetireWait=40s", fmt.Sprintf("gossip.probeInterval=%s,gossip.probeTimeout=%s,heartbeat.interval=%s", interval, timeout, 50*time.Millisecond*cluster.Slow())}, more...)
-	_, err := lab.Fairlab(ctx, "install", "--set", strings.Join(values, ","))
+	_, err := lab.Fairlab(ctx, "install", "--set", strings.Join([]string{
+		"datapath.engine=" + engine(),
+		fmt.Sprintf("gossip.probeInterval=%s,gossip.probeTimeout=%s", interval, timeout),
+		fmt.Sprintf("gossip.keyInstallWait=%s,gossip.keyRetireWait=%s", keyring.MinWait, keyring.MinWait),
+		fmt.Sprintf("heartbeat.interval=%s", 50*time.Millisecond*cluster.Slow()),
+	}, ","))
 	return err
 }
 
