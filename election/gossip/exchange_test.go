@@ -133,6 +133,7 @@ func TestRejoinIsFast(t *testing.T) {
 func TestSync(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, c *cluster) {
 		c.within(2*time.Second, "node-1 node-2 node-3", 1, 2, 3)
+		time.Sleep(time.Millisecond) // the exchanges in which they met began in no time, and are over
 		woke := time.Now()
 		time.Sleep(time.Second) // a change or two might arrive
 		c.members[3].SetSelf(claims(3))
