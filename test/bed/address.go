@@ -52,11 +52,12 @@ func last6(group, last int) netip.Addr {
 // NodeName returns the name of node i.
 func NodeName(i int) lb.NodeName { return lb.NodeName(fmt.Sprintf("node-%d", i)) }
 
-func mac(i int) lb.MAC { return lb.MAC{2, 0, 0, 0, 0, byte(i)} }
+// MAC returns the hardware address of node i's eth0.
+func MAC(i int) lb.MAC { return lb.MAC{2, 0, 0, 0, 0, byte(i)} }
 
 // nodeOf returns the number of the node with m, 0 if none has it.
 func nodeOf(m lb.MAC) int {
-	if i := int(m[5]); i <= maxNumber && m == mac(i) {
+	if i := int(m[5]); i <= maxNumber && m == MAC(i) {
 		return i
 	}
 	return 0

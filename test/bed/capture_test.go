@@ -17,8 +17,8 @@ func advertisement(dst byte, addr netip.Addr) []byte {
 }
 
 func TestClaimed(t *testing.T) {
-	probe := arp.Packet{EthDst: arp.Broadcast(), EthSrc: mac(1), Op: arp.Request, SenderMAC: mac(1), SenderIP: netip.IPv4Unspecified(), TargetIP: VIP(0)}
-	reply := arp.Packet{EthDst: mac(2), EthSrc: mac(1), Op: arp.Reply, SenderMAC: mac(1), SenderIP: VIP(0), TargetMAC: mac(2), TargetIP: Client()}
+	probe := arp.Packet{EthDst: arp.Broadcast(), EthSrc: MAC(1), Op: arp.Request, SenderMAC: MAC(1), SenderIP: netip.IPv4Unspecified(), TargetIP: VIP(0)}
+	reply := arp.Packet{EthDst: MAC(2), EthSrc: MAC(1), Op: arp.Reply, SenderMAC: MAC(1), SenderIP: VIP(0), TargetMAC: MAC(2), TargetIP: Client()}
 	solicitation := advertisement(2, VIP6(0))
 	solicitation[54] = 135
 	for _, tc := range []struct {
@@ -28,7 +28,7 @@ func TestClaimed(t *testing.T) {
 		asked bool
 	}{
 		{"answer", reply.Append(nil), VIP(0), true},
-		{"gratuitous", arp.Gratuitous(VIP(1), mac(1))[0].Append(nil), VIP(1), false},
+		{"gratuitous", arp.Gratuitous(VIP(1), MAC(1))[0].Append(nil), VIP(1), false},
 		{"probe", probe.Append(nil), netip.Addr{}, false},
 		{"advertisement to one", advertisement(2, VIP6(7)), VIP6(7), true},
 		{"advertisement to all", advertisement(0x33, VIP6(7)), VIP6(7), false},
@@ -44,7 +44,7 @@ func TestClaimed(t *testing.T) {
 
 func FuzzClaimed(f *testing.F) {
 	f.Add(advertisement(2, VIP6(0)))
-	f.Add(arp.Gratuitous(VIP(1), mac(1))[1].Append(nil))
+	f.Add(arp.Gratuitous(VIP(1), MAC(1))[1].Append(nil))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if addr, _, ok := claimed(frame); ok && !addr.IsValid() {
 			t.Errorf("%x claims no address", frame)

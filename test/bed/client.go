@@ -55,20 +55,30 @@ func solicit(ifindex int, addr netip.Addr) error {
 	return unix.Sendto(fd, message, 0, &unix.SockaddrInet6{Addr: group, ZoneId: uint32(ifindex)})
 }
 
-// Answers asks for addr and returns who answered within the time, each node once.
+// Answers asks for addr and returns who answered within the time, each node once, sorted.
 func (l *LAN) Answers(addr netip.Addr, within time.Duration) []int {
 	l.t.Helper()
+	return l.answers(within, addr)[addr]
+}
+
+// answers asks for several addresses at once.
+func (l *LAN) answers(within time.Duration, addrs ...netip.Addr) map[netip.Addr][]int {
+	l.t.Helper()
 	c := l.Capture()
-	l.Ask(addr)
+	for _, a := range addrs {
+		l.Ask(a)
+	}
 	time.Sleep(within)
-	var out []int
+	out := map[netip.Addr][]int{}
 	for _, claim := range c.Stop() {
-		if claim.Addr == addr && claim.Asked {
-			out = append(out, claim.Node)
+		if claim.Asked && !slices.Contains(out[claim.Addr], claim.Node) {
+			out[claim.Addr] = append(out[claim.Addr], claim.Node)
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	for _, nodes := range out {
+		slices.Sort(nodes)
+	}
+	return out
 }
 
 // Owners waits until every address is answered for by exactly one node and returns who that is.
@@ -77,9 +87,10 @@ func (l *LAN) Owners(limit time.Duration, addrs ...netip.Addr) map[netip.Addr]in
 	var out map[netip.Addr]int
 	_, ok := poll(limit, 0, func() bool {
 		out = map[netip.Addr]int{}
+		got := l.answers(50*time.Millisecond, addrs...)
 		for _, a := range addrs {
-			if got := l.Answers(a, 50*time.Millisecond); len(got) == 1 {
-				out[a] = got[0]
+			if len(got[a]) == 1 {
+				out[a] = got[a][0]
 			}
 		}
 		return len(out) == len(addrs)
@@ -108,6 +119,12 @@ func (l *LAN) Learn(addr netip.Addr) {
 // Neighbour returns the node that the client's kernel would send packets for addr to, 0 if none.
 func (l *LAN) Neighbour(addr netip.Addr) int {
 	l.t.Helper()
+	return nodeOf(l.NeighbourMAC(addr))
+}
+
+// NeighbourMAC returns the hardware address that the client's kernel would send packets for addr to, the zero one if it has none.
+func (l *LAN) NeighbourMAC(addr netip.Addr) lb.MAC {
+	l.t.Helper()
 	family := netlink.FAMILY_V4
 	if addr.Is6() {
 		family = netlink.FAMILY_V6
@@ -116,10 +133,10 @@ func (l *LAN) Neighbour(addr netip.Addr) int {
 	l.check(err)
 	for _, n := range list {
 		if got, _ := netip.AddrFromSlice(n.IP); got.Unmap() == addr && len(n.HardwareAddr) == 6 {
-			return nodeOf(lb.MAC(n.HardwareAddr))
+			return lb.MAC(n.HardwareAddr)
 		}
 	}
-	return 0
+	return lb.MAC{}
 }
 
 // Moves waits until the client's kernel sends packets for addr to another node than from; it returns to which, and how long

@@ -11,5 +11,6 @@
 // The capture ([LAN.Capture]) is the oracle of who claimed an address when: it sees each ARP packet and neighbour
 // advertisement of a node once, as it leaves the node's cable, with the kernel's time.
 //
-// Callers: test/wire, test/bench/failover. It needs root; without it, user namespaces that may create network namespaces.
+// Callers: test/wire, test/bench/failover; test/wire/bfd uses its namespaces and processes alone. It needs root; without it,
+// user namespaces that may create network namespaces.
 package bed

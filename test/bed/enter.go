@@ -12,17 +12,23 @@ import (
 )
 
 // role tells a copy of this program what it is: nothing = the one that was started by the user, lan = the one with the
-// namespaces, where run runs, host = the server of a node, node = a speaker.
+// namespaces, where run runs, host = the server of a node, node = a speaker; anything else is in Program.Roles.
 const role = "FAIRLEAD_WIRE_ROLE"
 
-// Main is the whole main function of a program or test binary that uses the package: it runs run inside, with the arguments
-// of the outer process, and returns the exit code. The outer process calls before first, if there is one.
-func Main(before func() error, run func() int) int {
+// Program is what [Main] runs.
+type Program struct {
+	Before func() error                         // called by the outer process first; nil = nothing
+	Run    func() int                           // called inside, with the outer process's arguments; returns the exit code
+	Roles  map[string]func(args []string) error // what copies of the program do that [Again] starts
+}
+
+// Main is the whole main function of a program or test binary that uses the package. It returns the exit code.
+func Main(p Program) int {
 	var err error
 	switch as := os.Getenv(role); as {
 	case "lan":
 		if err = private(); err == nil {
-			return run()
+			return p.Run()
 		}
 	case "host":
 		err = runHost(os.Args[1])
@@ -32,8 +38,12 @@ func Main(before func() error, run func() int) int {
 			err = runNode(o)
 		}
 	default:
-		if before != nil {
-			err = before()
+		if do := p.Roles[as]; do != nil {
+			err = do(os.Args[1:])
+			break
+		}
+		if p.Before != nil {
+			err = p.Before()
 		}
 		if err == nil {
 			return enter()
@@ -49,7 +59,8 @@ func Main(before func() error, run func() int) int {
 // enter runs this program in namespaces of their own and returns its exit code. The process namespace takes every node with it
 // when the program ends, however it ends.
 func enter() int {
-	cmd := again("lan", os.Args[1:]...)
+	cmd := Again("lan", os.Args[1:]...)
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -69,7 +80,7 @@ func enter() int {
 }
 
 // private gives this mount namespace a /proc of its process namespace and an empty /run, where the nodes' sockets and
-// keepalived's files go.
+// keepalived's files go, and the network namespace a loopback.
 func private() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making the mounts private: %w", err)
@@ -80,10 +91,10 @@ func private() error {
 	if err := unix.Mount("run", "/run", "tmpfs", 0, "mode=755"); err != nil {
 		return fmt.Errorf("mounting /run: %w", err)
 	}
-	return nil
+	return raise("lo")
 }
 
-// again returns a command that starts this binary in another role; it dies with us.
-func again(as string, args ...string) *exec.Cmd {
+// Again returns a command that starts this program in another role, and prints where we print.
+func Again(as string, args ...string) *exec.Cmd {
 	return child(append(os.Environ(), role+"="+as), "/proc/self/exe", args...)
 }

@@ -25,7 +25,7 @@ type T interface {
 
 // The bridges: the client is on the first; the second is beyond a trunk, see [LAN.Trunk]; the third is the management network.
 const (
-	segment    = "br0"
+	Segment    = "br0"
 	farSegment = "br1"
 	management = "br2"
 )
@@ -52,19 +52,19 @@ func New(t T) *LAN {
 	t.Helper()
 	l := &LAN{t: t, nodes: map[int]*node{}, ports: map[int]int{}}
 	l.check(asStation())
-	for i, name := range []string{segment, farSegment, management} {
+	for i, name := range []string{Segment, farSegment, management} {
 		m := net.HardwareAddr{2, 0, 0, 0, byte(i), clientNr} // of its own: a bridge without takes the least of its ports', and changes it with them
 		snooping := false
 		l.check(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, HardwareAddr: m}, MulticastSnooping: &snooping}))
 	}
 	t.Cleanup(l.close)
 	l.check(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "trunk0"}, PeerName: "trunk1"}))
-	l.attach("trunk0", segment)
+	l.attach("trunk0", Segment)
 	l.attach("trunk1", farSegment)
-	l.check(configure(segment, netip.PrefixFrom(Client(), bits4), netip.PrefixFrom(Host6(clientNr), bits6)))
+	l.check(configure(Segment, netip.PrefixFrom(Client(), bits4), netip.PrefixFrom(Host6(clientNr), bits6)))
 	l.check(raise(farSegment))
 	l.check(raise(management))
-	l.bridge = l.link(segment)
+	l.bridge = l.link(Segment)
 	return l
 }
 
@@ -72,7 +72,7 @@ func (l *LAN) close() {
 	for i := range l.nodes {
 		l.Remove(i)
 	}
-	for _, name := range []string{"trunk0", segment, farSegment, management} {
+	for _, name := range []string{"trunk0", Segment, farSegment, management} {
 		if err := netlink.LinkDel(l.link(name)); err != nil {
 			l.t.Errorf("removing %s: %v", name, err)
 		}
@@ -110,7 +110,7 @@ func (l *LAN) Start(o NodeOptions) {
 	l.t.Helper()
 	l.Boot(o)
 	if o.Backend == 0 {
-		l.check(inside(l.nodes[o.Number].host.Process.Pid, func() error { return deliver(servicePrefixes()...) }))
+		l.Inside(o.Number, func() error { return deliver(servicePrefixes()...) })
 	}
 	l.Speak(o.Number)
 }
@@ -119,33 +119,51 @@ func (l *LAN) Start(o NodeOptions) {
 func (l *LAN) Boot(o NodeOptions) {
 	l.t.Helper()
 	i := o.Number
-	n := &node{o: o, host: again("host", string(NodeName(i)))}
+	n := &node{o: o, host: Again("host", string(NodeName(i)))}
 	n.host.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
 	l.check(n.host.Start())
 	l.nodes[i] = n
-	pid := n.host.Process.Pid
-	l.check(inside(pid, asNode))
-	l.cable(pid, Port(i), "eth0", mac(i))
+	l.Inside(i, asNode)
+	l.Cable(i)
+	if o.Management {
+		l.veth(i, ManagementPort(i), "eth1", lb.MAC{2, 0, 0, 0, 1, byte(i)})
+		l.Inside(i, func() error { return configure("eth1", netip.PrefixFrom(ManagementAddr(i), bits4)) })
+		l.attach(ManagementPort(i), management)
+	}
+}
+
+// Inside calls f on a thread in the network namespace of node i.
+func (l *LAN) Inside(i int, f func() error) {
+	l.t.Helper()
+	l.check(Inside(l.nodes[i].host.Process.Pid, f))
+}
+
+// Cable gives node i an eth0 with its addresses, plugged in. Boot does so already.
+func (l *LAN) Cable(i int) {
+	l.t.Helper()
+	l.veth(i, Port(i), "eth0", MAC(i))
 	prefixes := []netip.Prefix{netip.PrefixFrom(NodeAddr(i), bits4), netip.PrefixFrom(Host6(10+i), bits6)}
-	l.check(inside(pid, func() error { return configure("eth0", prefixes...) }))
-	bridge := segment
-	if o.Far {
+	l.Inside(i, func() error { return configure("eth0", prefixes...) })
+	bridge := Segment
+	if l.nodes[i].o.Far {
 		bridge = farSegment
 	}
 	l.attach(Port(i), bridge)
-	if o.Management {
-		l.cable(pid, ManagementPort(i), "eth1", lb.MAC{2, 0, 0, 0, 1, byte(i)})
-		l.check(inside(pid, func() error { return configure("eth1", netip.PrefixFrom(ManagementAddr(i), bits4)) }))
-		l.attach(ManagementPort(i), management)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ports[l.link(Port(i)).Attrs().Index] = i
 }
 
-func (l *LAN) cable(pid int, port, peer string, m lb.MAC) {
+// Uncable takes node i's eth0 away; the node itself goes on. See Cable.
+func (l *LAN) Uncable(i int) {
 	l.t.Helper()
-	l.check(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: port}, PeerName: peer, PeerHardwareAddr: m[:], PeerNamespace: netlink.NsPid(pid)}))
+	l.check(netlink.LinkDel(l.link(Port(i))))
+}
+
+func (l *LAN) veth(i int, port, peer string, m lb.MAC) {
+	l.t.Helper()
+	pid := netlink.NsPid(l.nodes[i].host.Process.Pid)
+	l.check(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: port}, PeerName: peer, PeerHardwareAddr: m[:], PeerNamespace: pid}))
 }
 
 // servicePrefixes hold all addresses under test.
@@ -158,13 +176,13 @@ func (l *LAN) Speak(i int) {
 	l.t.Helper()
 	o, err := json.Marshal(l.nodes[i].o)
 	l.check(err)
-	l.run(i, again("node", string(o)))
+	l.run(i, Again("node", string(o)))
 }
 
 func (l *LAN) run(i int, cmd *exec.Cmd) {
 	l.t.Helper()
 	n := l.nodes[i]
-	l.check(inside(n.host.Process.Pid, cmd.Start))
+	l.Inside(i, cmd.Start)
 	n.speaker = cmd
 }
 

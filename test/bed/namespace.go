@@ -15,17 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// child returns a command that prints where we print and dies with us.
+// child returns a command that prints where we print. It ends with the process namespace of [Main]. It must not be told to die with
+// its parent (PR_SET_PDEATHSIG): the kernel means the thread that started it, and threads end with the goroutines locked to them.
 func child(env []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	return cmd
 }
 
-// inside calls f in the network namespace of process pid: what f asks of the kernel and the processes that it starts are there.
-func inside(pid int, f func() error) error {
+// Inside calls f in the network namespace of process pid: what f asks of the kernel and the processes that it starts are there.
+func Inside(pid int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	own, err := os.Open("/proc/thread-self/ns/net")
@@ -41,16 +42,17 @@ func inside(pid int, f func() error) error {
 	if err := unix.Setns(int(theirs.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("entering the network namespace of process %d: %w", pid, err)
 	}
-	err = f()
-	if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
-		panic("bed: cannot return to the own network namespace: " + back.Error())
-	}
-	return err
+	defer func() {
+		if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
+			panic("bed: cannot return to the own network namespace: " + err.Error())
+		}
+	}()
+	return f()
 }
 
 // asStation makes the addresses of the current network namespace work at once.
 func asStation() error {
-	if err := set("ipv6/conf/default/accept_dad=0", "ipv6/conf/default/dad_transmits=0", "ipv6/conf/default/accept_ra=0"); err != nil {
+	if err := Set("ipv6/conf/default/accept_dad=0", "ipv6/conf/default/dad_transmits=0", "ipv6/conf/default/accept_ra=0"); err != nil {
 		return err
 	}
 	return raise("lo")
@@ -59,15 +61,15 @@ func asStation() error {
 // asNode is asStation for a Kubernetes node that a speaker manages: it forwards, and neither answers ARP for what is delivered
 // locally nor asks in the name of it.
 func asNode() error {
-	if err := set("ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1", "ipv4/conf/all/send_redirects=0", "ipv4/conf/default/send_redirects=0",
+	if err := Set("ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1", "ipv4/conf/all/send_redirects=0", "ipv4/conf/default/send_redirects=0",
 		"ipv4/conf/all/arp_ignore=1", "ipv4/conf/all/arp_announce=2"); err != nil {
 		return err
 	}
 	return asStation()
 }
 
-// set changes settings of the current network namespace, each a path below /proc/sys/net, "=" and the value.
-func set(settings ...string) error {
+// Set changes settings of the current network namespace, each a path below /proc/sys/net, "=" and the value.
+func Set(settings ...string) error {
 	for _, s := range settings {
 		name, value, _ := strings.Cut(s, "=")
 		if err := os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0); err != nil {

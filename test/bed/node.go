@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
@@ -47,15 +48,19 @@ func runNode(o NodeOptions) error {
 	if os.Getenv("FAIRLEAD_WIRE_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("self", o.Number)
 	}
-	s, tasks, err := assemble(ctx, o, log)
+	registry := prometheus.NewRegistry()
+	s, tasks, err := assemble(ctx, o, log, registry)
 	if err != nil {
 		return err
 	}
+	pages := http.NewServeMux()
+	pages.Handle("/", s.Handler())
+	pages.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	others, stopOthers := context.WithCancel(context.Background())
 	defer stopOthers()
 	group, failing := errgroup.WithContext(ctx)
 	group.Go(func() error { defer stopOthers(); return s.Run(failing) })
-	group.Go(func() error { return serveStatus(others, o.Number, s.Handler()) })
+	group.Go(func() error { return serveStatus(others, o.Number, pages) })
 	for _, run := range tasks {
 		group.Go(func() error { return run(others) })
 	}
@@ -63,7 +68,7 @@ func runNode(o NodeOptions) error {
 }
 
 // assemble returns the speaker, and what has to run beside it.
-func assemble(ctx context.Context, o NodeOptions, log *slog.Logger) (s *speaker.Speaker, tasks []func(context.Context) error, err error) {
+func assemble(ctx context.Context, o NodeOptions, log *slog.Logger, registry *prometheus.Registry) (s *speaker.Speaker, tasks []func(context.Context) error, err error) {
 	trigger := func() { s.Trigger() }
 	g, err := gossip.New(gossip.Options{Node: NodeName(o.Number), Bind: netip.AddrPortFrom(o.gossipAddr(o.Number), gossipPort),
 		Keys: []keyring.Key{key()}, Log: log, Changed: trigger, MemberlistLog: io.Discard,
@@ -76,7 +81,7 @@ func assemble(ctx context.Context, o NodeOptions, log *slog.Logger) (s *speaker.
 	if err != nil {
 		return nil, nil, err
 	}
-	responder := neighbour.Options{Log: log, Registerer: prometheus.NewRegistry(), Changed: trigger,
+	responder := neighbour.Options{Log: log, Registerer: registry, Changed: trigger,
 		Speaker:   func(mac lb.MAC) bool { return s.IsSpeaker(mac) },
 		MayAnswer: func() bool { return s.MayAnswer() },
 		Conflict:  func(c neighbour.Conflict) { s.Conflict(c.Addr, c.Interface, c.MAC) }}
@@ -89,13 +94,13 @@ func assemble(ctx context.Context, o NodeOptions, log *slog.Logger) (s *speaker.
 		return nil, nil, err
 	}
 	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: four, Announcer6: six,
-		Events: silent{}, Log: log, Registerer: prometheus.NewRegistry()}
+		Events: silent{}, Log: log, Registerer: registry}
 	if options.Engine, err = o.engine(ctx); err != nil {
 		return nil, nil, err
 	}
 	tasks = append(tasks, g.Run, four.Run, six.Run)
 	if o.Heartbeat > 0 {
-		beat, err := newHeartbeat(o, log, trigger, g.Rejoin)
+		beat, err := newHeartbeat(o, log, registry, trigger, g.Rejoin)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -108,9 +113,9 @@ func assemble(ctx context.Context, o NodeOptions, log *slog.Logger) (s *speaker.
 // key is what the bed's speakers share.
 func key() keyring.Key { return keyring.Key{ID: 1, Secret: [keyring.Size]byte{1}} }
 
-func newHeartbeat(o NodeOptions, log *slog.Logger, changed, met func()) (*heartbeat.Heartbeat, error) {
+func newHeartbeat(o NodeOptions, log *slog.Logger, registry *prometheus.Registry, changed, met func()) (*heartbeat.Heartbeat, error) {
 	h, err := heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: true,
-		Log: log, Registerer: prometheus.NewRegistry(), Changed: changed, Met: met})
+		Log: log, Registerer: registry, Changed: changed, Met: met})
 	if err == nil {
 		h.SetKeys([]keyring.Key{key()})
 	}

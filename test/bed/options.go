@@ -10,12 +10,6 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// What the speakers of this tree can do. A section of the benchmark that needs more says "not available".
-const (
-	HasIPv6      = true // newAnnouncer answers neighbour solicitations
-	HasHeartbeat = true // runNode starts heartbeats if NodeOptions.Heartbeat is not 0
-)
-
 // NodeOptions says how a node is plugged in and what its speaker does. It travels as JSON to the speaker's process.
 type NodeOptions struct {
 	Number int   // 1 to 80: name, addresses and MAC follow from it

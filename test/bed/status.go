@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -29,21 +30,41 @@ type Status struct {
 }
 
 // Status asks the speaker of node i, beside the network.
-func (l *LAN) Status(i int) (Status, error) {
+func (l *LAN) Status(i int) (s Status, err error) {
+	text, err := page(i, "/debug/decisions")
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, fmt.Errorf("reading the status of node %d: %w", i, err)
+	}
+	return s, nil
+}
+
+// Metrics returns the metrics of node i's speaker as Prometheus would read them.
+func (l *LAN) Metrics(i int) string {
+	l.t.Helper()
+	text, err := page(i, "/metrics")
+	l.check(err)
+	return string(text)
+}
+
+// page returns a page that the speaker of node i serves.
+func page(i int, path string) ([]byte, error) {
 	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", statusSocket(i))
 		}}}
-	var s Status
-	resp, err := client.Get("http://speaker/debug/decisions")
+	resp, err := client.Get("http://speaker" + path)
 	if err != nil {
-		return s, fmt.Errorf("asking the speaker of node %d: %w", i, err)
+		return nil, fmt.Errorf("asking the speaker of node %d: %w", i, err)
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
-		return s, fmt.Errorf("reading the status of node %d: %w", i, err)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s of node %d: %w", path, i, err)
 	}
-	return s, nil
+	return text, nil
 }
 
 // Settled waits until the given speakers know each other as ready and agree on the one owner of each address, who announces

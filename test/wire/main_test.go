@@ -9,4 +9,4 @@ import (
 	"github.com/fairlead-lb/fairlead/test/bed"
 )
 
-func TestMain(m *testing.M) { os.Exit(bed.Main(nil, m.Run)) }
+func TestMain(m *testing.M) { os.Exit(bed.Main(bed.Program{Run: m.Run})) }

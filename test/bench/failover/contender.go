@@ -27,7 +27,7 @@ func speakers(l *bed.LAN, name string, n int, o bed.NodeOptions) contender {
 	for i := range n {
 		o.Peers = append(o.Peers, o.Number+i)
 	}
-	o.IPv6 = bed.HasIPv6
+	o.IPv6 = true
 	start := func(i int) {
 		o := o
 		o.Number = i

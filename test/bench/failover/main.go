@@ -69,7 +69,7 @@ func main() {
 		}
 		return measure(c)
 	}
-	os.Exit(bed.Main(outside, inside))
+	os.Exit(bed.Main(bed.Program{Before: outside, Run: inside}))
 }
 
 // runs reports whether the section called name is to run.
@@ -123,12 +123,6 @@ func (c config) validate() error {
 // measure runs the sections and prints the results. It returns the exit code.
 func measure(c config) int {
 	b := &bench{c: c, out: &results{}}
-	if !bed.HasIPv6 {
-		b.logf("not available: speakers on IPv6")
-	}
-	if !bed.HasHeartbeat {
-		b.logf("not available: the fast detector; the speakers have memberlist alone")
-	}
 	failed := 0
 	for _, s := range sections() {
 		if !c.runs(s.name) {

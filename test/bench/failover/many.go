@@ -18,10 +18,7 @@ func many(b *bench) {
 	peers := []int{1, 2, 3}
 	for range max(1, b.c.trials/10) {
 		l := bed.New(b)
-		o := bed.NodeOptions{Number: 1, Peers: peers, VIPs: b.c.addresses, Heartbeat: heartbeat}
-		if bed.HasIPv6 {
-			o.VIPs, o.IPv6 = o.VIPs/2, true
-		}
+		o := bed.NodeOptions{Number: 1, Peers: peers, VIPs: (b.c.addresses + 1) / 2, IPv6: true, Heartbeat: heartbeat}
 		var owners map[netip.Addr]int
 		for n, i := range peers { // one after the other, so that each joins those who know the owner
 			o.Number = i
@@ -82,7 +79,7 @@ func (b *bench) manyMoved(l *bed.LAN, owners map[netip.Addr]int) {
 func idle(b *bench) {
 	l := bed.New(b)
 	const n = 11
-	c := speakers(l, "speakers-11", n, bed.NodeOptions{Number: 1, VIPs: idleAddresses(), Heartbeat: heartbeat})
+	c := speakers(l, "speakers-11", n, bed.NodeOptions{Number: 1, VIPs: 500, Heartbeat: heartbeat})
 	c.owners()
 	time.Sleep(5 * time.Second) // the announcements at the start are over
 	before := map[int]float64{}
@@ -96,13 +93,6 @@ func idle(b *bench) {
 		b.out.add("idle.cpu", "%-of-core", 100*used/time.Since(start).Seconds())
 		b.out.add("idle.rss", "MiB", b.rss(l.Pid(i)))
 	}
-}
-
-func idleAddresses() int {
-	if bed.HasIPv6 {
-		return 500
-	}
-	return 1000
 }
 
 // cpuSeconds returns the time that process pid has computed.

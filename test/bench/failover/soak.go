@@ -18,7 +18,7 @@ func (b *bench) soak(name, cpu string, disturb func()) {
 	l := bed.New(b)
 	peers := []int{1, 2, 3}
 	for _, i := range peers {
-		o := bed.NodeOptions{Number: i, Peers: peers, VIPs: 6, IPv6: bed.HasIPv6, Heartbeat: heartbeat}
+		o := bed.NodeOptions{Number: i, Peers: peers, VIPs: 6, IPv6: true, Heartbeat: heartbeat}
 		if i == 1 {
 			o.CPU = cpu
 		}

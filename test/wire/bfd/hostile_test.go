@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 
@@ -16,25 +15,6 @@ import (
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/bfd/udp"
 )
-
-// within runs f on a thread in the host's network namespace. The thread ends afterwards.
-func (h *host) within(f func() error) {
-	h.t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: it is in the wrong namespace
-		fd, err := unix.Open("/proc/"+h.pid+"/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			_ = unix.Close(fd) // it was only to be read
-		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	check(h.t, <-done)
-}
 
 // attacker returns a function that sends packets from the host with a TTL.
 func (h *host) attacker(from, to netip.Addr, ttl int) func(b []byte) {

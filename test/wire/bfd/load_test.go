@@ -7,13 +7,15 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/fairlead-lb/fairlead/test/bed"
 )
 
 // hogs starts n processes per core that want all of it, at normal priority.
 func hogs(t *testing.T, n int) {
 	t.Helper()
 	for range n * runtime.NumCPU() {
-		cmd := again("hog")
+		cmd := bed.Again("hog")
 		check(t, cmd.Start())
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	}
@@ -27,11 +29,11 @@ func TestStarvation(t *testing.T) {
 		d     time.Duration
 		cases []load
 	}{
-		{60 * time.Second, []load{
+		{15 * time.Second, []load{
 			{name: "normal", config: peerConfig{Port: port + 1}, bound: -1},
 			{name: "FIFO thread", config: peerConfig{Port: port + 2, Priority: 10}, bound: 2},
 		}},
-		{20 * time.Second, []load{
+		{5 * time.Second, []load{
 			{name: "FIFO thread, process busy", config: peerConfig{Port: port + 3, Priority: 10, Busy: true}, bound: -1},
 		}},
 	} {

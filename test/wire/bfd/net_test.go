@@ -22,6 +22,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/bfd/udp"
+	"github.com/fairlead-lb/fairlead/test/bed"
 )
 
 const ms = time.Millisecond
@@ -45,7 +46,7 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, cmd: again("host")}
+	h := &host{t: t, cmd: bed.Again("namespace")}
 	h.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
 	check(t, h.cmd.Start())
 	h.pid = strconv.Itoa(h.cmd.Process.Pid)
@@ -54,20 +55,16 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// in returns a command in the host's namespace.
-func (h *host) in(args ...string) *exec.Cmd {
-	cmd := exec.Command("nsenter", append([]string{"--net=/proc/" + h.pid + "/ns/net"}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
+// within calls f in the host's namespace.
+func (h *host) within(f func() error) {
+	h.t.Helper()
+	check(h.t, bed.Inside(h.cmd.Process.Pid, f))
 }
 
-func (h *host) run(args ...string) string {
+// run runs a command in the host's namespace.
+func (h *host) run(args ...string) {
 	h.t.Helper()
-	out, err := h.in(args...).CombinedOutput()
-	if err != nil {
-		h.t.Fatalf("%v: %v: %s", args, err, out)
-	}
-	return string(out)
+	h.within(func() error { return run(args...) })
 }
 
 // daemon starts a program in the host's namespace; its log is printed if the test fails.
@@ -77,9 +74,9 @@ func (h *host) daemon(args ...string) (*exec.Cmd, *record) {
 		h.t.Fatalf("%v; install the packages frr and bird2: scripts/test-wire does", err)
 	}
 	log := &record{}
-	cmd := h.in(args...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	check(h.t, cmd.Start())
+	h.within(cmd.Start)
 	h.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGCONT)
 		_ = cmd.Process.Kill()
@@ -159,7 +156,7 @@ func routed(t *testing.T) *host {
 	r, h := newHost(t), newHost(t)
 	cable(t, nil, "v0", r, "in", us4.String()+"/24", us6.String()+"/64", "192.0.2.254/24", "2001:db8::fe/64")
 	cable(t, r, "out", h, "eth0", "198.51.100.254/24", "2001:db8:1::fe/64", far4.String()+"/24", far6.String()+"/64")
-	r.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	r.within(func() error { return bed.Set("ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1") })
 	must(t, "ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.254")
 	must(t, "ip", "route", "add", "2001:db8:1::/64", "via", "2001:db8::fe")
 	h.run("ip", "route", "add", "default", "via", "198.51.100.254")
@@ -260,9 +257,14 @@ func write(t *testing.T, dir, name, text string) string {
 
 func must(t *testing.T, args ...string) {
 	t.Helper()
+	check(t, run(args...))
+}
+
+func run(args ...string) error {
 	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v: %s", args, err, out)
+		return fmt.Errorf("running %v: %w: %s", args, err, out)
 	}
+	return nil
 }
 
 func check(t *testing.T, err error) {

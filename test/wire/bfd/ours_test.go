@@ -28,7 +28,7 @@ func pair(t *testing.T) (*host, *process, *group, udp.Peer) {
 // TestAStoppedPeer: whoever is stopped is called down, knows it before anybody else in its process, and comes back.
 func TestAStoppedPeer(t *testing.T) {
 	_, other, g, p := pair(t)
-	for _, d := range []time.Duration{200 * ms, 500 * ms, 2 * time.Second, 10 * time.Second} {
+	for _, d := range []time.Duration{200 * ms, 500 * ms, 3 * time.Second} {
 		time.Sleep(time.Second)
 		now := time.Now()
 		other.signal(syscall.SIGSTOP)
@@ -132,7 +132,7 @@ func TestAllWatchersNoticeTogether(t *testing.T) {
 func TestCost(t *testing.T) {
 	other, _, _ := watched(t, 10)
 	time.Sleep(time.Second)
-	const d = 10 * time.Second
+	const d = 5 * time.Second
 	before := other.cpu()
 	time.Sleep(d)
 	share := 100 * float64(other.cpu()-before) / float64(d)

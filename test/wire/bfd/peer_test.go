@@ -23,6 +23,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/bfd/udp"
+	"github.com/fairlead-lb/fairlead/test/bed"
 )
 
 // port is that of our own heartbeat in these tests.
@@ -65,9 +66,9 @@ type line struct {
 }
 
 // runPeer is the role peer: a heartbeat with the sessions of its argument, until SIGTERM.
-func runPeer() error {
+func runPeer(args []string) error {
 	var c peerConfig
-	if err := json.Unmarshal([]byte(os.Args[1]), &c); err != nil {
+	if err := json.Unmarshal([]byte(args[0]), &c); err != nil {
 		return err
 	}
 	lines := make(chan line, 1000)
@@ -124,15 +125,11 @@ func startPeer(h *host, c peerConfig) *process {
 	}
 	arg, err := json.Marshal(c)
 	check(h.t, err)
-	p := &process{t: h.t, cmd: h.in("/proc/self/exe", string(arg))}
-	self, err := os.Executable()
-	check(h.t, err)
-	p.cmd.Args[2] = self
-	p.cmd.Env = append(os.Environ(), role+"=peer")
-	p.cmd.Stderr = os.Stderr
+	p := &process{t: h.t, cmd: bed.Again("peer", string(arg))}
+	p.cmd.Stdout = nil
 	out, err := p.cmd.StdoutPipe()
 	check(h.t, err)
-	check(h.t, p.cmd.Start())
+	h.within(p.cmd.Start)
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
