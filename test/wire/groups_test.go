@@ -7,14 +7,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/fairlead-lb/fairlead/announce/ndp"
 	"github.com/fairlead-lb/fairlead/lb"
+	"github.com/fairlead-lb/fairlead/test/bed"
 )
 
 // TestFiveThousandGroups: the kernel bounds the memberships of one socket, not those of a link.
 func TestFiveThousandGroups(t *testing.T) {
-	l := newLAN(t)
-	a := l.bridge.Attrs()
+	bed.New(t)
+	bridge, err := netlink.LinkByName(bed.Segment)
+	check(t, err)
+	a := bridge.Attrs()
 	w, err := ndp.NewCodec().Listen(lb.Link{Name: a.Name, Index: a.Index, MAC: lb.MAC(a.HardwareAddr), Up: true})
 	check(t, err)
 	defer w.Close()
