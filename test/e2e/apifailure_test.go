@@ -88,7 +88,7 @@ func TestThrottlingLosesNothing(t *testing.T) {
 		return requests(t, `resource="services"`, `subresource="status"`, `verb="PATCH"`, `code="429"`)
 	}
 	before := refused()
-	f := flood(t, 100) // each refusal costs the second that the API server asks for
+	f := flood(t, 60) // each refusal costs the second that the API server asks for
 	f.end(t, 90*time.Second)
 	if n := refused() - before; n == 0 {
 		t.Error("the API server refused nothing: the test does not test")
@@ -103,7 +103,7 @@ func TestThrottlingLosesNothing(t *testing.T) {
 // Whoever leads is killed between two writes, twice, and then both at once.
 func TestKilledLeadersLoseNothing(t *testing.T) {
 	readyControllers(t)
-	f := flood(t, 1200)
+	f := flood(t, 1000)
 	for i := range 2 {
 		f.served(t, (i+1)*100, 60*time.Second)
 		old := holder(t)

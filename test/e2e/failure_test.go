@@ -47,14 +47,15 @@ func TestSpeakerRolloutLosesNothing(t *testing.T) {
 	deployment(t, ns, "web", 3)
 	target := address(t, service(t, ns, "web"))
 	answers(t, target)
-	wait := meanwhile(t, target, 5*time.Millisecond, 40*time.Second)
+	wait, start := meanwhile(t, target, 5*time.Millisecond, 30*time.Second), time.Now()
 	daemonset := "daemonset/fairlead-speaker"
 	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "restart", daemonset)
 	must(t, err)
 	_, err = lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout=3m", daemonset)
 	must(t, err)
+	t.Logf("every speaker was replaced after %.0f s", time.Since(start).Seconds())
 	r := wait()
-	t.Logf("%d connections while every speaker was replaced, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
+	t.Logf("%d connections meanwhile, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
 	if r.Failed > 0 {
 		t.Errorf("want no failed connection, got %+v", r)
 	}

@@ -31,7 +31,7 @@ func create(t *testing.T, obj client.Object) {
 }
 
 // namespace makes a namespace named after the test, with an L2Advertisement and, if ranges are given, a pool that only it
-// may use, and waits for the default service account.
+// may use.
 func namespace(t *testing.T, ranges ...string) string {
 	t.Helper()
 	return namespaceCalled(t, strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())), ranges...)
@@ -43,9 +43,6 @@ func namespaceCalled(t *testing.T, name string, ranges ...string) string {
 	if len(ranges) > 0 {
 		pool(t, name, name, ranges...)
 	}
-	eventually(t, time.Minute, func() error { // after an outage the controller manager is slow to come back
-		return lab.Client.Get(t.Context(), client.ObjectKey{Namespace: name, Name: "default"}, &corev1.ServiceAccount{})
-	})
 	return name
 }
 
@@ -96,9 +93,19 @@ func deployment(t *testing.T, ns, name string, replicas int32, change ...func(*a
 	for _, c := range change {
 		c(d)
 	}
+	serviceAccount(t, ns)
 	create(t, d)
 	rolledOut(t, d)
 	return d
+}
+
+// serviceAccount waits for the namespace's default service account, without which no pod can be made. After an outage of the
+// API server the controller manager is slow to come back.
+func serviceAccount(t *testing.T, ns string) {
+	t.Helper()
+	eventually(t, time.Minute, func() error {
+		return lab.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "default"}, &corev1.ServiceAccount{})
+	})
 }
 
 // onePerNode spreads a Deployment's pods evenly over the nodes.
