@@ -130,6 +130,27 @@ func TestRejoinIsFast(t *testing.T) {
 	}
 }
 
+// The heartbeats say that a partition has healed, and the network loses the first SYN of each exchange: TCP repeats it after a second.
+func TestRejoinDespiteALostSYN(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, c *cluster) {
+		c.within(2*time.Second, "node-1 node-2", 1, 2)
+		c.lost.Store(true)
+		c.net.setCut(func(_, _ netip.AddrPort) bool { return true })
+		c.within(5*time.Second, "node-1", 1)
+		c.within(5*time.Second, "node-2", 2)
+		time.Sleep(10 * time.Second) // the exchanges that were under way have failed
+		c.net.setCut(nil)
+		c.net.setSlow(map[netip.AddrPort]time.Duration{addrOf(1): time.Second, addrOf(2): time.Second})
+		c.members[1].Rejoin()
+		c.members[2].Rejoin()
+		time.Sleep(time.Millisecond)
+		c.net.setSlow(nil)
+		if took := c.within(2*time.Second, "node-1 node-2", 1, 2); took > 2*retryRest {
+			t.Errorf("it took %s to be together again", took)
+		}
+	})
+}
+
 func TestSync(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, c *cluster) {
 		c.within(2*time.Second, "node-1 node-2 node-3", 1, 2, 3)

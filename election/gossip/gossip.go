@@ -93,8 +93,8 @@ func (g *Gossip) Known() map[lb.NodeName]netip.Addr {
 }
 
 // Rejoin has this member at once exchange states with all members that fell silent without goodbye; where none is missing,
-// with a living one, so that [Gossip.UpToDate] gets its answer. It does not block, and may be called often: an address is
-// tried at most every 100 ms.
+// with a living one, so that [Gossip.UpToDate] gets its answer. While one is missing it tries five times in half a second. It
+// does not block, and may be called often: an address is tried at most every 100 ms.
 func (g *Gossip) Rejoin() {
 	select {
 	case g.rejoin <- struct{}{}:

@@ -149,9 +149,7 @@ func TestNewMembersWaitForTheOwner(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, c *cluster) {
 		c.within(6*time.Second, "node-1", 1)
 		c.members[1].SetSelf(claims(5))
-		c.net.mu.Lock()
-		c.net.slow = map[netip.AddrPort]time.Duration{addrOf(1): 300 * time.Millisecond}
-		c.net.mu.Unlock()
+		c.net.setSlow(map[netip.AddrPort]time.Duration{addrOf(1): 300 * time.Millisecond})
 		for i := 2; i <= 3; i++ {
 			c.start(i, 3)
 		}

@@ -16,6 +16,7 @@ const (
 	joinSoon    = 500 * time.Millisecond // between attempts until one succeeds
 	joinLater   = 5 * time.Second        // and afterwards, for members that are missing
 	retryRest   = 100 * time.Millisecond // between two attempts that Rejoin makes at one address
+	retryFew    = 5                      // attempts that Rejoin makes while a member is missing: TCP repeats a lost SYN only after a second
 	healPause   = 5 * time.Millisecond   // between the exchanges that it takes until two that took each other for dead agree
 	healTries   = 5
 	joinAtOnce  = 16 // addresses that joinLoop tries at the same time
@@ -68,18 +69,39 @@ func (g *Gossip) join(ctx context.Context, peers []netip.AddrPort) bool {
 
 // exchangeLoop makes the exchanges that Rejoin and Sync ask for, each on its own, so that a dead member delays nobody.
 func (g *Gossip) exchangeLoop(ctx context.Context, group *errgroup.Group) {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	left := 0 // attempts, after the one that is due
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.rejoin:
-			for _, addr := range g.toRejoin(time.Now()) {
-				group.Go(func() error { g.tryExchange(ctx, addr); return nil })
-			}
+			left = retryFew
+		case <-again.C:
 		case r := <-g.syncs:
 			group.Go(func() error { r.done <- g.exchange(r.addr); return nil })
+			continue
 		}
+		if left == 0 {
+			continue
+		}
+		left--
+		for _, addr := range g.toRejoin(time.Now()) {
+			group.Go(func() error { g.tryExchange(ctx, addr); return nil })
+		}
+		if !g.misses() {
+			left = 0
+		}
+		again.Reset(retryRest)
 	}
+}
+
+// misses reports whether a member has been lost without goodbye.
+func (g *Gossip) misses() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.table.lost) > 0
 }
 
 // toRejoin returns the addresses to try now: those of all lost members, or where there are none, of living ones.

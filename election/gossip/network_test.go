@@ -36,6 +36,13 @@ func (n *network) setOnly(protocol string) {
 	n.only = protocol
 }
 
+// setSlow says how long connections to hosts take from now on.
+func (n *network) setSlow(slow map[netip.AddrPort]time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.slow = slow
+}
+
 // reach returns the host at addr if from can reach it now by that protocol.
 func (n *network) reach(from netip.AddrPort, addr, protocol string) *host {
 	n.mu.Lock()
