@@ -214,6 +214,9 @@ func (s *Session) Announce() { s.urgent = true }
 // Sending tells whether the session is Up and sends periodically.
 func (s *Session) Sending() bool { return s.state == Up && s.periodic() }
 
+// Sent returns when the last periodic packet was sent; before the first one, when the session was made.
+func (s *Session) Sent() time.Time { return s.sent }
+
 // Hasten brings the next periodic packet forward to now if it would become due within d, so that sessions with about the same
 // interval send at the same time. It does nothing unless the session is Up.
 func (s *Session) Hasten(now time.Time, d time.Duration) {

@@ -203,7 +203,7 @@ func (l *loop) round(now time.Time) {
 			l.tick(s, now)
 		}
 	}
-	l.g.limit.Store(int64(l.gapLimit()))
+	l.g.limit.Store(int64(l.gapLimit(now)))
 	if l.dirty || now.Sub(l.published) >= publishEvery {
 		l.publish(now)
 	}

@@ -121,17 +121,23 @@ func TestWiden(t *testing.T) {
 func TestGapLimit(t *testing.T) {
 	t.Parallel()
 	l := newStill(t, Options{}, 2)
-	if got := l.gapLimit(); got != 200*20*ms {
-		t.Errorf("limit %s, want multiplier 200 x 20ms", got)
+	sent := l.list[0].bfd.Sent()
+	if other := l.list[1].bfd.Sent(); other.Before(sent) {
+		sent = other
+	}
+	for _, c := range []struct{ after, want time.Duration }{{0, 4 * time.Second}, {3 * time.Second, time.Second}, {5 * time.Second, 1}} {
+		if got := l.gapLimit(sent.Add(c.after)); got != c.want {
+			t.Errorf("%s after the last packet the limit is %s, want %s: multiplier 200 x 20ms from then on", c.after, got, c.want)
+		}
 	}
 	l.g.o.GapLimit = time.Second
-	if got := l.gapLimit(); got != time.Second {
+	if got := l.gapLimit(l.now); got != time.Second {
 		t.Errorf("limit %s, want that of the options", got)
 	}
 	for _, s := range l.list {
 		l.says(s, bfd.Down)
 	}
-	if got := l.gapLimit(); got != 0 {
+	if got := l.gapLimit(l.now); got != 0 {
 		t.Errorf("limit %s although nobody watches us, want 0", got)
 	}
 }

@@ -113,8 +113,9 @@ func (l *loop) admits(s *session, d *datagram, r *receiver) bfd.Drop {
 	return ""
 }
 
-// gapLimit returns how long we may sleep unnoticed: the shortest time after which a peer would call us down.
-func (l *loop) gapLimit() time.Duration {
+// gapLimit returns how long we may sleep unnoticed from now on: the shortest time until a peer would call us down, which counts
+// from the last packet that we sent and not from the last time that we were awake. 0 = nobody watches us.
+func (l *loop) gapLimit(now time.Time) time.Duration {
 	var limit time.Duration
 	for _, s := range l.sessions {
 		if !s.bfd.Sending() {
@@ -123,7 +124,8 @@ func (l *loop) gapLimit() time.Duration {
 		if l.g.o.GapLimit > 0 {
 			return l.g.o.GapLimit
 		}
-		if d := s.bfd.TxInterval() * time.Duration(s.want.Multiplier); limit == 0 || d < limit {
+		patience := s.bfd.TxInterval() * time.Duration(s.want.Multiplier)
+		if d := max(1, s.bfd.Sent().Add(patience).Sub(now)); limit == 0 || d < limit {
 			limit = d
 		}
 	}
