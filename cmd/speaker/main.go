@@ -15,15 +15,12 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
-	"github.com/fairlead-lb/fairlead/announce/arp"
-	"github.com/fairlead-lb/fairlead/announce/ndp"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
-	"github.com/fairlead-lb/fairlead/lb"
 )
 
 // version is set by the linker.
@@ -101,11 +98,14 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err := p.addHeartbeat(c, log, trigger); err != nil {
 		return nil, err
 	}
-	p.gossip, err = gossip.New(gossip.Options{
+	talk := gossip.Options{
 		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Keys: keys, Log: log, Peers: peers(p.memory, reader, port), Changed: trigger,
-		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log), KeysInUse: p.keysInUse(),
-	})
-	if err != nil {
+		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log),
+	}
+	if p.beat != nil {
+		talk.KeysInUse, talk.Heard = p.beat.SetKeys, p.beat.Hears
+	}
+	if p.gossip, err = gossip.New(talk); err != nil {
 		return nil, err
 	}
 	if err := p.addResponders(log, trigger); err != nil {
@@ -124,37 +124,6 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	}
 	p.speaker, err = speaker.New(options)
 	return p, err
-}
-
-// addHeartbeat makes the fast detector, unless it is switched off. It gets its keys from the gossip.
-func (p *process) addHeartbeat(c config, log *slog.Logger, changed func()) (err error) {
-	if c.heartbeatInterval == 0 {
-		return nil
-	}
-	p.beat, err = heartbeat.New(heartbeat.Options{Addr: c.nodeIP, Port: uint16(c.heartbeatPort), Interval: c.heartbeatInterval, Multiplier: uint8(c.heartbeatMultiplier),
-		Realtime: c.realtime, Log: log, Registerer: p.registry, Changed: changed, Met: func() { p.gossip.Rejoin() }})
-	return err
-}
-
-// keysInUse is whom the gossip tells about the shared keys, nil = nobody.
-func (p *process) keysInUse() func([]keyring.Key) {
-	if p.beat == nil {
-		return nil
-	}
-	return p.beat.SetKeys
-}
-
-// addResponders makes what answers on the wire.
-func (p *process) addResponders(log *slog.Logger, changed func()) (err error) {
-	o := neighbour.Options{Log: log, Registerer: p.registry, Changed: changed,
-		Speaker:   func(mac lb.MAC) bool { return p.speaker.IsSpeaker(mac) },
-		MayAnswer: func() bool { return p.speaker.MayAnswer() },
-		Conflict:  func(x neighbour.Conflict) { p.speaker.Conflict(x.Addr, x.Interface, x.MAC) }}
-	if p.arp, err = arp.New(o); err != nil {
-		return err
-	}
-	p.ndp, err = ndp.New(o)
-	return err
 }
 
 // run works until ctx is done or something fails. The speaker stops first, while the others still carry its goodbye.

@@ -81,7 +81,7 @@ func (g *Gossip) Members() []lb.Member {
 	if !g.settled {
 		return nil
 	}
-	return g.table.members()
+	return g.table.members(g.o.Heard)
 }
 
 // Known returns the addresses of the living members, and of those that fell silent without goodbye within the last 24 h: a

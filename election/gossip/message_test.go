@@ -107,7 +107,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			tab.merge(r, time.Unix(0, 0))
 		}
-		tab.members()
+		tab.members(nobody)
 		encode(tab.all()...)
 	})
 }
@@ -225,16 +225,22 @@ func TestTableTakesTheYounger(t *testing.T) {
 	if tab.self.incarnation != 21 {
 		t.Errorf("own incarnation %d, want one more than the ghost's", tab.self.incarnation)
 	}
-	if d := cmp.Diff([]lb.Member{{Node: "node-1"}}, tab.members(), cmp.Comparer(equal)); d != "" {
+	if d := cmp.Diff([]lb.Member{{Node: "node-1"}}, tab.members(nobody), cmp.Comparer(equal)); d != "" {
 		t.Errorf("a record alone makes no member (-want +got):\n%s", d)
 	}
 	tab.join("node-2", addrOf(2))
 	tab.join("node-3", addrOf(3))
 	want := []lb.Member{{Node: "node-1"}, {Node: "node-2", Ready: true}, {Node: "node-3"}}
-	if d := cmp.Diff(want, tab.members(), cmp.Comparer(equal)); d != "" {
+	if d := cmp.Diff(want, tab.members(nobody), cmp.Comparer(equal)); d != "" {
 		t.Errorf("members (-want +got):\n%s", d)
 	}
 	tab.leave("node-2", now)
+	if d := cmp.Diff([]lb.Member{want[0], want[2]}, tab.members(nobody), cmp.Comparer(equal)); d != "" {
+		t.Errorf("members without node-2 (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(want, tab.members(func(n lb.NodeName) bool { return n == "node-2" }), cmp.Comparer(equal)); d != "" {
+		t.Errorf("node-2 is lost, but heard (-want +got):\n%s", d)
+	}
 	if known := tab.known(now.Add(forget)); len(known) != 2 {
 		t.Errorf("a day later knows only %v", known)
 	}
@@ -268,3 +274,5 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Errorf("defaults: %v, %v", o, err)
 	}
 }
+
+func nobody(lb.NodeName) bool { return false }

@@ -32,6 +32,10 @@ type Options struct {
 	// Run runs; what it returns beside an error is tried too, and so are the peers known from earlier.
 	Peers func(context.Context) ([]netip.AddrPort, error)
 
+	// Heard, if not nil, reports whether a node is heard by other means than gossip: then it is a member, also if gossip takes it
+	// for dead. It must not block, nor call the Gossip.
+	Heard func(lb.NodeName) bool
+
 	// Changed is called when the members or what they say have changed. It must not block.
 	Changed func()
 
@@ -62,6 +66,9 @@ func (o Options) validate() (Options, error) {
 	}
 	if o.SettleTimeout == 0 {
 		o.SettleTimeout = 5 * time.Second
+	}
+	if o.Heard == nil {
+		o.Heard = func(lb.NodeName) bool { return false }
 	}
 	if o.KeysInUse == nil {
 		o.KeysInUse = func([]keyring.Key) {}

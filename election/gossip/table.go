@@ -195,13 +195,22 @@ func (t *table) prune(now time.Time) {
 	maps.DeleteFunc(t.records, func(n lb.NodeName, k known) bool { _, ok := t.alive[n]; return !ok && now.Sub(k.at) > forget })
 }
 
-// members returns the living members, this one included, sorted by node. One that has not spoken yet is not ready.
-func (t *table) members() []lb.Member {
+// members returns the living members, this one included, sorted by node. One that has not spoken yet is not ready. One that was
+// lost, but that heard says is heard, lives: memberlist finishes a suspicion that it conceived while this node was cut off.
+func (t *table) members(heard func(lb.NodeName) bool) []lb.Member {
 	out := []lb.Member{t.self.Member}
-	for node := range t.alive {
+	add := func(node lb.NodeName) {
 		m := t.records[node].Member
 		m.Node = node
 		out = append(out, m)
+	}
+	for node := range t.alive {
+		add(node)
+	}
+	for node := range t.lost {
+		if heard(node) {
+			add(node)
+		}
 	}
 	slices.SortFunc(out, func(a, b lb.Member) int { return strings.Compare(string(a.Node), string(b.Node)) })
 	return out

@@ -70,6 +70,7 @@ type Heartbeat struct {
 	peers    map[lb.NodeName]netip.Addr
 	nodes    map[udp.Peer]lb.NodeName
 	suspects map[lb.NodeName]bool
+	heard    map[lb.NodeName]bool
 }
 
 // change is an event of the session with a peer. The zero change tells that this process has slept, or no longer is alone
@@ -85,7 +86,7 @@ func New(o Options) (*Heartbeat, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Heartbeat{o: o, events: make(chan change, eventRoom), suspects: map[lb.NodeName]bool{}}
+	h := &Heartbeat{o: o, events: make(chan change, eventRoom), suspects: map[lb.NodeName]bool{}, heard: map[lb.NodeName]bool{}}
 	options := udp.Options{
 		Name: "heartbeat", Log: o.Log, Registerer: o.Registerer, Port: o.Port, Aligned: true, Refused: true, Widen: true,
 		Changed:   func(p udp.Peer, e bfd.Event) { h.put(change{p, e}) },
@@ -130,7 +131,9 @@ func (h *Heartbeat) Watch(peers map[lb.NodeName]netip.Addr) {
 		return
 	}
 	h.peers = maps.Clone(peers)
-	maps.DeleteFunc(h.suspects, func(n lb.NodeName, _ bool) bool { _, ok := peers[n]; return !ok })
+	gone := func(n lb.NodeName, _ bool) bool { _, ok := peers[n]; return !ok }
+	maps.DeleteFunc(h.suspects, gone)
+	maps.DeleteFunc(h.heard, gone)
 	h.apply()
 }
 
@@ -160,6 +163,13 @@ func (h *Heartbeat) Suspects() []lb.NodeName {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Sorted(maps.Keys(h.suspects))
+}
+
+// Hears reports whether heartbeats go to and fro between this node and the other one now.
+func (h *Heartbeat) Hears(node lb.NodeName) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard[node]
 }
 
 // Fresh is false from when this process was asleep for as long as the others need to notice it, until one of them has
@@ -200,6 +210,7 @@ func (h *Heartbeat) take(c change) {
 		} else {
 			delete(h.suspects, node)
 		}
+		h.heard[node] = c.event.To == bfd.Up
 	}
 	h.mu.Unlock()
 	if ok {

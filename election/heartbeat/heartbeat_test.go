@@ -77,8 +77,14 @@ func TestWhoIsSuspected(t *testing.T) {
 	b.SetKeys(keys(1))
 	until(t, "a and b do not hear each other", func() bool { return a.met.Load() == 1 && b.met.Load() == 1 })
 
+	if !a.Hears("b") || a.Hears("c") {
+		t.Errorf("a hears b: %t, c: %t", a.Hears("b"), a.Hears("c"))
+	}
 	b.SetKeys(keys(2))
 	until(t, "a does not suspect b, whose packets it has to refuse", func() bool { return slices.Equal(a.Suspects(), []lb.NodeName{"b"}) })
+	if a.Hears("b") {
+		t.Error("a hears b, whose packets it has to refuse")
+	}
 	b.SetKeys(keys(1))
 	until(t, "a still suspects b", func() bool { return len(a.Suspects()) == 0 && a.met.Load() == 2 })
 

@@ -63,6 +63,14 @@ func (b *heartbeat) Suspects() []lb.NodeName {
 	return b.late
 }
 
+// hears is for gossip.Options.Heard.
+func (b *heartbeat) hears(node lb.NodeName) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, heard := b.heard[node]
+	return heard && !slices.Contains(b.late, node)
+}
+
 // Fresh implements speaker.Heartbeat.
 func (b *heartbeat) Fresh() bool {
 	b.mu.Lock()

@@ -66,7 +66,7 @@ func (n *node) start() error {
 	p.heartbeat = newHeartbeat(p.host, n.name, trigger, func() { p.gossip.Rejoin() })
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	p.gossip, err = gossip.New(gossip.Options{Node: n.name, Bind: netip.AddrPortFrom(n.addr, gossipPort), Keys: []keyring.Key{{ID: 1, Secret: [keyring.Size]byte{1}}}, Log: log,
+	p.gossip, err = gossip.New(gossip.Options{Node: n.name, Bind: netip.AddrPortFrom(n.addr, gossipPort), Keys: []keyring.Key{{ID: 1, Secret: [keyring.Size]byte{1}}}, Log: log, Heard: p.heartbeat.hears,
 		Peers: n.cluster.peers, Changed: trigger, Transport: t})
 	if err != nil {
 		return fmt.Errorf("setting up the gossip of %s: %w", n.name, err)

@@ -70,14 +70,7 @@ func runNode(o NodeOptions) error {
 // assemble returns the speaker, and what has to run beside it.
 func assemble(ctx context.Context, o NodeOptions, log *slog.Logger, registry *prometheus.Registry) (s *speaker.Speaker, tasks []func(context.Context) error, err error) {
 	trigger := func() { s.Trigger() }
-	g, err := gossip.New(gossip.Options{Node: NodeName(o.Number), Bind: netip.AddrPortFrom(o.gossipAddr(o.Number), gossipPort),
-		Keys: []keyring.Key{key()}, Log: log, Changed: trigger, MemberlistLog: io.Discard,
-		Peers: func(context.Context) (out []netip.AddrPort, err error) {
-			for _, j := range o.Peers {
-				out = append(out, netip.AddrPortFrom(o.gossipAddr(j), gossipPort))
-			}
-			return out, nil
-		}})
+	g, beat, err := newDetectors(o, log, registry, trigger)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,11 +92,7 @@ func assemble(ctx context.Context, o NodeOptions, log *slog.Logger, registry *pr
 		return nil, nil, err
 	}
 	tasks = append(tasks, g.Run, four.Run, six.Run)
-	if o.Heartbeat > 0 {
-		beat, err := newHeartbeat(o, log, registry, trigger, g.Rejoin)
-		if err != nil {
-			return nil, nil, err
-		}
+	if beat != nil {
 		options.Heartbeat, tasks = beat, append(tasks, beat.Run)
 	}
 	s, err = speaker.New(options)
@@ -113,13 +102,26 @@ func assemble(ctx context.Context, o NodeOptions, log *slog.Logger, registry *pr
 // key is what the bed's speakers share.
 func key() keyring.Key { return keyring.Key{ID: 1, Secret: [keyring.Size]byte{1}} }
 
-func newHeartbeat(o NodeOptions, log *slog.Logger, registry *prometheus.Registry, changed, met func()) (*heartbeat.Heartbeat, error) {
-	h, err := heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: true,
-		Log: log, Registerer: registry, Changed: changed, Met: met})
-	if err == nil {
-		h.SetKeys([]keyring.Key{key()})
+// newDetectors returns the gossip, and the heartbeat unless the node is to have none.
+func newDetectors(o NodeOptions, log *slog.Logger, registry *prometheus.Registry, changed func()) (g *gossip.Gossip, beat *heartbeat.Heartbeat, err error) {
+	talk := gossip.Options{Node: NodeName(o.Number), Bind: netip.AddrPortFrom(o.gossipAddr(o.Number), gossipPort),
+		Keys: []keyring.Key{key()}, Log: log, Changed: changed, MemberlistLog: io.Discard,
+		Peers: func(context.Context) (out []netip.AddrPort, err error) {
+			for _, j := range o.Peers {
+				out = append(out, netip.AddrPortFrom(o.gossipAddr(j), gossipPort))
+			}
+			return out, nil
+		}}
+	if o.Heartbeat > 0 {
+		beat, err = heartbeat.New(heartbeat.Options{Addr: o.gossipAddr(o.Number), Port: heartbeatPort, Interval: o.Heartbeat, Realtime: true,
+			Log: log, Registerer: registry, Changed: changed, Met: func() { g.Rejoin() }})
+		if err != nil {
+			return nil, nil, err
+		}
+		talk.KeysInUse, talk.Heard = beat.SetKeys, beat.Hears
 	}
-	return h, err
+	g, err = gossip.New(talk)
+	return g, beat, err
 }
 
 // engine opens the datapath engine, if the node has one; nft, which every kernel has.
