@@ -47,7 +47,7 @@ func TestSpeakerRolloutLosesNothing(t *testing.T) {
 	deployment(t, ns, "web", 3)
 	target := address(t, service(t, ns, "web"))
 	answers(t, target)
-	wait, start := meanwhile(t, target, 5*time.Millisecond, 30*time.Second), time.Now()
+	wait, start := meanwhile(t, target, 5*time.Millisecond, 20*time.Second), time.Now()
 	daemonset := "daemonset/fairlead-speaker"
 	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "restart", daemonset)
 	must(t, err)
