@@ -6,7 +6,7 @@
 // that is allowed, so that a starved machine does not silence it. It judges a peer by the kernel's receive timestamps and only
 // after it has read whatever had arrived until the moment for which it judges: its own lateness accuses nobody. Nothing else
 // ever holds a lock that it waits for, and logs are written elsewhere. The garbage collector may still make it wait for the
-// process's other threads, which have normal priority: give the process a spare core's worth of GOMAXPROCS, or little garbage.
+// process's other threads, which have normal priority: make little garbage. With a priority, GOMAXPROCS is raised to 8.
 //
 // A process that was asleep (stopped, or its machine was) does not know whether others have replaced it. [Group.Fresh] says
 // so from the moment it wakes, before any code of ours has run, and becomes true again after a round trip with a peer.

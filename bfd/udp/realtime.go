@@ -2,6 +2,7 @@ package udp
 
 import (
 	"fmt"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,8 +18,16 @@ func (o Options) realtime() error {
 	if err := unix.SchedSetAttr(0, attr, 0); err != nil {
 		return fmt.Errorf("setting SCHED_FIFO priority %d: %w", o.Priority, err)
 	}
+	if runtime.GOMAXPROCS(0) < leastProcs {
+		runtime.GOMAXPROCS(leastProcs)
+	}
 	return nil
 }
+
+// leastProcs is how many of the process's threads Go lets run at the same time at least, however few CPUs there are. A thread
+// that comes back from a system call must find one of these places free: ordinary threads that hold them all, and that a busy
+// machine does not let run, would keep the real-time thread waiting.
+const leastProcs = 8
 
 // lock keeps the process's pages in memory once they are used.
 func (o Options) lock() error {
