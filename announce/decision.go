@@ -59,6 +59,7 @@ func (d Decision) announceOn(interfaces []string, message string) Decision {
 type Target struct {
 	Interfaces []string // sorted
 	Epoch      uint64   // of this node's claim; when it grows, the neighbours are told anew
+	Again      uint64   // the same without a new claim: another node may have pulled the traffic to itself for a moment
 
 	// Probe has the executor ask each segment first whether a stranger has the address (RFC 5227 section 2.1.1, RFC 4862
 	// section 5.4), and answer and announce only after that. It counts when the address is new in an interface.
@@ -67,5 +68,5 @@ type Target struct {
 
 // Equal reports whether both say the same.
 func (t Target) Equal(o Target) bool {
-	return t.Epoch == o.Epoch && t.Probe == o.Probe && slices.Equal(t.Interfaces, o.Interfaces)
+	return t.Epoch == o.Epoch && t.Again == o.Again && t.Probe == o.Probe && slices.Equal(t.Interfaces, o.Interfaces)
 }

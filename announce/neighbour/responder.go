@@ -87,7 +87,7 @@ func New(protocol string, c Codec, o Options) (*Responder, error) {
 
 // Set makes want the whole set of announced addresses; what is not in it is not answered for from the moment Set returns.
 // Addresses of another family than the protocol's are ignored. An address that is new on a link is probed there, if its Target
-// says so, and then announced; one whose epoch has grown is announced anew. Set returns what has been reached: the addresses with
+// says so, and then announced; one whose epoch has grown, or that is to be announced again, is announced anew. Set returns what has been reached: the addresses with
 // those of their interfaces that have a working socket and on which they are answered for. It does not block and may be called
 // from any goroutine, while Run runs or not.
 func (r *Responder) Set(want map[netip.Addr]announce.Target) map[netip.Addr]announce.Target {
@@ -122,11 +122,11 @@ func (r *Responder) Set(want map[netip.Addr]announce.Target) map[netip.Addr]anno
 				if !taken {
 					r.schedule.start(at, now, t.Probe)
 				}
-			case r.schedule.probed(at) && !t.Probe, r.schedule.announced(at) && old[addr].Epoch != t.Epoch:
+			case r.schedule.probed(at) && !t.Probe, r.schedule.announced(at) && (old[addr].Epoch != t.Epoch || old[addr].Again != t.Again):
 				r.schedule.start(at, now, false)
 			}
 			if r.schedule.announced(at) {
-				reached[addr] = announce.Target{Interfaces: append(reached[addr].Interfaces, iface), Epoch: t.Epoch, Probe: t.Probe}
+				reached[addr] = announce.Target{Interfaces: append(reached[addr].Interfaces, iface), Epoch: t.Epoch, Again: t.Again, Probe: t.Probe}
 			}
 		}
 	}

@@ -65,6 +65,16 @@ func TestTellsTheNeighboursOnGain(t *testing.T) {
 		if got := s.taken(); len(got) != frames {
 			t.Errorf("after a new epoch %d packets, want %d", len(got), frames)
 		}
+		again := on(2, "eth0")
+		again.Again = 1
+		time.Sleep(time.Minute / 2)
+		s.taken()
+		if reached := r.Set(targets{s.vip: again}); len(reached) != 1 {
+			t.Errorf("reached %v", reached)
+		}
+		if got := s.taken(); len(got) != frames {
+			t.Errorf("to be announced again: %d packets, want %d", len(got), frames)
+		}
 		r.Set(nil)
 		time.Sleep(5 * time.Minute)
 		if got := s.taken(); len(got) != 0 {

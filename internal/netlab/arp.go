@@ -42,7 +42,7 @@ func (a *announcer) Set(want map[netip.Addr]announce.Target) map[netip.Addr]anno
 		want = nil
 	}
 	for addr, target := range want {
-		if old, had := a.set[addr]; had && old.Epoch == target.Epoch {
+		if old, had := a.set[addr]; had && old.Epoch == target.Epoch && old.Again == target.Again {
 			continue
 		}
 		for _, at := range schedule {

@@ -28,8 +28,15 @@ func TestASilentNodeIsReplacedBeforeGossipNotices(t *testing.T) {
 		}
 		w.edit(func() { w.nodes[lb.NodeName(owner)].silent = false })
 		time.Sleep(2 * raiseEvery)
-		if got := w.answering(vip); got == owner || len(got) != len(owner) {
-			t.Errorf("%s answers after the false alarm, want the new owner alone", got)
+		heir := w.answering(vip)
+		if heir == owner || len(heir) != len(owner) {
+			t.Errorf("%s answers after the false alarm, want the new owner alone", heir)
+			return
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if target := w.nodes[lb.NodeName(heir)].answers[vip]; target.Again == 0 {
+			t.Errorf("%+v: not announced again when %s was back", target, owner)
 		}
 	})
 }

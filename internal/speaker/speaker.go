@@ -147,6 +147,8 @@ type Speaker struct {
 	kernel    Kernel
 	ledger    *ledger
 	steady    steadiness
+	absence   absence
+	again     uint64 // how often everything was announced anew, because a node that was lost is back
 	settling  settling
 	wake      *time.Timer // of the next step that time alone makes necessary; nil = none
 	wire      families
@@ -174,7 +176,7 @@ func New(o Options) (*Speaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}, strangers: map[netip.Addr]stranger{},
+	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}, absence: absence{}, strangers: map[netip.Addr]stranger{},
 		wire: families{o.Announcer, o.Announcer6}}
 	s.report.ready = o.Engine == nil
 	s.fence.beat = o.Heartbeat

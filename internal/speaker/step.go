@@ -35,7 +35,10 @@ func (s *Speaker) step(ctx context.Context) error {
 	claims, later := s.ledger.claims(s.o.Node, decisions, others(snap), now)
 	s.wakeAfter(sooner(again, later))
 	s.learnMACs(snap.Members)
-	want := targets(decisions, claims)
+	if s.absence.observe(snap.Members, snap.Down, s.o.Gossip.Known()) {
+		s.again++ // after a partition, until it yields, it answers for what this node has
+	}
+	want := targets(decisions, claims, s.again)
 	reached := s.wire.set(want)
 	if cleared {
 		s.reopen(now) // what others have taken meanwhile is no longer answered for
@@ -192,11 +195,11 @@ func others(snap lb.Snapshot) []lb.Member {
 	return slices.DeleteFunc(slices.Clone(snap.Members), func(m lb.Member) bool { return m.Node == snap.Self })
 }
 
-// targets joins the decisions to announce with the claims to their addresses.
-func targets(decisions []announce.Decision, claims []lb.Claim) map[netip.Addr]announce.Target {
+// targets joins the decisions to announce with the claims to their addresses; when again grows, all are announced anew.
+func targets(decisions []announce.Decision, claims []lb.Claim, again uint64) map[netip.Addr]announce.Target {
 	out := make(map[netip.Addr]announce.Target, len(claims))
 	for _, c := range claims {
-		out[c.Addr] = announce.Target{Epoch: c.Epoch, Probe: mustProbe(c)}
+		out[c.Addr] = announce.Target{Epoch: c.Epoch, Again: again, Probe: mustProbe(c)}
 	}
 	for _, d := range decisions {
 		if d.Announce {
