@@ -34,6 +34,8 @@ var rules = map[string]rule{
 	"datapath": {pure: true, project: []string{"lb"}},
 	"bfd":      {pure: true},
 
+	"announce/bgp": {pure: true, project: []string{"lb", "announce"}},
+
 	"datapath/datapathtest": {project: []string{"lb", "datapath"}},
 	"election/keyring":      {pure: true},
 	"election/gossip": {project: []string{"lb", "election/keyring"},
