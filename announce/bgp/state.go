@@ -14,6 +14,15 @@ import (
 // State is everything this node shall do by BGP. Its slices are sorted: peers by name, paths by prefix.
 type State struct {
 	Peers []Peer
+
+	// Complete says that the paths are all that this node has to say. A speaker that has just started programs its datapath
+	// first, and adds what is ready: until it is through, peers are not told the End-of-RIB (RFC 4724), or a router that
+	// restarts with us gracefully would drop what it has not heard again yet.
+	Complete bool
+
+	// Preserved says that the kernel has gone on forwarding since the paths were told the last time: it was not found empty when
+	// the speaker started, or has been filled since. Otherwise routers must not keep what an earlier session told them.
+	Preserved bool
 }
 
 // ASNRule is how the AS number of a peer is found out where it is not configured.
@@ -149,7 +158,9 @@ func (p Peer) Equal(o Peer) bool {
 }
 
 // Equal reports whether both say the same.
-func (s State) Equal(o State) bool { return slices.EqualFunc(s.Peers, o.Peers, Peer.Equal) }
+func (s State) Equal(o State) bool {
+	return s.Complete == o.Complete && s.Preserved == o.Preserved && slices.EqualFunc(s.Peers, o.Peers, Peer.Equal)
+}
 
 func equalPointers[T comparable](a, b *T) bool {
 	if a == nil || b == nil {
