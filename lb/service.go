@@ -125,6 +125,7 @@ type Service struct {
 	Ports        []Port
 
 	ExternalTrafficPolicy TrafficPolicy
+	HealthCheckNodePort   uint16         // with externalTrafficPolicy Local: where nodes say whether they have endpoints; else 0 (H1)
 	SessionAffinity       time.Duration  // 0 = none; else the ClientIP timeout, 1 s to 24 h
 	SourceRanges          []netip.Prefix // loadBalancerSourceRanges; empty = everybody
 	Selector              string         // the pod selector in canonical form; "" = endpoints come from custom slices

@@ -70,6 +70,7 @@ func TestService(t *testing.T) {
 				s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
 				s.Spec.IPFamilyPolicy = ptr(corev1.IPFamilyPolicyRequireDualStack)
 				s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+				s.Spec.HealthCheckNodePort = 30123
 				s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 				s.Spec.LoadBalancerSourceRanges = []string{"10.0.0.0/8", " 2001:db8::/32", "010.1.2.3/16"}
 				s.Spec.Selector = nil
@@ -79,11 +80,16 @@ func TestService(t *testing.T) {
 			plain(func(s *lb.Service) {
 				s.Labels = map[string]string{"l": "v"}
 				s.Families, s.FamilyPolicy, s.ExternalTrafficPolicy = []lb.Family{lb.IPv6, lb.IPv4}, lb.RequireDualStack, lb.Local
+				s.HealthCheckNodePort = 30123
 				s.SessionAffinity, s.Selector = 3*time.Hour, ""
 				s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("10.1.0.0/16")}
 				s.Ports = append(s.Ports, lb.Port{Name: "dns", Protocol: lb.UDP, Port: 53}, lb.Port{Protocol: lb.TCP, Port: 81})
 				s.Ingress = []lb.Ingress{{Addr: addr("192.0.2.1"), Mode: lb.ModeVIP}, {Addr: addr("2001:db8::1"), Mode: lb.ModeProxy}}
 			}),
+		},
+		"a health check node port without a use": { // while the policy changes
+			web(func(s *corev1.Service) { s.Spec.HealthCheckNodePort = 30123 }),
+			plain(),
 		},
 		"affinity with timeout": {
 			web(func(s *corev1.Service) {

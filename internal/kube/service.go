@@ -33,6 +33,9 @@ func Service(s *corev1.Service, namespaceLabels map[string]string) (lb.Service, 
 	}
 	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		out.ExternalTrafficPolicy = lb.Local
+		if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+			out.HealthCheckNodePort = uint16(s.Spec.HealthCheckNodePort)
+		}
 	}
 	for _, p := range s.Spec.Ports {
 		out.Ports = append(out.Ports, lb.Port{Name: p.Name, Protocol: protocol(p.Protocol), Port: uint16(p.Port)})
