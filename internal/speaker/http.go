@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -14,8 +15,8 @@ func (s *Speaker) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Healthy(time.Now()), "the loop is stuck") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Ready(), s.whyNotReady()) })
-	mux.HandleFunc("GET /debug/decisions", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.decisionsView()) })
-	mux.HandleFunc("GET /debug/datapath", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.datapathView()) })
+	mux.HandleFunc("GET "+view.DecisionsPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.decisionsView()) })
+	mux.HandleFunc("GET "+view.DatapathPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.datapathView()) })
 	return mux
 }
 
@@ -49,95 +50,30 @@ func (s *Speaker) whyNotReady() string {
 	return "the API server's facts have not arrived yet, or the datapath has not worked through them"
 }
 
-// The views are the JSON that operators and kubectl-fairlead see.
-
-type decisionsView struct {
-	Node      lb.NodeName    `json:"node"`
-	Draining  bool           `json:"draining"`
-	Ready     bool           `json:"ready"`
-	Members   []memberView   `json:"members"`
-	Decisions []decisionView `json:"decisions"`
-}
-
-type memberView struct {
-	Node     lb.NodeName  `json:"node"`
-	Draining bool         `json:"draining"`
-	Ready    bool         `json:"ready"`
-	Links    []linkView   `json:"links"`
-	Claims   int          `json:"claims"`
-	Failing  []netip.Addr `json:"failing,omitempty"`
-}
-
-type linkView struct {
-	Name     string         `json:"name"`
-	MAC      string         `json:"mac"`
-	Up       bool           `json:"up"`
-	Prefixes []netip.Prefix `json:"prefixes"`
-}
-
-type decisionView struct {
-	VIP        netip.Addr  `json:"vip"`
-	Via        string      `json:"via"`
-	Services   []string    `json:"services"`
-	Announce   bool        `json:"announce"`
-	Owner      lb.NodeName `json:"owner"`
-	Interfaces []string    `json:"interfaces,omitempty"`
-	Epoch      uint64      `json:"epoch,omitempty"`
-	Reason     lb.Reason   `json:"reason,omitempty"`
-	Message    string      `json:"message,omitempty"`
-}
-
-func (s *Speaker) decisionsView() decisionsView {
+func (s *Speaker) decisionsView() view.Decisions {
 	st := s.status.Load()
-	v := decisionsView{Node: st.Node, Draining: st.Draining, Ready: s.Ready(), Members: []memberView{}, Decisions: []decisionView{}}
+	v := view.Decisions{Node: st.Node, Draining: st.Draining, Ready: s.Ready(), Members: []view.Member{}, Decisions: []view.Decision{}}
 	for _, m := range st.Members {
-		mv := memberView{Node: m.Node, Draining: m.Draining, Ready: m.Ready, Claims: len(m.Claims), Failing: m.Failing, Links: []linkView{}}
+		mv := view.Member{Node: m.Node, Draining: m.Draining, Ready: m.Ready, Claims: len(m.Claims), Failing: m.Failing, Links: []view.Link{}}
 		for _, l := range m.Links {
-			mv.Links = append(mv.Links, linkView{l.Name, hardware(l.MAC), l.Up, l.Prefixes})
+			mv.Links = append(mv.Links, view.Link{Name: l.Name, MAC: hardware(l.MAC), Up: l.Up, Prefixes: l.Prefixes})
 		}
 		v.Members = append(v.Members, mv)
 	}
 	self := lb.Member{Claims: st.Claims}
 	for _, d := range st.Decisions {
-		dv := decisionView{VIP: d.VIP, Via: string(d.Via), Announce: d.Announce, Owner: d.Owner, Interfaces: d.Interfaces,
+		dv := view.Decision{VIP: d.VIP, Via: string(d.Via), Announce: d.Announce, Owner: d.Owner, Interfaces: d.Interfaces,
 			Services: names(d.Services), Epoch: self.Claim(d.VIP), Reason: d.Reason, Message: d.Message}
 		v.Decisions = append(v.Decisions, dv)
 	}
 	return v
 }
 
-type datapathView struct {
-	Engine     string       `json:"engine"`
-	Ready      bool         `json:"ready"`
-	Error      string       `json:"error,omitempty"`
-	Programmed []netip.Addr `json:"programmed"`
-	Failing    []netip.Addr `json:"failing,omitempty"`
-	Servers    []serverView `json:"servers"`
-}
-
-type serverView struct {
-	Listener     string            `json:"listener"`
-	Service      string            `json:"service"`
-	Scheduler    string            `json:"scheduler"`
-	Verdict      string            `json:"verdict"`
-	Affinity     string            `json:"affinity,omitempty"`
-	Masquerade   bool              `json:"masquerade"`
-	SourceRanges []netip.Prefix    `json:"sourceRanges,omitempty"`
-	Destinations []destinationView `json:"destinations"`
-}
-
-type destinationView struct {
-	Addr   netip.AddrPort `json:"addr"`
-	Weight int            `json:"weight"`
-	Method string         `json:"method"`
-	Conns  int            `json:"conns"`
-}
-
-func (s *Speaker) datapathView() datapathView {
+func (s *Speaker) datapathView() view.Datapath {
 	s.mu.Lock()
 	r := s.report
 	s.mu.Unlock()
-	v := datapathView{Engine: s.engineName(), Ready: r.ready, Programmed: []netip.Addr{}, Failing: r.failing, Servers: []serverView{}}
+	v := view.Datapath{Engine: s.engineName(), Ready: r.ready, Programmed: []netip.Addr{}, Failing: r.failing, Servers: []view.Server{}}
 	if r.err != nil {
 		v.Error = r.err.Error()
 	}
@@ -147,13 +83,13 @@ func (s *Speaker) datapathView() datapathView {
 		}
 	}
 	for _, srv := range r.reached.Servers {
-		sv := serverView{Listener: srv.Listener.String(), Service: srv.Service.String(), Scheduler: srv.Scheduler, Verdict: string(srv.Verdict),
-			Masquerade: srv.Masquerade, SourceRanges: srv.SourceRanges, Destinations: []destinationView{}}
+		sv := view.Server{Listener: srv.Listener.String(), Service: srv.Service.String(), Scheduler: srv.Scheduler, Verdict: string(srv.Verdict),
+			Masquerade: srv.Masquerade, SourceRanges: srv.SourceRanges, Destinations: []view.Destination{}}
 		if srv.Affinity > 0 {
 			sv.Affinity = srv.Affinity.String()
 		}
 		for _, d := range srv.Destinations {
-			sv.Destinations = append(sv.Destinations, destinationView{d.Addr, d.Weight, string(d.Method), d.Conns})
+			sv.Destinations = append(sv.Destinations, view.Destination{Addr: d.Addr, Weight: d.Weight, Method: string(d.Method), Conns: d.Conns})
 		}
 		v.Servers = append(v.Servers, sv)
 	}

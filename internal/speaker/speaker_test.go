@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -320,7 +321,7 @@ func TestHandlerAndMetrics(t *testing.T) {
 			}
 		}
 		_, body := get("/debug/decisions")
-		var got decisionsView
+		var got view.Decisions
 		if err := json.Unmarshal([]byte(body), &got); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,33 @@
+package view
+
+import "net/netip"
+
+// Datapath is what one speaker's datapath has reached in the kernel.
+type Datapath struct {
+	Engine     string       `json:"engine"`
+	Ready      bool         `json:"ready"`
+	Error      string       `json:"error,omitempty"`
+	Programmed []netip.Addr `json:"programmed"` // addresses that the node can forward
+	Failing    []netip.Addr `json:"failing,omitempty"`
+	Servers    []Server     `json:"servers"`
+}
+
+// Server is one address and port that is forwarded.
+type Server struct {
+	Listener     string         `json:"listener"`
+	Service      string         `json:"service"` // namespace/name
+	Scheduler    string         `json:"scheduler"`
+	Verdict      string         `json:"verdict"`
+	Affinity     string         `json:"affinity,omitempty"`
+	Masquerade   bool           `json:"masquerade"`
+	SourceRanges []netip.Prefix `json:"sourceRanges,omitempty"`
+	Destinations []Destination  `json:"destinations"`
+}
+
+// Destination is a pod that a server forwards to.
+type Destination struct {
+	Addr   netip.AddrPort `json:"addr"`
+	Weight int            `json:"weight"` // 0 = no new connections
+	Method string         `json:"method"`
+	Conns  int            `json:"conns"` // as far as the kernel counts them
+}
