@@ -26,9 +26,6 @@ func (s *State) apply(op Op) error {
 		if has {
 			return errors.New("server exists")
 		}
-		if _, up := slices.BinarySearchFunc(s.VIPs, op.Server.Addr.Addr(), netip.Addr.Compare); !up {
-			return errors.New("server before its VIP")
-		}
 		s.Servers = slices.Insert(s.Servers, i, op.Server)
 		return nil
 	}
@@ -83,7 +80,7 @@ func (v *VirtualServer) apply(op Op) error {
 
 // Clone returns a copy that may be changed with [State.Apply] while s stays as it is.
 func (s State) Clone() State {
-	out := State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), Partial: slices.Clone(s.Partial)}
+	out := State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), NodeAddrs: s.NodeAddrs, Pods: s.Pods, Partial: slices.Clone(s.Partial)}
 	for i := range out.Servers {
 		out.Servers[i].Destinations = slices.Clone(out.Servers[i].Destinations)
 	}

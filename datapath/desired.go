@@ -26,7 +26,7 @@ func Desired(s lb.Snapshot) State {
 			vip := in.Addr.Unmap()
 			out.VIPs = append(out.VIPs, vip)
 			for _, port := range svc.Ports {
-				l := Listener{netip.AddrPortFrom(vip, port.Port), port.Protocol}
+				l := Listener{Addr: netip.AddrPortFrom(vip, port.Port), Protocol: port.Protocol}
 				if taken[l] {
 					continue
 				}
@@ -53,11 +53,14 @@ func server(l Listener, svc lb.Service, port lb.Port, s lb.Snapshot) VirtualServ
 	v := VirtualServer{
 		Listener:     l,
 		Service:      svc.Key,
+		Port:         port.Name,
 		Scheduler:    RoundRobin,
 		Affinity:     svc.SessionAffinity,
-		Masquerade:   policy == lb.Cluster, // S22; with Local the endpoint sees the client (S25)
 		Verdict:      Forward,
 		SourceRanges: ranges(svc.SourceRanges, family),
+	}
+	if policy == lb.Cluster {
+		v.Masquerade = Everybody // S22; with Local the endpoint sees the client (S25)
 	}
 	usable := lb.Usable(eps, policy, s.Self)
 	v.Destinations = destinations(eps, spare(usable, s.Down), policy, s.Self)

@@ -1,6 +1,7 @@
 package datapath_test
 
 import (
+	stdcmp "cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -178,7 +179,9 @@ func TestShuffle(t *testing.T) {
 		}
 		for range 3 { // lower weights, see idle destinations, delete
 			now = now.Add(time.Second)
-			if err := k.Apply(datapath.Diff(k.State(), want, now)); err != nil {
+			ops := datapath.Diff(k.State(), want, now)
+			vipsFirst(t, k.State(), ops)
+			if err := k.Apply(ops); err != nil {
 				t.Fatalf("round %d: %v", round, err)
 			}
 		}
@@ -200,6 +203,45 @@ func TestShuffle(t *testing.T) {
 		if ops := datapath.Diff(k.State(), want, now); len(ops) > 0 {
 			t.Fatalf("round %d: still something to do:%s", round, steps(ops))
 		}
+	}
+}
+
+// vipsFirst fails if a server is added before the node takes packets for its address.
+func vipsFirst(t *testing.T, have datapath.State, ops []datapath.Op) {
+	t.Helper()
+	up := map[netip.Addr]bool{}
+	for _, a := range have.VIPs {
+		up[a] = true
+	}
+	for _, op := range ops {
+		switch {
+		case op.Verb == datapath.VIPUp:
+			up[op.VIP] = true
+		case op.Verb == datapath.AddServer && !up[op.Server.Addr.Addr()]:
+			t.Fatalf("%s comes before its VIP:%s", op, steps(ops))
+		}
+	}
+}
+
+// TestListenersAreOrdered: lookups in a State are binary searches.
+func TestListenersAreOrdered(t *testing.T) {
+	var all []datapath.Listener
+	for _, addr := range []string{"0.0.0.0:30080", "192.0.2.200:80", "192.0.2.200:81", "[::]:30080"} {
+		for _, protocol := range []lb.Protocol{lb.SCTP, lb.TCP, lb.UDP} {
+			for _, inside := range []bool{false, true} {
+				all = append(all, datapath.Listener{Addr: netip.MustParseAddrPort(addr), Protocol: protocol, Inside: inside})
+			}
+		}
+	}
+	for i, a := range all {
+		for j, b := range all {
+			if got := a.Compare(b); got != stdcmp.Compare(i, j) {
+				t.Errorf("%s compared with %s: %d, want %d", a, b, got, stdcmp.Compare(i, j))
+			}
+		}
+	}
+	if l := all[len(all)-1]; !l.NodePort() || l.String() != "[::]:30080/UDP inside" {
+		t.Errorf("%s: node port %v", l, l.NodePort())
 	}
 }
 

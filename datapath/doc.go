@@ -1,8 +1,34 @@
-// Package datapath decides what a node's kernel must hold so that connections to the VIPs of LoadBalancer Services end at
-// their endpoints: [Desired] turns facts into a [State], [Diff] turns two states into ordered operations.
+// Package datapath decides what a node's kernel must hold so that connections to Services end at their endpoints: [Desired] turns
+// facts into a [State], [Diff] turns two states into ordered operations.
 //
-// It knows the semantics of Services (externalTrafficPolicy, terminating endpoints, source ranges, session affinity; the
+// It knows the semantics of Services (traffic policies, terminating endpoints, source ranges, session affinity; the
 // S-numbers in comments and tests are the statements of the project's Service specification, KEP-1669 and KEP-1860 among their
 // sources) and no kernel interface. It reads no clock and opens nothing: executors are datapath/ipvs, datapath/nft,
 // datapath/link and datapath/conntrack, which never decide. internal/speaker calls Desired, the ipvs engine calls Diff.
+//
+// # What a State promises, and an engine renders
+//
+// The first packet of a connection meets these questions in this order; later packets follow the first one.
+//
+//  1. Who is it? [Host] if its source is an address of the node or the node itself sends it, [Pods] if [State.Pods] recognises it,
+//     otherwise [Outside].
+//  2. Which server? That of its destination address, port and protocol; if the address is one of [State.NodeAddrs] and no server
+//     is at it with this port, the node port of the address's family. Pods and the host use the server with Inside if
+//     there is one; they share everything else with the outside.
+//  3. No server: refused if the address is one of [State.VIPs], so that no daemon of the node is reached through it (S46), except
+//     pings; none of our business otherwise.
+//  4. Not in SourceRanges: dropped (S49). The source counts as it arrives, before any translation, that of the node's own
+//     connections too.
+//  5. The [Verdict]: refused with a TCP reset or an ICMP error, or dropped.
+//  6. Otherwise one of the Destinations with a weight, by Scheduler and Affinity. A client with affinity returns to its
+//     endpoint as long as it has a weight (S36); each new connection prolongs that (S34). The memory is that of the Service, Port and
+//     Protocol, not of the address (S35), where the engine can do that.
+//  7. Masqueraded if its kind is in Masquerade, or if the endpoint has the address of the client (S28: a pod that reaches itself),
+//     which is said nowhere because it is always so.
+//
+// A server without a destination that has a weight refuses, whatever its verdict says. At most two servers have the
+// same address, port and protocol: one with Inside and one without it. A connection that is not masqueraded must be answered through
+// this node: its endpoint or its client is a pod of it, or the node itself is the client.
+//
+// Kinds of clients and masquerading can be told by marks, sets or chains: the bits of marks are the engine's options, not the State's.
 package datapath

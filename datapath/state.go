@@ -11,19 +11,36 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Listener is what a client connects to: a VIP, a port, and TCP, UDP or SCTP. It is comparable.
+// Listener is what a client connects to: an address, a port, and TCP, UDP or SCTP. The unspecified address, 0.0.0.0 or ::, stands
+// for every address in [State.NodeAddrs] of its family: a node port. It is comparable.
 type Listener struct {
 	Addr     netip.AddrPort
 	Protocol lb.Protocol
+	Inside   bool // only for connections of this node and its pods, which do not look at the listener without Inside then
 }
 
-// String returns "192.0.2.200:80/TCP".
-func (l Listener) String() string { return l.Addr.String() + "/" + string(l.Protocol) }
+// String returns "192.0.2.200:80/TCP", with " inside" where it applies.
+func (l Listener) String() string {
+	if l.Inside {
+		return l.Addr.String() + "/" + string(l.Protocol) + " inside"
+	}
+	return l.Addr.String() + "/" + string(l.Protocol)
+}
 
-// Compare orders listeners by address, port, protocol.
+// Compare orders listeners by address, port, protocol; one for everybody comes before that for the inside.
 func (l Listener) Compare(o Listener) int {
-	return cmp.Or(l.Addr.Compare(o.Addr), strings.Compare(string(l.Protocol), string(o.Protocol)))
+	switch d := cmp.Or(l.Addr.Compare(o.Addr), strings.Compare(string(l.Protocol), string(o.Protocol))); {
+	case d != 0 || l.Inside == o.Inside:
+		return d
+	case o.Inside:
+		return -1
+	default:
+		return 1
+	}
 }
+
+// NodePort reports whether l listens on every address in [State.NodeAddrs] of its family.
+func (l Listener) NodePort() bool { return l.Addr.Addr().IsUnspecified() }
 
 // Verdict is what happens to a new connection. Established ones go on under every verdict.
 type Verdict string
@@ -44,6 +61,52 @@ const NAT Method = "nat"
 // RoundRobin is the scheduler of a Service that asks for none. Engines that have no counterpart spread at random.
 const RoundRobin = "rr"
 
+// Clients is a set of kinds of clients. Every connection is of one kind, told by the source of its first packet as it arrives.
+type Clients uint8
+
+// The kinds of clients. Who is neither a pod of this node, as [State.Pods] tells, nor the node itself, is outside: strangers, other
+// nodes and their pods.
+const (
+	Outside Clients = 1 << iota
+	Pods
+	Host // the source is an address of the node, or the packet comes from the node's own output
+
+	Nobody    Clients = 0
+	Everybody         = Outside | Pods | Host
+)
+
+// String returns "outside,host", "everybody" or "nobody".
+func (c Clients) String() string {
+	switch c {
+	case Nobody:
+		return "nobody"
+	case Everybody:
+		return "everybody"
+	}
+	var words []string
+	for i, word := range []string{"outside", "pods", "host"} {
+		if c&(1<<i) != 0 {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+// Detector tells the pods of this node by the packets that they send: the source is in one of the ranges, or the packet comes in
+// through one of the interfaces. One that is empty recognises nobody.
+type Detector struct {
+	Sources    []netip.Prefix // sorted, none inside another
+	Interfaces []string       // sorted names; "cali*" means every name that begins with cali
+}
+
+// Empty reports whether d recognises nobody.
+func (d Detector) Empty() bool { return len(d.Sources)+len(d.Interfaces) == 0 }
+
+// Equal reports whether both recognise the same in the same way.
+func (d Detector) Equal(o Detector) bool {
+	return slices.Equal(d.Sources, o.Sources) && slices.Equal(d.Interfaces, o.Interfaces)
+}
+
 // Destination is an endpoint behind a listener.
 type Destination struct {
 	Addr   netip.AddrPort
@@ -63,32 +126,42 @@ func (d Destination) same(o Destination) bool {
 // VirtualServer is one listener with everything that happens to its connections.
 type VirtualServer struct {
 	Listener
-	Service      lb.ServiceKey // whose port it is; for people, engines do not look at it
-	Scheduler    string
+	Service      lb.ServiceKey
+	Port         string        // name of the Service's port; servers with the same Service, Port and Protocol share the memory for Affinity
+	Scheduler    string        // rr, wrr, lc, wlc, sh, mh, sed or nq; sh and mh always with IPVS's flags for fallback and port
 	Affinity     time.Duration // 0 = none; else a client returns to its endpoint if it comes again within this time
-	Masquerade   bool          // endpoints see this node's address instead of the client's
+	Masquerade   Clients       // to whose connections endpoints see this node's address instead of the client's
 	Verdict      Verdict
-	SourceRanges []netip.Prefix // who may connect, sorted, none inside another; empty = everybody
+	SourceRanges []netip.Prefix // who may connect, of whatever kind, sorted, none inside another; empty = everybody
 	Destinations []Destination  // sorted by address
 }
 
 // sameService reports whether everything but the destinations is equal.
 func (v VirtualServer) sameService(o VirtualServer) bool {
-	return v.Listener == o.Listener && v.Service == o.Service && v.Scheduler == o.Scheduler && v.Affinity == o.Affinity &&
+	return v.Listener == o.Listener && v.Service == o.Service && v.Port == o.Port && v.Scheduler == o.Scheduler && v.Affinity == o.Affinity &&
 		v.Masquerade == o.Masquerade && v.Verdict == o.Verdict && slices.Equal(v.SourceRanges, o.SourceRanges)
 }
 
 // Equal reports whether both want the same; connection counts and deadlines do not matter.
 func (v VirtualServer) Equal(o VirtualServer) bool {
-	return v.sameService(o) && slices.EqualFunc(v.Destinations, o.Destinations, Destination.same)
+	return v.sameService(o) && (alias(v.Destinations, o.Destinations) || slices.EqualFunc(v.Destinations, o.Destinations, Destination.same))
+}
+
+// alias reports whether a and b are one and the same memory. Whoever builds states again and again shares what has not changed.
+func alias(a, b []Destination) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // String returns the server and its destinations, one per line.
 func (v VirtualServer) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "server %s %s %s %s", v.Listener, v.Service, v.Scheduler, v.Verdict)
-	if v.Masquerade {
+	switch v.Masquerade {
+	case Nobody:
+	case Everybody:
 		b.WriteString(" masquerade")
+	default:
+		fmt.Fprintf(&b, " masquerade=%s", v.Masquerade)
 	}
 	if v.Affinity > 0 {
 		fmt.Fprintf(&b, " affinity=%s", v.Affinity)
@@ -112,16 +185,21 @@ func (v VirtualServer) String() string {
 
 // State is what a kernel shall hold, or holds. Whoever builds one sorts its slices; readers must not write to them.
 type State struct {
-	VIPs    []netip.Addr    // addresses that this node takes packets for, sorted
+	// VIPs are the addresses that this node takes all packets for, whatever their port, sorted. A server may be at an address that is
+	// none of them: an external IP that is some node's own, of which only the server's port is ours.
+	VIPs    []netip.Addr
 	Servers []VirtualServer // sorted by listener, no two with the same
+	// NodeAddrs are the node's own addresses at which servers with [Listener.NodePort] listen, sorted.
+	NodeAddrs []netip.Addr
+	Pods      Detector // tells the pods of this node
 
 	// Partial lists, in a state that an engine reached, the VIPs that lack something that was wanted. Sorted.
 	Partial []netip.Addr
 }
 
-// Equal reports whether both states hold the same VIPs and servers.
+// Equal reports whether both states hold the same VIPs, servers, node addresses and detector.
 func (s State) Equal(o State) bool {
-	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Partial, o.Partial) &&
+	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
 		slices.EqualFunc(s.Servers, o.Servers, VirtualServer.Equal)
 }
 
@@ -134,6 +212,15 @@ func (s State) String() string {
 			b.WriteString(" partial")
 		}
 		b.WriteByte('\n')
+	}
+	for _, a := range s.NodeAddrs {
+		fmt.Fprintf(&b, "node %s\n", a)
+	}
+	for _, p := range s.Pods.Sources {
+		fmt.Fprintf(&b, "pods from %s\n", p)
+	}
+	for _, name := range s.Pods.Interfaces {
+		fmt.Fprintf(&b, "pods through %s\n", name)
 	}
 	for _, v := range s.Servers {
 		b.WriteString(v.String())
@@ -151,6 +238,12 @@ func (s State) Programmed() map[netip.Addr]bool {
 		}
 	}
 	return out
+}
+
+// Plain returns s without what an engine must be able to tell clients apart for: listeners for the inside, and node ports.
+func (s State) Plain() State {
+	s.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v VirtualServer) bool { return v.Inside || v.NodePort() })
+	return s
 }
 
 // Server returns the server of a listener.

@@ -135,7 +135,7 @@ func (k *Kernel) Connect(from, addr string, protocol lb.Protocol) Fate {
 	if len(open) == 0 {
 		return Fate{Verdict: datapath.Reject}
 	}
-	return Fate{Dest: k.choose(src, v, open), Verdict: datapath.Forward, Masquerade: v.Masquerade}
+	return Fate{Dest: k.choose(src, v, open), Verdict: datapath.Forward, Masquerade: v.Masquerade&datapath.Outside != 0}
 }
 
 // choose takes turns, or returns to the client's earlier choice where the server has affinity and the choice is still open.

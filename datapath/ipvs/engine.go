@@ -87,6 +87,7 @@ func (e *Engine) Name() string { return "ipvs" }
 // weight, until their connections have ended: call Sync again from time to time, with the same want if nothing else happens. An
 // operation that fails does not stop those on other servers; the VIPs that lack something are named in the state's Partial.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
+	want = want.Plain()
 	if err := e.refresh(ctx, want, now); err != nil {
 		return e.have, err
 	}
@@ -114,7 +115,7 @@ func between(have, want datapath.State) datapath.State {
 	out := datapath.State{VIPs: union(held(have), want.VIPs), Servers: slices.Clone(want.Servers)}
 	for i, w := range out.Servers {
 		h, _ := have.Server(w.Listener)
-		out.Servers[i].Masquerade = w.Masquerade || h.Masquerade
+		out.Servers[i].Masquerade = w.Masquerade | h.Masquerade
 	}
 	return out
 }

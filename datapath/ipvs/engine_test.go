@@ -151,7 +151,7 @@ func state(r *rand.Rand) datapath.State {
 			}
 			v := datapath.VirtualServer{
 				Listener:  datapath.Listener{Addr: netip.AddrPortFrom(addr, uint16(80+port)), Protocol: []lb.Protocol{lb.TCP, lb.UDP}[port]},
-				Scheduler: datapath.RoundRobin, Affinity: time.Duration(r.IntN(2)) * time.Hour, Masquerade: r.IntN(2) == 0,
+				Scheduler: datapath.RoundRobin, Affinity: time.Duration(r.IntN(2)) * time.Hour, Masquerade: datapath.Everybody * datapath.Clients(r.IntN(2)),
 				Verdict: []datapath.Verdict{datapath.Forward, datapath.Reject, datapath.Drop}[r.IntN(3)],
 			}
 			for e := range 4 {

@@ -33,6 +33,7 @@ func (e *Engine) Name() string { return "nft" }
 // Sync makes the kernel hold want and returns what it holds: all of it, or on error what it held before. A want equal to the last
 // one costs two small netlink requests and writes nothing.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
+	want = want.Plain()
 	if err := e.table.Set(ctx, want, now); err != nil {
 		return e.have, err
 	}

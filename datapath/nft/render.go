@@ -187,7 +187,7 @@ func (o Options) setMark() string { return fmt.Sprintf("meta mark set meta mark 
 // guard writes who may connect to v and whether the endpoints see them.
 func (o Options) guard(r ruleset, v datapath.VirtualServer) {
 	f := familyOf(v.Addr.Addr())
-	if v.Masquerade && !o.Forward {
+	if v.Masquerade != datapath.Nobody && !o.Forward {
 		r.sets[f.masq()].elements[key(v.Listener)] = ""
 	}
 	verdict := "return"
@@ -224,7 +224,7 @@ func (o Options) forward(r ruleset, v datapath.VirtualServer) {
 	}
 	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
 	r.sets[f.services()].elements[key(v.Listener)] = "goto " + ch
-	if v.Masquerade {
+	if v.Masquerade != datapath.Nobody {
 		r.rule(ch, o.setMark())
 	}
 	dnat := "meta l4proto " + proto(v.Protocol) + " dnat " + f.ip + " to "

@@ -89,7 +89,7 @@ func state(servers ...datapath.VirtualServer) datapath.State {
 	return s
 }
 
-func masquerade(v *datapath.VirtualServer) { v.Masquerade = true }
+func masquerade(v *datapath.VirtualServer) { v.Masquerade = datapath.Everybody }
 
 // TestGolden shows both faces of the table for servers of every kind.
 func TestGolden(t *testing.T) {
@@ -136,7 +136,7 @@ func randomState(r *rand.Rand) datapath.State {
 			}
 			v := server(fmt.Sprintf("192.0.2.%d:%d", 200+vip, 80+port), lb.TCP, func(v *datapath.VirtualServer) {
 				v.Verdict = []datapath.Verdict{datapath.Forward, datapath.Forward, datapath.Reject, datapath.Drop}[r.IntN(4)]
-				v.Masquerade, v.Affinity = r.IntN(2) == 0, time.Duration(r.IntN(3))*time.Hour
+				v.Masquerade, v.Affinity = datapath.Everybody*datapath.Clients(r.IntN(2)), time.Duration(r.IntN(3))*time.Hour
 				if r.IntN(2) == 0 {
 					v.SourceRanges = []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("198.51.%d.0/24", r.IntN(2)))}
 				}

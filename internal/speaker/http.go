@@ -84,7 +84,7 @@ func (s *Speaker) datapathView() view.Datapath {
 	}
 	for _, srv := range r.reached.Servers {
 		sv := view.Server{Listener: srv.Listener.String(), Service: srv.Service.String(), Scheduler: srv.Scheduler, Verdict: string(srv.Verdict),
-			Masquerade: srv.Masquerade, SourceRanges: srv.SourceRanges, Destinations: []view.Destination{}}
+			Masquerade: srv.Masquerade.String(), SourceRanges: srv.SourceRanges, Destinations: []view.Destination{}}
 		if srv.Affinity > 0 {
 			sv.Affinity = srv.Affinity.String()
 		}

@@ -19,7 +19,7 @@ type Server struct {
 	Scheduler    string         `json:"scheduler"`
 	Verdict      string         `json:"verdict"`
 	Affinity     string         `json:"affinity,omitempty"`
-	Masquerade   bool           `json:"masquerade"`
+	Masquerade   string         `json:"masquerade"` // whose addresses the pods do not see: everybody, nobody, or of outside, pods and host
 	SourceRanges []netip.Prefix `json:"sourceRanges,omitempty"`
 	Destinations []Destination  `json:"destinations"`
 }
