@@ -2,6 +2,7 @@ package lb
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -91,10 +92,16 @@ type Preference struct {
 
 // Covers reports whether the advertisement is about addresses of pool p that belong to s.
 func (a L2Advertisement) Covers(p Pool, s Service) bool {
-	inPool := len(a.Pools)+len(a.PoolSelectors) == 0
-	for _, name := range a.Pools {
-		inPool = inPool || name == p.Name
+	return selects(a.Pools, a.PoolSelectors, p) && MatchesAny(a.ServiceSelectors, s.Labels)
+}
+
+// selects reports whether an advertisement with these names and selectors is about p; without any of either it is about all.
+func selects(names []string, selectors []Selector, p Pool) bool {
+	switch {
+	case len(names)+len(selectors) == 0:
+		return true
+	case slices.Contains(names, p.Name):
+		return true
 	}
-	inPool = inPool || len(a.PoolSelectors) > 0 && MatchesAny(a.PoolSelectors, p.Labels)
-	return inPool && MatchesAny(a.ServiceSelectors, s.Labels)
+	return len(selectors) > 0 && MatchesAny(selectors, p.Labels)
 }

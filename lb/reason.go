@@ -25,11 +25,19 @@ const (
 	AddressOutsidePools Reason = "AddressOutsidePools" // its pool was edited or deleted under it
 )
 
-// Why an IPAddressPool or an L2Advertisement is not ready.
+// Why an IPAddressPool, an advertisement or a BGPPeer is not ready.
 const (
 	InvalidSpec    Reason = "InvalidSpec"    // a field is wrong; what depends on it is ignored
 	PoolOverlap    Reason = "PoolOverlap"    // another pool holds some of its addresses too
 	WrongNamespace Reason = "WrongNamespace" // it lives outside Fairlead's namespace and is ignored
+
+	UnknownBFDProfile Reason = "UnknownBFDProfile" // there is no BFDProfile of the name that a BGPPeer gives
+	UnknownCommunity  Reason = "UnknownCommunity"  // no Community object has the name that a BGPAdvertisement uses
+)
+
+// Why a node has no session with a BGPPeer, whatever the peer says.
+const (
+	PasswordUnavailable Reason = "PasswordUnavailable" // its passwordSecret does not exist, or has no usable password
 )
 
 // Why a change of an IPAddressPool is refused, besides the above.

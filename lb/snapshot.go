@@ -14,8 +14,10 @@ type Snapshot struct {
 	Nodes     map[NodeName]Node
 	Pools     []Pool // sorted by name
 	L2        []L2Advertisement
-	Members   []Member // living speakers, this one included, sorted by node
-	Links     []Link   // of this node, sorted by name
+	BGP       []BGPAdvertisement // sorted by name
+	BGPPeers  []BGPPeer          // sorted by name
+	Members   []Member           // living speakers, this one included, sorted by node
+	Links     []Link             // of this node, sorted by name
 
 	// Programmed holds the addresses that this node's datapath has reported as able to forward. An address is announced
 	// only while it is in here (the gate).
@@ -41,6 +43,10 @@ type Snapshot struct {
 
 	// Fenced says that this process was asleep and has not heard since what has happened meanwhile.
 	Fenced bool
+
+	// Leaving says for how long this node has been about to leave by somebody's wish: drained, excluded, being deleted, or cordoned
+	// where the policy is to leave then. It counts only while that is so.
+	Leaving time.Duration
 
 	// LeaveOnCordon is the policy for cordoned nodes: they hand their addresses over if another node can take them.
 	LeaveOnCordon bool

@@ -15,7 +15,9 @@ const (
 // AddToScheme makes the kinds of this package known to scheme.
 func AddToScheme(scheme *runtime.Scheme) error {
 	gv := schema.GroupVersion{Group: Group, Version: Version}
-	scheme.AddKnownTypes(gv, &IPAddressPool{}, &IPAddressPoolList{}, &L2Advertisement{}, &L2AdvertisementList{})
+	scheme.AddKnownTypes(gv, &IPAddressPool{}, &IPAddressPoolList{}, &L2Advertisement{}, &L2AdvertisementList{},
+		&BGPPeer{}, &BGPPeerList{}, &BGPAdvertisement{}, &BGPAdvertisementList{}, &BFDProfile{}, &BFDProfileList{},
+		&Community{}, &CommunityList{}, &SpeakerStatus{}, &SpeakerStatusList{})
 	metav1.AddToGroupVersion(scheme, gv)
 	return nil
 }

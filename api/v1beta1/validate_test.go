@@ -61,13 +61,7 @@ type validated interface{ Validate() field.ErrorList }
 // The rules are written as schema and CEL and again in Go. Both must agree on every row, but for those marked goOnly: that
 // is the list of what schema and CEL cannot say. The message is a part of what Go says.
 func TestBothValidatorsAgree(t *testing.T) {
-	servers := map[string]apiServer{"IPAddressPool": newAPIServer(t, "ipaddresspools"), "L2Advertisement": newAPIServer(t, "l2advertisements")}
-	for name, c := range map[string]struct {
-		object  validated
-		wrong   string // the field, "" = valid
-		message string
-		goOnly  bool
-	}{
+	for name, c := range map[string]verdict{
 		"CIDR":                  {object: pool("192.0.2.0/28")},
 		"CIDR with host bits":   {object: pool("192.0.2.5/28")},
 		"single":                {object: pool("192.0.2.5/32", "2001:db8::1/128")},
@@ -136,29 +130,51 @@ func TestBothValidatorsAgree(t *testing.T) {
 		"pool selector":         {object: advertisement(L2AdvertisementSpec{IPAddressPoolSelectors: []metav1.LabelSelector{badSelector()}}), wrong: "spec.ipAddressPoolSelectors[0].matchExpressions[0].operator", goOnly: true},
 		"advertisement service": {object: advertisement(L2AdvertisementSpec{ServiceSelectors: []metav1.LabelSelector{badSelector()}}), wrong: "spec.serviceSelectors[0].matchExpressions[0].operator", goOnly: true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			kind := "IPAddressPool"
-			if _, ok := c.object.(*L2Advertisement); ok {
-				kind = "L2Advertisement"
-			}
-			fromGo, fromServer := c.object.Validate(), servers[kind].validate(c.object)
-			if c.wrong == "" {
-				if len(fromGo)+len(fromServer) > 0 {
-					t.Fatalf("refused: Go %v, API server %v", fromGo, fromServer)
-				}
-				return
-			}
-			if len(fromGo) == 0 || fromGo[0].Field != c.wrong || !strings.Contains(fromGo.ToAggregate().Error(), c.message) {
-				t.Errorf("Go says %v, want field %s and %q", fromGo, c.wrong, c.message)
-			}
-			switch {
-			case c.goOnly && len(fromServer) > 0:
-				t.Errorf("the API server can tell after all, remove goOnly: %v", fromServer)
-			case !c.goOnly && (len(fromServer) == 0 || fromServer[0].Field != c.wrong):
-				t.Errorf("the API server says %v, want field %s", fromServer, c.wrong)
-			}
-		})
+		t.Run(name, c.check)
 	}
+}
+
+// verdict is what both validators shall say of an object.
+type verdict struct {
+	object  validated
+	wrong   string // the field, "" = valid
+	message string
+	goOnly  bool
+}
+
+func (c verdict) check(t *testing.T) {
+	fromGo, fromServer := c.object.Validate(), newAPIServer(t, resourceOf(c.object)).validate(c.object)
+	if c.wrong == "" {
+		if len(fromGo)+len(fromServer) > 0 {
+			t.Fatalf("refused: Go %v, API server %v", fromGo, fromServer)
+		}
+		return
+	}
+	if len(fromGo) == 0 || fromGo[0].Field != c.wrong || !strings.Contains(fromGo.ToAggregate().Error(), c.message) {
+		t.Errorf("Go says %v, want field %s and %q", fromGo, c.wrong, c.message)
+	}
+	switch {
+	case c.goOnly && len(fromServer) > 0:
+		t.Errorf("the API server can tell after all, remove goOnly: %v", fromServer)
+	case !c.goOnly && (len(fromServer) == 0 || fromServer[0].Field != c.wrong):
+		t.Errorf("the API server says %v, want field %s", fromServer, c.wrong)
+	}
+}
+
+func resourceOf(object any) string {
+	switch object.(type) {
+	case *L2Advertisement:
+		return "l2advertisements"
+	case *BGPPeer:
+		return "bgppeers"
+	case *BGPAdvertisement:
+		return "bgpadvertisements"
+	case *BFDProfile:
+		return "bfdprofiles"
+	case *Community:
+		return "communities"
+	}
+	return "ipaddresspools"
 }
 
 // FuzzParseAddresses holds Go and CEL to the same verdict on any text, but for IPv6 ranges that end first.

@@ -48,7 +48,8 @@ func mapper() meta.RESTMapper {
 			m.Add(gv.WithKind(kind+"List"), scope) // a cache of some namespaces only asks for the list's scope
 		}
 	}
-	add(schema.GroupVersion{Group: v1beta1.Group, Version: v1beta1.Version}, meta.RESTScopeNamespace, "IPAddressPool", "L2Advertisement")
+	add(schema.GroupVersion{Group: v1beta1.Group, Version: v1beta1.Version}, meta.RESTScopeNamespace, "IPAddressPool", "L2Advertisement",
+		"BGPPeer", "BGPAdvertisement", "BFDProfile", "Community", "SpeakerStatus")
 	add(corev1.SchemeGroupVersion, meta.RESTScopeNamespace, "Service", "Pod", "Secret", "Event")
 	add(corev1.SchemeGroupVersion, meta.RESTScopeRoot, "Node", "Namespace")
 	add(eventsv1.SchemeGroupVersion, meta.RESTScopeNamespace, "Event")
@@ -59,8 +60,8 @@ func mapper() meta.RESTMapper {
 }
 
 // NewSpeakerCache returns a cache of what [Reader] reads, not started: Services of type LoadBalancer (one that changes its
-// type leaves as if deleted), all EndpointSlices without what we do not use, Nodes, Namespaces, and the pools,
-// advertisements and speaker pods of our namespace.
+// type leaves as if deleted), all EndpointSlices without what we do not use, Nodes, Namespaces, and of our namespace the objects of
+// our own kinds, the speakers' pods, and the Secrets that may hold a BGP password.
 func NewSpeakerCache(cfg *rest.Config, opts Options) (cache.Cache, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -75,8 +76,14 @@ func NewSpeakerCache(cfg *rest.Config, opts Options) (cache.Cache, error) {
 			&corev1.Service{}: {Field: fields.OneTermEqualSelector(typeField, string(corev1.ServiceTypeLoadBalancer))},
 			&corev1.Pod{}:     {Namespaces: here, Label: speakers},
 
-			&v1beta1.IPAddressPool{}:   {Namespaces: here},
-			&v1beta1.L2Advertisement{}: {Namespaces: here},
+			&corev1.Secret{}: {Namespaces: here, Field: fields.OneTermEqualSelector("type", string(corev1.SecretTypeBasicAuth))},
+
+			&v1beta1.IPAddressPool{}:    {Namespaces: here},
+			&v1beta1.L2Advertisement{}:  {Namespaces: here},
+			&v1beta1.BGPPeer{}:          {Namespaces: here},
+			&v1beta1.BGPAdvertisement{}: {Namespaces: here},
+			&v1beta1.BFDProfile{}:       {Namespaces: here},
+			&v1beta1.Community{}:        {Namespaces: here},
 		},
 	})
 	if err != nil {
@@ -104,6 +111,11 @@ func (r *Reader) watched() map[client.Object]func(old, now any) bool {
 		&corev1.Namespace{}:          labelsChanged,
 		&v1beta1.IPAddressPool{}:     changed,
 		&v1beta1.L2Advertisement{}:   changed,
+		&v1beta1.BGPPeer{}:           generationChanged,
+		&v1beta1.BGPAdvertisement{}:  generationChanged,
+		&v1beta1.BFDProfile{}:        generationChanged,
+		&v1beta1.Community{}:         generationChanged,
+		&corev1.Secret{}:             changed,
 		&corev1.Pod{}:                podChanged,
 	}
 }

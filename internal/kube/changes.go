@@ -19,6 +19,13 @@ func changed(old, now any) bool {
 	return !hadOld || !hasNow || a.GetResourceVersion() != b.GetResourceVersion()
 }
 
+// generationChanged leaves out changes of the status too, where nobody reads the labels.
+func generationChanged(old, now any) bool {
+	a, hadOld := old.(client.Object)
+	b, hasNow := now.(client.Object)
+	return !hadOld || !hasNow || a.GetGeneration() != b.GetGeneration() || a.GetUID() != b.GetUID()
+}
+
 // nodeChanged leaves out the kubelet's heartbeats.
 func nodeChanged(old, now any) bool {
 	a, hadOld := old.(*corev1.Node)
@@ -91,6 +98,8 @@ func slim(in any) (any, error) {
 	case *corev1.Node:
 		o.Spec = corev1.NodeSpec{Unschedulable: o.Spec.Unschedulable, Taints: o.Spec.Taints}
 		o.Status = corev1.NodeStatus{Conditions: o.Status.Conditions, Addresses: o.Status.Addresses}
+	case *corev1.Secret:
+		o.Data = map[string][]byte{corev1.BasicAuthPasswordKey: o.Data[corev1.BasicAuthPasswordKey]}
 	case *corev1.Pod:
 		o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName}
 		o.Status = corev1.PodStatus{Phase: o.Status.Phase, PodIP: o.Status.PodIP}

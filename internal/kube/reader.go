@@ -22,8 +22,10 @@ type Facts struct {
 	Services  []lb.Service // ours only, sorted by key
 	Endpoints map[lb.ServiceKey][]lb.Endpoint
 	Nodes     map[lb.NodeName]lb.Node
-	Pools     []lb.Pool            // sorted by name
-	L2        []lb.L2Advertisement // sorted by name
+	Pools     []lb.Pool             // sorted by name
+	L2        []lb.L2Advertisement  // sorted by name
+	BGP       []lb.BGPAdvertisement // sorted by name
+	BGPPeers  []lb.BGPPeer          // sorted by name, with their passwords
 
 	// Speakers holds the nodes on which a speaker runs or is about to, with the address at which it listens; the zero address
 	// if that is not known yet.
@@ -36,8 +38,8 @@ type Reader struct {
 	opts   Options
 }
 
-// NewReader reads from c, normally the cache of [NewSpeakerCache]; with a client that is no cache every call costs five
-// lists.
+// NewReader reads from c, normally the cache of [NewSpeakerCache]; with a client that is no cache every call costs a
+// dozen lists.
 func NewReader(c client.Reader, opts Options) *Reader { return &Reader{c, opts} }
 
 // Facts returns everything as of now. Until the cache has synced it waits, as long as ctx allows.
@@ -57,6 +59,9 @@ func (r *Reader) Facts(ctx context.Context) (Facts, error) {
 		return Facts{}, err
 	}
 	if f.L2, err = r.advertisements(ctx); err != nil {
+		return Facts{}, err
+	}
+	if f.BGP, f.BGPPeers, err = r.bgp(ctx); err != nil {
 		return Facts{}, err
 	}
 	f.Speakers, err = r.speakers(ctx)

@@ -135,6 +135,7 @@ func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again 
 	s.mu.Unlock()
 	snap = lb.Snapshot{
 		Self: s.o.Node, Services: s.facts.Services, Endpoints: s.facts.Endpoints, Nodes: s.facts.Nodes, Pools: s.facts.Pools, L2: s.facts.L2,
+		BGP: s.facts.BGP, BGPPeers: s.facts.BGPPeers,
 		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil, Conflicts: conflicts,
 		Down: election.Down(members, s.o.Node), Epochs: s.ledger.seen, LeaveOnCordon: s.o.LeaveOnCordon,
 		Fenced: fenced,
