@@ -121,8 +121,8 @@ type offer struct {
 
 func (p *poll) offer(member int, b ballot) offer {
 	o := offer{node: p.members[member].Node, refusal: p.standings[member].refusal, soft: p.standings[member].soft}
-	if _, failed := slices.BinarySearchFunc(p.members[member].Failing, b.vip, netip.Addr.Compare); failed && (o.refusal.OK() || o.soft) {
-		o.refusal, o.soft = lb.Refusal{Reason: lb.NotProgrammed, Message: fmt.Sprintf("the datapath of %s could not program the address", o.node)}, false
+	if r := p.failed(member, b); !r.OK() && (o.refusal.OK() || o.soft) {
+		o.refusal, o.soft = r, false
 	}
 	if !o.refusal.OK() && !o.soft {
 		return o
@@ -160,6 +160,18 @@ func (p *poll) offer(member int, b ballot) offer {
 		o.refusal.Reason = o.lacks // the sentence is seldom wanted; see lacking
 	}
 	return o
+}
+
+// failed says why the node cannot forward the address although it tried. The others know that of a node, only it itself knows why.
+func (p *poll) failed(member int, b ballot) lb.Refusal {
+	m := p.members[member]
+	if r, _ := p.forwarder(b); !r.OK() && m.Node == p.Self {
+		return r
+	}
+	if _, failed := slices.BinarySearchFunc(m.Failing, b.vip, netip.Addr.Compare); failed {
+		return lb.Refusal{Reason: lb.NotProgrammed, Message: fmt.Sprintf("the datapath of %s could not program the address", m.Node)}
+	}
+	return lb.Refusal{}
 }
 
 // lacking says why the node cannot serve one of the voters; the zero Refusal if it can serve them all.

@@ -2,7 +2,6 @@ package announce
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -52,7 +51,7 @@ func (p *poll) decide(b ballot, owner lb.NodeName) Decision {
 	case d.Owner == p.Self && !programmed:
 		return d.refuse(lb.Refusal{Reason: lb.NotProgrammed, Message: "the datapath has not programmed the address yet"})
 	case d.Owner == p.Self:
-		if r := p.mustWait(b.vip); !r.OK() {
+		if r := p.mustWait(b); !r.OK() {
 			return d.refuse(r)
 		}
 		return d.announceOn(own.interfaces, own.lacking(p, b).Message)
@@ -67,7 +66,8 @@ func (p *poll) decide(b ballot, owner lb.NodeName) Decision {
 }
 
 // mustWait says what keeps the owner from announcing an address that it does not announce yet.
-func (p *poll) mustWait(vip netip.Addr) lb.Refusal {
+func (p *poll) mustWait(b ballot) lb.Refusal {
+	vip := b.vip
 	if claimOf(p.claims[vip], p.Self) > 0 {
 		return lb.Refusal{}
 	}
@@ -75,6 +75,10 @@ func (p *poll) mustWait(vip netip.Addr) lb.Refusal {
 		return lb.Refusal{Reason: lb.AddressConflict,
 			Message: fmt.Sprintf("the station %s, which is no speaker, answers for %s; take the address from it, or out of the pool",
 				strings.ReplaceAll(fmt.Sprintf("% x", mac[:]), " ", ":"), vip)}
+	}
+	if _, port := p.forwarder(b); port != 0 {
+		return lb.Refusal{Reason: lb.ForwarderNotReady,
+			Message: fmt.Sprintf("kube-proxy or Cilium, which forwards on %s, has not answered yet at healthCheckNodePort %d", p.Self, port)}
 	}
 	if len(p.Settling) > 0 && len(p.claims[vip]) == 0 && p.Epochs[vip] == 0 {
 		return lb.Refusal{Reason: lb.Settling, Message: "waiting a short time for the speakers on " + list(p.Settling)}

@@ -210,6 +210,20 @@ func TestPlan(t *testing.T) {
 		{name: "AddressConflict: what is announced stays, it is an alarm", change: []change{claim("n1", 1), conflict}, owner: "n1"},
 		{name: "Fenced", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Fenced = true }}, want: lb.Fenced, owner: "n1"},
 
+		{name: "ForwarderNotReady: not asked yet", change: []change{announceOnly, local, onN1}, want: lb.ForwarderNotReady, owner: "n1"},
+		{name: "ForwarderNotReady: not asked yet, but announced: the policy was Cluster until now", change: []change{announceOnly, local, onN1, claim("n1", 1)}, owner: "n1"},
+		{name: "ForwarderNotReady: no", change: []change{announceOnly, local, onN1, claim("n1", 1), answered(refuses)}, want: lb.ForwarderNotReady},
+		{name: "ForwarderNotReady: no, others take over", change: []change{announceOnly, local, endpoints(endpoint("n1", true, false), endpoint("n2", true, false)), claim("n1", 1), answered(refuses)},
+			want: lb.ForwarderNotReady, owner: "n2"},
+		{name: "ForwarderNotReady: another node's says no", change: []change{announceOnly, local, endpoints(endpoint("n1", true, false), endpoint("n2", true, false)), claim("n2", 1),
+			member("n2", func(m *lb.Member) { m.Failing = []netip.Addr{vip} }), answered(serves)}, owner: "n1"},
+		{name: "the forwarder says yes", change: []change{announceOnly, local, onN1, answered(serves)}, owner: "n1"},
+		{name: "the forwarder is not asked with policy Cluster", change: []change{announceOnly, claim("n1", 1), answered(refuses)}, owner: "n1"},
+		{name: "nor without a health check node port", change: []change{announceOnly, local, onN1, func(s *lb.Snapshot) { s.Services[0].HealthCheckNodePort = 0 }}, owner: "n1"},
+		{name: "nor where Fairlead forwards", change: []change{local, onN1, answered(refuses)}, owner: "n1"},
+		{name: "the local endpoints terminate: what the forwarder says does not end the handover", change: []change{announceOnly, claim("n1", 1), local,
+			endpoints(endpoint("n1", false, true), endpoint("n2", true, false)), answered(refuses)}, owner: "n2"},
+
 		{name: "the younger claim of another wins", change: []change{claim("n1", 3), claim("n3", 4)}, want: lb.NotOwner, owner: "n3"},
 
 		{name: "outside the pools: unrestricted advertisement", change: []change{only("n1"), noPools}, owner: "n1"},
@@ -252,7 +266,7 @@ func TestPlan(t *testing.T) {
 	}
 	for _, r := range []lb.Reason{lb.NotAdvertised, lb.NoEndpoints, lb.NoLocalEndpoint, lb.NodeExcluded, lb.NodeUnavailable, lb.NodeNotSelected,
 		lb.NodeDraining, lb.NoInterface, lb.DatapathNotReady, lb.NotProgrammed, lb.NotOwner, lb.NotAMember,
-		lb.NodeCordoned, lb.Settling, lb.AddressConflict, lb.Fenced} {
+		lb.NodeCordoned, lb.Settling, lb.AddressConflict, lb.Fenced, lb.ForwarderNotReady} {
 		if !seen[r] {
 			t.Errorf("no row gives %s", r)
 		}

@@ -23,6 +23,9 @@ const (
 // Why a Service's address is unusual, though it keeps it.
 const (
 	AddressOutsidePools Reason = "AddressOutsidePools" // its pool was edited or deleted under it
+
+	// FailedToStartServiceHealthcheck is kube-proxy's word: a node cannot open the Service's healthCheckNodePort.
+	FailedToStartServiceHealthcheck Reason = "FailedToStartServiceHealthcheck"
 )
 
 // Why an IPAddressPool, an advertisement or a BGPPeer is not ready.
@@ -65,6 +68,7 @@ const (
 	NoInterface         Reason = "NoInterface"         // no interface that is up, allowed and in the address's subnet
 	DatapathNotReady    Reason = "DatapathNotReady"    // the node's engine does not work
 	NotProgrammed       Reason = "NotProgrammed"       // the engine works but has not programmed this address yet
+	ForwarderNotReady   Reason = "ForwarderNotReady"   // kube-proxy or Cilium, which forwards here, does not say that it can serve the Service
 	NotOwner            Reason = "NotOwner"            // another node was elected
 	NotAMember          Reason = "NotAMember"          // the speaker is not in the gossip membership
 	Fenced              Reason = "Fenced"              // this process was asleep, and nobody has confirmed yet what has happened meanwhile

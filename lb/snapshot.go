@@ -41,6 +41,10 @@ type Snapshot struct {
 	// empty except for a short time after a cold start.
 	Settling []NodeName
 
+	// HealthChecks holds what the forwarder of this node (kube-proxy, Cilium) answers at the health check node ports that
+	// announce.HealthPorts names, where Fairlead does not forward itself. One that is missing has not been asked yet.
+	HealthChecks map[ServiceKey]HealthCheck
+
 	// Fenced says that this process was asleep and has not heard since what has happened meanwhile.
 	Fenced bool
 
@@ -54,6 +58,12 @@ type Snapshot struct {
 	// Forwards is false where Fairlead announces only and somebody else forwards (datapath mode none): then the gate is
 	// open for every address.
 	Forwards bool
+}
+
+// HealthCheck is the answer of a forwarder at a Service's health check node port.
+type HealthCheck struct {
+	OK  bool   // it said 200: the node has endpoints and forwards to them
+	Why string // what it said or did instead; "" if OK
 }
 
 // PoolOf returns the pool that contains addr.

@@ -1,0 +1,93 @@
+package healthnodeport
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Key is one listening socket of a Service.
+type Key struct {
+	Service lb.ServiceKey
+	Addr    netip.AddrPort // normally the unspecified address of a family, which takes the connections of that family only
+}
+
+// Check is what is known about the Service for that socket.
+type Check struct {
+	Endpoints int // distinct addresses of ready endpoints on this node, of the socket's family
+}
+
+// Desired returns the sockets that s.Self must have, and what they answer: one for each family of each Service with a health check
+// node port (H1), on the unspecified address or, where addrs is not empty, on those of its addresses that are of the family (H2). A Service
+// without endpoints has its sockets too. The endpoints of all ports count together, terminating ones do not count (H4).
+func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
+	out := map[Key]Check{}
+	for _, svc := range s.Services {
+		if svc.HealthCheckNodePort == 0 || svc.ExternalTrafficPolicy != lb.Local {
+			continue
+		}
+		for _, family := range svc.Families {
+			check := Check{localEndpoints(svc, s.Endpoints[svc.Key], family, s.Self)}
+			for _, addr := range listenOn(addrs, family) {
+				out[Key{svc.Key, netip.AddrPortFrom(addr, svc.HealthCheckNodePort)}] = check
+			}
+		}
+	}
+	return out
+}
+
+func localEndpoints(svc lb.Service, endpoints []lb.Endpoint, family lb.Family, self lb.NodeName) int {
+	seen := map[netip.Addr]bool{}
+	for _, port := range svc.Ports {
+		for _, e := range lb.OfPort(endpoints, port) {
+			if e.Ready && e.Node == self && lb.FamilyOf(e.Addr.Addr()) == family {
+				seen[e.Addr.Addr()] = true
+			}
+		}
+	}
+	return len(seen)
+}
+
+// listenOn returns the addresses of the family, the unspecified one if addrs has none of it: what a list without a family means (S40).
+func listenOn(addrs []netip.Addr, family lb.Family) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if lb.FamilyOf(a) == family {
+			out = append(out, a)
+		}
+	}
+	switch {
+	case len(out) > 0:
+		return out
+	case family == lb.IPv6:
+		return []netip.Addr{netip.IPv6Unspecified()}
+	}
+	return []netip.Addr{netip.IPv4Unspecified()}
+}
+
+// Response is what a socket answers to every request, whatever its method and path (H3).
+type Response struct {
+	Status int // 200 or 503
+	Header http.Header
+	Body   string
+}
+
+// Answer returns the response for a Service (H3 to H6): 200 while this node has endpoints and its datapath keeps up. Whether the node
+// is about to be deleted does not count (H8).
+func Answer(svc lb.ServiceKey, c Check, healthy bool) Response {
+	r := Response{Status: http.StatusServiceUnavailable, Header: http.Header{
+		"Content-Type":                     {"application/json"},
+		"X-Content-Type-Options":           {"nosniff"},
+		"X-Load-Balancing-Endpoint-Weight": {strconv.Itoa(c.Endpoints)},
+	}}
+	if c.Endpoints > 0 && healthy {
+		r.Status = http.StatusOK
+	}
+	// Kubernetes' names need no escaping in JSON beyond what %q does.
+	r.Body = fmt.Sprintf("{\n\t\"service\": {\n\t\t\"namespace\": %q,\n\t\t\"name\": %q\n\t},\n\t\"localEndpoints\": %d,\n\t\"serviceProxyHealthy\": %v\n}",
+		svc.Namespace, svc.Name, c.Endpoints, healthy)
+	return r
+}
