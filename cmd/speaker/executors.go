@@ -2,11 +2,14 @@ package main
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
 	"github.com/fairlead-lb/fairlead/announce/ndp"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
+	"github.com/fairlead-lb/fairlead/healthnodeport"
+	"github.com/fairlead-lb/fairlead/internal/speaker"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -18,6 +21,32 @@ func (p *process) addHeartbeat(c config, log *slog.Logger, changed func()) (err 
 	p.beat, err = heartbeat.New(heartbeat.Options{Addr: c.nodeIP, Port: uint16(c.heartbeatPort), Interval: c.heartbeatInterval, Multiplier: uint8(c.heartbeatMultiplier),
 		Realtime: c.realtime, Log: log, Registerer: p.registry, Changed: changed, Met: func() { p.gossip.Rejoin() }})
 	return err
+}
+
+// addHealth makes what stands at the health check node ports: in mode full this process answers there, in mode none it asks whoever
+// forwards, and in mode external both is kube-proxy's and the clouds' business.
+func (p *process) addHealth(c config, to speaker.Recorder, log *slog.Logger, changed func()) (err error) {
+	switch c.mode {
+	case "full":
+		p.healthPorts, err = healthnodeport.NewServers(healthnodeport.ServerOptions{Log: log, Failed: speaker.EventHealthPort(to),
+			Healthy: func() bool { return p.speaker.Healthy(time.Now()) }})
+	case "none":
+		p.prober = healthnodeport.NewProber(c.nodeIP, changed)
+	}
+	return err
+}
+
+// addOptional puts those executors into the options that are not everywhere: a nil pointer in an interface is no nil.
+func (p *process) addOptional(o *speaker.Options) {
+	if p.beat != nil {
+		o.Heartbeat = p.beat
+	}
+	if p.healthPorts != nil {
+		o.HealthPorts = p.healthPorts
+	}
+	if p.prober != nil {
+		o.Forwarder = p.prober
+	}
 }
 
 // addResponders makes what answers on the wire.

@@ -21,20 +21,20 @@ type config struct {
 	nodeIP   netip.Addr
 	stateDir string
 
-	gossipPort          uint
-	heartbeatPort       uint
-	heartbeatInterval   time.Duration
-	heartbeatMultiplier uint
-	realtime            bool
-	probeInterval       time.Duration
-	probeTimeout        time.Duration
-	suspicionMult       int
-	mode, engine        string
-	procSys             string
-	httpAddr, logFormat string
-	logLevel            slog.Level
-	cleanup, version    bool
-	onCordon            string
+	gossipPort                       uint
+	heartbeatPort                    uint
+	heartbeatInterval                time.Duration
+	heartbeatMultiplier              uint
+	realtime                         bool
+	probeInterval                    time.Duration
+	probeTimeout                     time.Duration
+	suspicionMult                    int
+	mode, engine                     string
+	procSys                          string
+	httpAddr, healthzAddr, logFormat string
+	logLevel                         slog.Level
+	cleanup, version                 bool
+	onCordon                         string
 }
 
 func parse(args []string) (config, error) {
@@ -58,7 +58,8 @@ func parse(args []string) (config, error) {
 	fs.StringVar(&c.onCordon, "on-cordon", "keep", "keep: a cordoned node goes on announcing; leave: it hands over what other nodes can take")
 	fs.StringVar(&c.procSys, "proc-sys", link.ProcSys, "where to write kernel settings: in a container, where the node's /proc/sys is mounted")
 	fs.StringVar(&c.stateDir, "state-dir", "", "directory, for us alone, that keeps what a restart without the API server needs; none if empty")
-	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /readyz and /debug")
+	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /livez, /readyz and /debug")
+	fs.StringVar(&c.healthzAddr, "healthz-addr", ":10256", "where --datapath-mode=full answers /healthz and /livez as well, in place of kube-proxy")
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.String("kubeconfig", "", "kubeconfig file; default: the pod's service account")

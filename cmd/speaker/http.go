@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -18,6 +19,23 @@ func (p *process) handler() http.Handler {
 	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{p.registry, ctrlmetrics.Registry}, promhttp.HandlerOpts{}))
 	mux.Handle("/", p.speaker.Handler())
 	return mux
+}
+
+// serveHealth answers at kube-proxy's health port until ctx is done. While somebody else holds the port it tries again: the node serves
+// all the same.
+func serveHealth(ctx context.Context, addr string, h http.Handler, log *slog.Logger) error {
+	for {
+		err := serve(ctx, addr, h)
+		if ctx.Err() != nil {
+			return nil
+		}
+		log.Error("health port not served, trying again; does kube-proxy run on this node?", "addr", addr, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Second):
+		}
+	}
 }
 
 // serve answers HTTP until ctx is done.

@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
+	"github.com/fairlead-lb/fairlead/healthnodeport"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 )
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	log.Info("starting", "version", version, "node", c.node, "addr", c.nodeIP, "mode", c.mode)
-	return p.run(ctx, c)
+	return p.run(ctx, c, log)
 }
 
 // process is everything that runs.
@@ -69,6 +70,10 @@ type process struct {
 	beat     *heartbeat.Heartbeat // nil = none
 	arp, ndp *neighbour.Responder
 	speaker  *speaker.Speaker
+
+	healthPorts *healthnodeport.Servers // nil = kube-proxy answers there
+	prober      *healthnodeport.Prober  // nil = nobody is asked
+
 	registry *prometheus.Registry
 }
 
@@ -111,6 +116,9 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err := p.addResponders(log, trigger); err != nil {
 		return nil, err
 	}
+	if err := p.addHealth(c, recorder, log, trigger); err != nil {
+		return nil, err
+	}
 	var engine speaker.Engine // none: announce only
 	if c.mode == "external" {
 		if engine, err = openEngine(ctx, c.engine, c.procSys, log); err != nil {
@@ -119,15 +127,13 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	}
 	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
 		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"}
-	if p.beat != nil {
-		options.Heartbeat = p.beat
-	}
+	p.addOptional(&options)
 	p.speaker, err = speaker.New(options)
 	return p, err
 }
 
 // run works until ctx is done or something fails. The speaker stops first, while the others still carry its goodbye.
-func (p *process) run(ctx context.Context, c config) error {
+func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 	others, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, failing := errgroup.WithContext(ctx)
@@ -140,6 +146,13 @@ func (p *process) run(ctx context.Context, c config) error {
 	}
 	g.Go(func() error { return p.arp.Run(others) })
 	g.Go(func() error { return p.ndp.Run(others) })
+	if p.prober != nil {
+		g.Go(func() error { return p.prober.Run(others) })
+	}
+	if p.healthPorts != nil {
+		g.Go(func() error { return p.healthPorts.Run(others) })
+		g.Go(func() error { return serveHealth(others, c.healthzAddr, p.speaker.HealthHandler(), log) })
+	}
 	g.Go(func() error { return p.cache.Start(others) })
 	g.Go(func() error { return ignore(others, kube.Watch(others, p.cache, c.kube, p.speaker.FactsChanged)) })
 	g.Go(func() error { return serve(others, c.httpAddr, p.handler()) })

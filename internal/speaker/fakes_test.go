@@ -128,6 +128,12 @@ func endpoint(node lb.NodeName) lb.Endpoint {
 // inWorld runs script in a bubble with n running speakers and Service web on vip.
 func inWorld(t *testing.T, n int, script func(t *testing.T, w *world)) {
 	t.Helper()
+	inWorldOf(t, n, script)
+}
+
+// inWorldOf does the same with speakers whose options were edited.
+func inWorldOf(t *testing.T, n int, script func(t *testing.T, w *world), edits ...func(*node, *Options)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, nodes: map[lb.NodeName]*node{}, facts: kube.Facts{
 			Services:  []lb.Service{service(web, vip)},
@@ -137,7 +143,7 @@ func inWorld(t *testing.T, n int, script func(t *testing.T, w *world)) {
 		for i := 1; i <= n; i++ {
 			name := lb.NodeName(fmt.Sprintf("n%d", i))
 			w.facts.Nodes[name] = lb.Node{Name: name}
-			w.nodes[name] = w.newNode(name, byte(i))
+			w.nodes[name] = w.newNode(name, byte(i), edits...)
 		}
 		for _, n := range w.nodes {
 			n.start()
@@ -156,11 +162,15 @@ func inWorld(t *testing.T, n int, script func(t *testing.T, w *world)) {
 	})
 }
 
-func (w *world) newNode(name lb.NodeName, i byte) *node {
+func (w *world) newNode(name lb.NodeName, i byte, edits ...func(*node, *Options)) *node {
 	n := &node{world: w, name: name, alive: true, refuse: map[netip.Addr]bool{}, links: []lb.Link{{Name: "eth0", Index: 2, MAC: lb.MAC{2, 0, 0, 0, 0, i}, Up: true,
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}
-	s, err := New(Options{Node: name, Facts: n, Gossip: n, Links: fakeLinks{n}, Announcer: n, Engine: fakeEngine{n}, Events: n, Heartbeat: fakeHeartbeat{n},
-		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	o := Options{Node: name, Facts: n, Gossip: n, Links: fakeLinks{n}, Announcer: n, Engine: fakeEngine{n}, Events: n, Heartbeat: fakeHeartbeat{n},
+		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}
+	for _, edit := range edits {
+		edit(n, &o)
+	}
+	s, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -4,16 +4,16 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Handler serves /healthz, /readyz, /debug/decisions and /debug/datapath.
+// Handler serves /healthz and /livez (see HealthHandler), /readyz, /debug/decisions and /debug/datapath.
 func (s *Speaker) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Healthy(time.Now()), "the loop is stuck") })
+	mux.Handle("/healthz", s.HealthHandler())
+	mux.Handle("/livez", s.HealthHandler())
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Ready(), s.whyNotReady()) })
 	mux.HandleFunc("GET "+view.DecisionsPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.decisionsView()) })
 	mux.HandleFunc("GET "+view.DatapathPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.datapathView()) })

@@ -88,6 +88,10 @@ type Options struct {
 	Announcer6 Announcer    // of IPv6 addresses; nil = none is announced
 	Engine     Engine       // nil = announce only; somebody else forwards
 	Heartbeat  Heartbeat    // nil = gossip alone notices who has died
+
+	HealthPorts HealthPorts // nil = somebody else answers at health check node ports
+	Forwarder   Forwarder   // where Engine is nil: who forwards instead; nil = it is believed without being asked
+
 	Events     Recorder
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -107,7 +111,9 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Kernel, Announcer6, Engine and Heartbeat may be nil")
+		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, HealthPorts and Forwarder may be nil")
+	case o.Engine != nil && o.Forwarder != nil:
+		return o, errors.New("speaker: Engine and Forwarder exclude each other")
 	case o.DrainTimeout < 0:
 		return o, errors.New("speaker: DrainTimeout is negative")
 	}
@@ -152,11 +158,13 @@ type Speaker struct {
 	settling  settling
 	wake      *time.Timer // of the next step that time alone makes necessary; nil = none
 	wire      families
+	checks    map[lb.ServiceKey]lb.HealthCheck // what the Forwarder answered as of this step
 
-	mu     sync.Mutex // guards the following, which the two loops exchange
-	want   *datapath.State
-	report report
-	macs   map[lb.MAC]lb.NodeName // of all speakers' links, also of those that are away
+	mu      sync.Mutex // guards the following, which the two loops exchange
+	want    *datapath.State
+	report  report
+	backlog backlog
+	macs    map[lb.MAC]lb.NodeName // of all speakers' links, also of those that are away
 
 	strangers map[netip.Addr]stranger
 }

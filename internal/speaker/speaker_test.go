@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -315,7 +316,7 @@ func TestHandlerAndMetrics(t *testing.T) {
 			n.Handler().ServeHTTP(r, httptest.NewRequest("GET", path, nil))
 			return r.Code, r.Body.String()
 		}
-		for _, path := range []string{"/healthz", "/readyz"} {
+		for _, path := range []string{"/healthz", "/livez", "/readyz"} {
 			if code, body := get(path); code != 200 {
 				t.Errorf("%s: %d %s", path, code, body)
 			}
@@ -360,5 +361,9 @@ func TestHandlerAndMetrics(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	if _, err := New(Options{Node: "n1"}); err == nil {
 		t.Error("options without executors are accepted")
+	}
+	if _, err := (Options{Node: "n1", Facts: &node{}, Gossip: &node{}, Links: fakeLinks{}, Announcer: &node{}, Events: &node{}, Log: slog.Default(),
+		Registerer: prometheus.NewRegistry(), Engine: fakeEngine{}, Forwarder: &fakeForwarder{}}).validate(); err == nil {
+		t.Error("a node that forwards itself and asks another forwarder is accepted")
 	}
 }

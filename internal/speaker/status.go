@@ -2,7 +2,6 @@ package speaker
 
 import (
 	"net/netip"
-	"time"
 
 	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -13,6 +12,7 @@ type Status struct {
 	Node      lb.NodeName
 	Draining  bool
 	Ready     bool // the facts are known and the datapath works
+	Eligible  bool // the API server knows the node, and it is not about to be deleted (H9)
 	Joined    bool // the other speakers are known, or known to be absent
 	Members   []lb.Member
 	Decisions []announce.Decision
@@ -40,13 +40,4 @@ func (st *Status) awaitsTakers() bool {
 func (s *Speaker) Ready() bool {
 	st := s.status.Load()
 	return st.Ready && st.Joined && !st.Draining
-}
-
-// stuckAfter is how long without a step until the loop counts as stuck.
-const stuckAfter = 2 * stepAnyway
-
-// Healthy reports whether the loop is alive at now. A step that waits for its first facts is.
-func (s *Speaker) Healthy(now time.Time) bool {
-	beat := s.beat.Load()
-	return beat == 0 || now.Sub(time.Unix(0, beat)) < stuckAfter
 }

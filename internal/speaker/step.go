@@ -49,12 +49,13 @@ func (s *Speaker) step(ctx context.Context) error {
 	self := s.self()
 	self.Claims = claims
 	s.o.Gossip.SetSelf(self)
-	s.tell(&Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Joined: len(snap.Members) > 0, Members: snap.Members,
-		Decisions: decisions, Claims: claims, Strangers: s.reviewStrangers(decisions, now),
-		KernelAnswers: s.reviewKernel(decisions)})
+	st := s.newStatus(self, snap, decisions)
+	st.Claims, st.Strangers, st.KernelAnswers = claims, s.reviewStrangers(decisions, now), s.reviewKernel(decisions)
+	s.tell(st)
 	if s.o.Engine != nil && s.haveFacts {
 		s.handOver(datapath.Desired(snap)) // only now: what is unprogrammed by it is no longer announced
 	}
+	s.shareHealth(snap)
 	s.beat.Store(time.Now().UnixNano())
 	return err
 }
@@ -62,10 +63,14 @@ func (s *Speaker) step(ctx context.Context) error {
 // keepSilent gives nothing up while the announcers say nothing: if the others have not missed this node, it goes on where it
 // was, and if they have, their claims are the younger ones.
 func (s *Speaker) keepSilent(snap lb.Snapshot, decisions []announce.Decision) {
-	self := s.self()
-	s.tell(&Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Joined: len(snap.Members) > 0, Members: snap.Members,
-		Decisions: decisions})
+	s.tell(s.newStatus(s.self(), snap, decisions))
 	s.beat.Store(time.Now().UnixNano())
+}
+
+func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions []announce.Decision) *Status {
+	node, known := snap.Nodes[s.o.Node]
+	return &Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Eligible: known && !node.Deleting, Joined: len(snap.Members) > 0,
+		Members: snap.Members, Decisions: decisions}
 }
 
 // wakeAfter has the next step begin after d at the latest, if d is not 0.
@@ -113,14 +118,21 @@ func (s *Speaker) refresh(ctx context.Context) error {
 func (s *Speaker) self() lb.Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	failing := s.report.failing
+	if s.o.Engine == nil {
+		failing = announce.Unserved(s.facts.Services, s.checks)
+	}
 	return lb.Member{
 		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
-		Links: s.usable, Claims: s.ledger.epochs(), Failing: s.report.failing, Suspects: s.suspects(),
+		Links: s.usable, Claims: s.ledger.epochs(), Failing: failing, Suspects: s.suspects(),
 	}
 }
 
 // snapshot gathers all facts. If some of them change by themselves, again says when.
 func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again time.Duration) {
+	if s.o.Forwarder != nil {
+		s.checks = s.o.Forwarder.Answers()
+	}
 	self := s.self()
 	members := slices.Clone(s.o.Gossip.Members())
 	for i := range members {
@@ -138,7 +150,7 @@ func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again 
 		BGP: s.facts.BGP, BGPPeers: s.facts.BGPPeers,
 		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil, Conflicts: conflicts,
 		Down: election.Down(members, s.o.Node), Epochs: s.ledger.seen, LeaveOnCordon: s.o.LeaveOnCordon,
-		Fenced: fenced,
+		Fenced: fenced, HealthChecks: s.checks,
 	}
 	snap.Steady = s.steady.observe(members, snap.Down, now)
 	snap.Settling, again = s.settling.awaited(s.o.Node, members, slices.Collect(maps.Keys(s.facts.Speakers)), now)

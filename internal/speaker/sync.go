@@ -16,6 +16,9 @@ func (s *Speaker) handOver(want datapath.State) {
 	s.mu.Lock()
 	news := s.want == nil || !s.want.Equal(want)
 	s.want = &want
+	if news {
+		s.backlog.add(time.Now())
+	}
 	s.mu.Unlock()
 	if news {
 		s.syncs.Trigger()
@@ -26,7 +29,7 @@ func (s *Speaker) handOver(want datapath.State) {
 // earlier process has programmed stays until the facts are known.
 func (s *Speaker) sync(ctx context.Context) error {
 	s.mu.Lock()
-	want := s.want
+	want, changes := s.want, s.backlog.changes
 	s.mu.Unlock()
 	if want == nil {
 		return nil
@@ -41,7 +44,13 @@ func (s *Speaker) sync(ctx context.Context) error {
 		s.metrics.syncErrors.Inc()
 		s.o.Log.Error("datapath not in sync", "engine", s.o.Engine.Name(), "err", err)
 	}
-	if s.accept(judge(*want, reached, err)) {
+	r := judge(*want, reached, err)
+	if r.ready {
+		s.mu.Lock()
+		s.backlog.reached(changes, start, time.Now())
+		s.mu.Unlock()
+	}
+	if s.accept(r) {
 		s.steps.Trigger()
 	}
 	return err

@@ -1,0 +1,201 @@
+package speaker
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/healthnodeport"
+	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// fakeForwarder says at every port that it is asked about what it was told to say.
+type fakeForwarder struct {
+	mu    sync.Mutex
+	asked map[lb.ServiceKey]uint16
+	says  map[lb.ServiceKey]lb.HealthCheck
+}
+
+// Set implements Forwarder.
+func (f *fakeForwarder) Set(ports map[lb.ServiceKey]uint16) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = ports
+}
+
+// Answers implements Forwarder.
+func (f *fakeForwarder) Answers() map[lb.ServiceKey]lb.HealthCheck {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := maps.Clone(f.says)
+	maps.DeleteFunc(out, func(k lb.ServiceKey, _ lb.HealthCheck) bool { _, asked := f.asked[k]; return !asked })
+	return out
+}
+
+func (f *fakeForwarder) say(c lb.HealthCheck) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.says = map[lb.ServiceKey]lb.HealthCheck{web: c}
+}
+
+// A Service with policy Local and endpoints on n1 and n2 follows what the nodes' forwarders say.
+func TestTheForwarderIsAskedBeforeAnAddressIsAnnounced(t *testing.T) {
+	forwarders := map[lb.NodeName]*fakeForwarder{}
+	announceOnly := func(n *node, o *Options) {
+		f := &fakeForwarder{}
+		forwarders[n.name], o.Engine, o.Forwarder = f, nil, f
+	}
+	inWorldOf(t, 3, func(t *testing.T, w *world) {
+		w.change(func(f *kube.Facts) {
+			f.Services[0].ExternalTrafficPolicy, f.Services[0].HealthCheckNodePort = lb.Local, 30123
+			f.Services[0].Ingress = []lb.Ingress{{Addr: vip2, Mode: lb.ModeVIP}}
+			one, two := endpoint("n1"), endpoint("n2")
+			two.Addr = netip.MustParseAddrPort("10.244.2.2:8080")
+			f.Endpoints[web] = []lb.Endpoint{one, two}
+		})
+		pass(time.Second)
+		if got := w.answering(vip2); got != "" {
+			t.Errorf("%q announce before a forwarder has answered", got)
+		}
+		for name, f := range forwarders {
+			if want := name != "n3"; (len(f.asked) == 1) != want {
+				t.Errorf("%s asks at %v; want %v, it has an endpoint or none", name, f.asked, want)
+			}
+		}
+		say := func(name lb.NodeName, c lb.HealthCheck) {
+			forwarders[name].say(c)
+			w.nodes[name].Trigger()
+			pass(time.Second)
+		}
+		no := lb.HealthCheck{Why: "answers 503 Service Unavailable"}
+		say("n1", no)
+		say("n2", lb.HealthCheck{OK: true})
+		if got := w.answering(vip2); got != "n2" {
+			t.Fatalf("%q announce, want n2 whose forwarder says yes", got)
+		}
+		say("n1", lb.HealthCheck{OK: true})
+		if got := w.answering(vip2); got != "n2" {
+			t.Errorf("%q announce, want n2: it has the address and serves it", got)
+		}
+		say("n2", no)
+		if got := w.answering(vip2); got != "n1" {
+			t.Errorf("%q announce, want n1 after n2's forwarder said no", got)
+		}
+		if d := w.nodes["n2"].status.Load().Decisions[0]; d.Reason != lb.ForwarderNotReady {
+			t.Errorf("n2 says %s, want ForwarderNotReady", d)
+		}
+		say("n1", no)
+		if got := w.answering(vip2); got != "" {
+			t.Errorf("%q announce after all have said no", got)
+		}
+	}, announceOnly)
+}
+
+// fakeHealthPorts keeps what was last set.
+type fakeHealthPorts struct {
+	mu  sync.Mutex
+	set map[healthnodeport.Key]healthnodeport.Check
+}
+
+// Set implements HealthPorts.
+func (f *fakeHealthPorts) Set(want map[healthnodeport.Key]healthnodeport.Check) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.set = want
+}
+
+func TestHealthPortsFollowTheEndpoints(t *testing.T) {
+	ports := &fakeHealthPorts{}
+	inWorldOf(t, 1, func(t *testing.T, w *world) {
+		key := healthnodeport.Key{Service: web, Addr: netip.MustParseAddrPort("0.0.0.0:30123")}
+		for _, step := range []struct {
+			name   string
+			change func(*kube.Facts)
+			want   map[healthnodeport.Key]healthnodeport.Check
+		}{
+			{"policy Local", func(f *kube.Facts) {
+				f.Services[0].ExternalTrafficPolicy, f.Services[0].HealthCheckNodePort, f.Services[0].Families = lb.Local, 30123, []lb.Family{lb.IPv4}
+			}, map[healthnodeport.Key]healthnodeport.Check{key: {Endpoints: 1}}},
+			{"the endpoint leaves", func(f *kube.Facts) { f.Endpoints[web] = []lb.Endpoint{endpoint("n2")} },
+				map[healthnodeport.Key]healthnodeport.Check{key: {Endpoints: 0}}},
+			{"policy Cluster", func(f *kube.Facts) {
+				f.Services[0].ExternalTrafficPolicy, f.Services[0].HealthCheckNodePort = lb.Cluster, 0
+			}, map[healthnodeport.Key]healthnodeport.Check{}},
+		} {
+			w.change(func(f *kube.Facts) { step.change(f) })
+			pass(time.Second)
+			if !maps.Equal(ports.set, step.want) {
+				t.Errorf("%s: set %v, want %v", step.name, ports.set, step.want)
+			}
+		}
+	}, func(_ *node, o *Options) { o.HealthPorts = ports })
+}
+
+func TestH9H10HealthzAndLivez(t *testing.T) {
+	deleting := func(f *kube.Facts) { f.Nodes["n1"] = lb.Node{Name: "n1", Deleting: true} }
+	unknown := func(f *kube.Facts) { delete(f.Nodes, "n1") }
+	newGoal := func(f *kube.Facts) {
+		f.Services = append(f.Services, service(dns, vip2))
+		f.Endpoints[dns] = f.Endpoints[web]
+	}
+	// break has the engine reach nothing from now on.
+	breakEngine := func(n *node) { n.refuse[vip], n.refuse[vip2] = true, true }
+	for _, tt := range []struct {
+		name           string
+		change         func(*kube.Facts)
+		engine         func(*node)
+		after          time.Duration
+		healthz, livez int
+		eligible       bool
+	}{
+		{name: "well", change: func(*kube.Facts) {}, healthz: 200, livez: 200, eligible: true},
+		{name: "being deleted", change: deleting, healthz: 503, livez: 200},
+		{name: "unknown to the API server", change: unknown, healthz: 503, livez: 200},
+		{name: "a change waits", change: newGoal, engine: breakEngine, after: lateAfter - 2*time.Second, healthz: 200, livez: 200, eligible: true},
+		{name: "a change has waited too long", change: newGoal, engine: breakEngine, after: lateAfter, healthz: 503, livez: 503, eligible: true},
+		{name: "an engine that hangs", change: newGoal, engine: func(n *node) { n.slow = time.Hour }, after: lateAfter, healthz: 503, livez: 503, eligible: true},
+		{name: "one address that cannot be programmed", change: newGoal, engine: func(n *node) { n.refuse[vip2] = true }, after: lateAfter, healthz: 200, livez: 200, eligible: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, 1, func(t *testing.T, w *world) {
+				n := w.nodes["n1"]
+				w.mu.Lock()
+				if tt.engine != nil {
+					tt.engine(n)
+				}
+				w.mu.Unlock()
+				w.change(tt.change)
+				pass(time.Second + tt.after)
+				for path, want := range map[string]int{"/healthz": tt.healthz, "/livez": tt.livez} {
+					r := httptest.NewRecorder()
+					n.Handler().ServeHTTP(r, httptest.NewRequest(http.MethodGet, path, nil))
+					var body struct {
+						LastUpdated, CurrentTime time.Time
+						NodeEligible             *bool
+						Healthy                  *bool
+						Status                   map[string]struct{ Healthy bool }
+					}
+					if err := json.Unmarshal(r.Body.Bytes(), &body); err != nil || body.Healthy == nil || len(body.Status) != 2 {
+						t.Fatalf("%s: %s (%v)", path, r.Body, errors.Join(err))
+					}
+					if r.Code != want || *body.Healthy != (tt.livez == 200) || body.Status["IPv4"].Healthy != *body.Healthy {
+						t.Errorf("%s: %d %s, want %d", path, r.Code, r.Body, want)
+					}
+					if (body.NodeEligible != nil) != (path == "/healthz") || body.NodeEligible != nil && *body.NodeEligible != tt.eligible {
+						t.Errorf("%s: %s; want nodeEligible %v on /healthz only", path, r.Body, tt.eligible)
+					}
+					if !body.CurrentTime.Equal(time.Now()) || *body.Healthy != body.LastUpdated.Equal(time.Now()) {
+						t.Errorf("%s: %s at %v", path, r.Body, time.Now())
+					}
+				}
+			})
+		})
+	}
+}
