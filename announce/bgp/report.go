@@ -41,6 +41,8 @@ type Session struct {
 	Sent       int    // paths that the peer has been told and that hold
 	Pending    int    // paths that it has not been told yet
 
+	BFD string // state of the BFD session with the peer: AdminDown, Down, Init or Up; "" = it has none
+
 	MessagesIn, MessagesOut uint64
 	UpdatesIn, UpdatesOut   uint64
 }
@@ -48,4 +50,8 @@ type Session struct {
 // Report is what the process that runs the sessions has reached. Sessions are sorted by peer.
 type Report struct {
 	Sessions []Session
+
+	// Seq is that of the last State whose withdrawals have all been written to the peers' connections, or have none to be written
+	// to. What is in a path of an earlier State only may leave the datapath then. 0 = no process has reported.
+	Seq uint64
 }

@@ -23,6 +23,13 @@ type State struct {
 	// Preserved says that the kernel has gone on forwarding since the paths were told the last time: it was not found empty when
 	// the speaker started, or has been filled since. Otherwise routers must not keep what an earlier session told them.
 	Preserved bool
+
+	// Keep says that the speaker is about to end and will be back soon: when its process ends too, or the speaker is silent, the
+	// sessions with graceful restart end without a NOTIFICATION, so that their peers keep our paths.
+	Keep bool
+
+	// Seq is given back in [Report.Seq]. It grows with every State that is set.
+	Seq uint64
 }
 
 // ASNRule is how the AS number of a peer is found out where it is not configured.
@@ -157,9 +164,9 @@ func (p Peer) Equal(o Peer) bool {
 		slices.EqualFunc(p.Paths, o.Paths, Path.Equal)
 }
 
-// Equal reports whether both say the same.
+// Equal reports whether both say the same, whatever their Seq.
 func (s State) Equal(o State) bool {
-	return s.Complete == o.Complete && s.Preserved == o.Preserved && slices.EqualFunc(s.Peers, o.Peers, Peer.Equal)
+	return s.Complete == o.Complete && s.Preserved == o.Preserved && s.Keep == o.Keep && slices.EqualFunc(s.Peers, o.Peers, Peer.Equal)
 }
 
 func equalPointers[T comparable](a, b *T) bool {

@@ -34,7 +34,7 @@ type BFDProfileList struct {
 // BFDProfileSpec has the timers of the sessions. A peer that is silent for its transmit interval, or our receive interval where
 // that is longer, times its multiplier is down.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.echoMode) || !self.echoMode",message="there is no echo function (RFC 5880 section 6.4): this BFD runs in user space beside GoBGP, which has none; delete echoMode and set shorter receiveInterval and transmitInterval",fieldPath=".echoMode"
+// +kubebuilder:validation:XValidation:rule="!has(self.echoMode) || !self.echoMode",message="there is no echo function (RFC 5880 section 6.4): GoBGP has no BFD at all, and ours, beside it, does not send echo packets; delete echoMode and set shorter receiveInterval and transmitInterval",fieldPath=".echoMode"
 type BFDProfileSpec struct {
 	// receiveInterval is the shortest time between the peer's packets that we can take, 10 to 60000 milliseconds; 300 if not set.
 	//

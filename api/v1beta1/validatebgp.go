@@ -186,7 +186,7 @@ func (p *BFDProfile) Validate() field.ErrorList {
 	between("minimumTtl", s.MinimumTTL, 1, 254, "")
 	if s.EchoMode != nil && *s.EchoMode {
 		errs = append(errs, field.Invalid(spec.Child("echoMode"), true,
-			"there is no echo function (RFC 5880 section 6.4): this BFD runs in user space beside GoBGP, which has none; delete echoMode and set shorter receiveInterval and transmitInterval"))
+			"there is no echo function (RFC 5880 section 6.4): GoBGP has no BFD at all, and ours, beside it, does not send echo packets; delete echoMode and set shorter receiveInterval and transmitInterval"))
 	}
 	return errs
 }
