@@ -60,6 +60,8 @@ var rules = map[string]rule{
 
 	"api/v1beta1":         {outside: kubernetes},
 	"internal/view":       {pure: true, project: []string{"lb"}},
+	"internal/manifest":   {pure: true, outside: kubernetes},
+	"internal/migrate":    {pure: true, project: []string{"lb", "api/", "internal/manifest"}, outside: kubernetes},
 	"internal/runner":     {},
 	"internal/admission":  {pure: true, project: []string{"lb", "api/"}, outside: kubernetes},
 	"internal/pki":        {pure: true},
