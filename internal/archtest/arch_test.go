@@ -58,10 +58,12 @@ var rules = map[string]rule{
 
 	"healthnodeport": {project: []string{"lb"}},
 
-	"api/v1beta1":         {outside: kubernetes},
-	"internal/view":       {pure: true, project: []string{"lb"}},
-	"internal/manifest":   {pure: true, outside: kubernetes},
-	"internal/migrate":    {pure: true, project: []string{"lb", "api/", "internal/manifest"}, outside: kubernetes},
+	"api/v1beta1":       {outside: kubernetes},
+	"internal/view":     {pure: true, project: []string{"lb"}},
+	"internal/manifest": {pure: true, outside: kubernetes},
+	"internal/migrate":  {pure: true, project: []string{"lb", "api/", "internal/manifest"}, outside: kubernetes},
+	"internal/dryrun": {pure: true, project: []string{"lb", "api/", "ipam", "internal/admission", "internal/kube", "internal/manifest"},
+		outside: kubernetes},
 	"internal/runner":     {},
 	"internal/admission":  {pure: true, project: []string{"lb", "api/"}, outside: kubernetes},
 	"internal/pki":        {pure: true},

@@ -72,7 +72,31 @@ func (r *AdmissionReader) Facts(ctx context.Context, fresh bool) (admission.Fact
 	if f.Services, f.Terminating, err = r.services(ctx, fresh); err != nil {
 		return admission.Facts{}, err
 	}
-	f.Reserved, err = r.reserved(ctx)
+	f.Reserved, err = reserved(ctx, r.nodes, r.cluster.live)
+	return f, err
+}
+
+// AdmissionFacts reads all that a change is judged by from one reader, for those who judge without being the webhook. Where
+// Fairlead's namespace does not exist, it counts as one that is not being deleted.
+func AdmissionFacts(ctx context.Context, c client.Reader, opts Options) (admission.Facts, error) {
+	r := NewReader(c, opts)
+	f := admission.Facts{Namespace: opts.Namespace}
+	var err error
+	if f.Pools, err = r.pools(ctx); err != nil {
+		return admission.Facts{}, err
+	}
+	if f.L2, err = r.advertisements(ctx); err != nil {
+		return admission.Facts{}, err
+	}
+	if f.Services, err = r.services(ctx); err != nil {
+		return admission.Facts{}, err
+	}
+	var ns corev1.Namespace
+	if err := c.Get(ctx, client.ObjectKey{Name: opts.Namespace}, &ns); err != nil && !apierrors.IsNotFound(err) {
+		return admission.Facts{}, fmt.Errorf("getting Namespace %s: %w", opts.Namespace, err)
+	}
+	f.Terminating = ns.DeletionTimestamp != nil
+	f.Reserved, err = reserved(ctx, c, c)
 	return f, err
 }
 
@@ -97,10 +121,11 @@ func (r *AdmissionReader) services(ctx context.Context, fresh bool) (services []
 	return services, ns.DeletionTimestamp != nil, nil
 }
 
-// reserved returns what the cluster uses itself: addresses of Nodes, their pods' ranges, and ClusterIPs.
-func (r *AdmissionReader) reserved(ctx context.Context) ([]admission.Reserved, error) {
+// reserved returns what the cluster uses itself: addresses of Nodes, which are read from one reader, their pods' ranges, and
+// ClusterIPs, which are read from the other.
+func reserved(ctx context.Context, of, live client.Reader) ([]admission.Reserved, error) {
 	var nodes corev1.NodeList
-	if err := r.nodes.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+	if err := of.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing Nodes: %w", err)
 	}
 	var out []admission.Reserved
@@ -108,9 +133,9 @@ func (r *AdmissionReader) reserved(ctx context.Context) ([]admission.Reserved, e
 		out = append(out, reservedByNode(&nodes.Items[i])...)
 	}
 	var cidrs networkingv1.ServiceCIDRList
-	err := r.cluster.live.List(ctx, &cidrs)
+	err := live.List(ctx, &cidrs)
 	if apierrors.IsNotFound(err) {
-		return r.reservedByKubernetes(ctx, out)
+		return reservedByKubernetes(ctx, live, out)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing ServiceCIDRs: %w", err)
@@ -125,9 +150,9 @@ func (r *AdmissionReader) reserved(ctx context.Context) ([]admission.Reserved, e
 
 // reservedByKubernetes adds the one ClusterIP that every cluster has. API servers before Kubernetes 1.33 do not tell
 // their ranges of ClusterIPs.
-func (r *AdmissionReader) reservedByKubernetes(ctx context.Context, out []admission.Reserved) ([]admission.Reserved, error) {
+func reservedByKubernetes(ctx context.Context, live client.Reader, out []admission.Reserved) ([]admission.Reserved, error) {
 	var s corev1.Service
-	if err := r.cluster.live.Get(ctx, client.ObjectKey{Namespace: "default", Name: "kubernetes"}, &s); err != nil {
+	if err := live.Get(ctx, client.ObjectKey{Namespace: "default", Name: "kubernetes"}, &s); err != nil {
 		return nil, fmt.Errorf("getting Service default/kubernetes: %w", err)
 	}
 	for _, ip := range s.Spec.ClusterIPs {

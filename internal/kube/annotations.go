@@ -84,9 +84,9 @@ func perFamily(s *corev1.Service) (int, lb.Refusal) {
 	return n, lb.Refusal{}
 }
 
-// quota returns how many addresses the Services of the namespace may own together, which is otherwise where the Namespace
+// Quota returns how many addresses the Services of the namespace may own together, which is otherwise where the Namespace
 // does not say, or not readably; the refusal says the latter.
-func quota(ns *corev1.Namespace, otherwise int) (lb.Quota, lb.Refusal) {
+func Quota(ns *corev1.Namespace, otherwise int) (lb.Quota, lb.Refusal) {
 	const name, flag = AnnotationPrefix + AnnotationQuota, "--max-addresses-per-namespace of lbcontroller"
 	value, ok := ns.Annotations[name]
 	if !ok {

@@ -105,7 +105,7 @@ func (c *Cluster) wish(s *corev1.Service, ns *corev1.Namespace) Wish {
 	if c.opts.Ours(s) {
 		w.State = Ours
 		w.Service, w.Refusal = Service(s, ns.Labels)
-		w.Service.Quota, _ = quota(ns, c.opts.MaxPerNamespace) // the Namespace is told what cannot be read
+		w.Service.Quota, _ = Quota(ns, c.opts.MaxPerNamespace) // the Namespace is told what cannot be read
 	}
 	return w
 }

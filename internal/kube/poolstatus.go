@@ -71,7 +71,7 @@ func (c *Cluster) reviewQuotas(ctx context.Context) error {
 	told := map[string]string{}
 	for i := range all.Items {
 		ns := &all.Items[i]
-		_, refusal := quota(ns, c.opts.MaxPerNamespace)
+		_, refusal := Quota(ns, c.opts.MaxPerNamespace)
 		if refusal.OK() {
 			continue
 		}

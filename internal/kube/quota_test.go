@@ -32,7 +32,7 @@ func TestQuota(t *testing.T) {
 		"negative": {namespace("fairlead.dev/max-addresses", "-1"), 5, `which is "-1"`},
 		"empty":    {namespace("fairlead.dev/max-addresses", ""), 5, `which is ""`},
 	} {
-		got, refusal := quota(c.ns, 5)
+		got, refusal := Quota(c.ns, 5)
 		if got.Max != c.max || !strings.Contains(got.Source, c.source) {
 			t.Errorf("%s: %+v, want %d and %q", name, got, c.max, c.source)
 		}
