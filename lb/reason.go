@@ -78,6 +78,34 @@ const (
 	AnnouncementRefused Reason = "AnnouncementRefused" // the wire said no, for example a socket could not be opened
 )
 
+// Why the BGP session with a peer is not established.
+const (
+	BGPConnecting    Reason = "BGPConnecting"    // it has not been up yet, and nothing has failed
+	BGPUnreachable   Reason = "BGPUnreachable"   // no route leads to the peer, or nobody has its address
+	BGPRefused       Reason = "BGPRefused"       // a host with its address refuses the TCP connection
+	BGPNoAnswer      Reason = "BGPNoAnswer"      // TCP connections are not answered
+	BGPWrongPassword Reason = "BGPWrongPassword" // as BGPNoAnswer, with a password: a wrong one looks like that
+	BGPTooFar        Reason = "BGPTooFar"        // as BGPNoAnswer, with ttlSecurity: a peer that is further away looks like that
+	BGPNoSource      Reason = "BGPNoSource"      // this node has no such source address or VRF
+	BGPNotConfigured Reason = "BGPNotConfigured" // the peer closes connections unasked: it knows no neighbour of our address
+	BGPWrongASN      Reason = "BGPWrongASN"      // one end expects the other to have another AS number
+	BGPRejected      Reason = "BGPRejected"      // the peer does not accept our OPEN, or we not its, for another cause
+	BGPNoFamily      Reason = "BGPNoFamily"      // the ends have no address family in common
+	BGPHoldExpired   Reason = "BGPHoldExpired"   // one end has not heard the other for the hold time
+	BGPMaxPrefixes   Reason = "BGPMaxPrefixes"   // the peer has sent more prefixes than maxPrefixes
+	BGPBFDDown       Reason = "BGPBFDDown"       // BFD does not hear the peer
+	BGPPeerClosed    Reason = "BGPPeerClosed"    // the peer has closed the session with a NOTIFICATION
+	BGPLost          Reason = "BGPLost"          // the connection has broken
+	BGPProtocolError Reason = "BGPProtocolError" // the peer has sent what BGP does not allow
+	BGPChanged       Reason = "BGPChanged"       // the peer's settings have changed: a new session is being opened
+	BGPCrashed       Reason = "BGPCrashed"       // an error of ours ended it
+)
+
+// Why the session with a peer is established, but not all of it is in order.
+const (
+	BGPNoNextHop Reason = "BGPNoNextHop" // the interface has no address that could be next hop of one family
+)
+
 // Refusal is a Reason together with a sentence that names the field, its value and the way out. The zero Refusal means yes.
 type Refusal struct {
 	Reason  Reason

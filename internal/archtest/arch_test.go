@@ -34,14 +34,16 @@ var rules = map[string]rule{
 	"datapath": {pure: true, project: []string{"lb"}},
 	"bfd":      {pure: true},
 
-	"announce/bgp": {pure: true, project: []string{"lb", "announce"}},
+	"announce/bgp":      {pure: true, project: []string{"lb", "announce"}},
+	"announce/bgp/wire": {pure: true, project: []string{"lb", "announce/bgp"}, outside: []string{"github.com/osrg/gobgp/v3/pkg/packet/bgp"}}, // the only one
 
 	"datapath/datapathtest": {project: []string{"lb", "datapath"}},
 	"election/keyring":      {pure: true},
 	"election/gossip": {project: []string{"lb", "election/keyring"},
 		outside: []string{"github.com/hashicorp/", "golang.org/x/sync", "google.golang.org/protobuf/encoding/protowire"}},
-	"election/heartbeat": {project: []string{"lb", "bfd", "bfd/udp", "election/keyring"}, outside: []string{"golang.org/x/sync", "github.com/prometheus/"}},
-	"bfd/udp":            {project: []string{"bfd"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
+	"election/heartbeat":   {project: []string{"lb", "bfd", "bfd/udp", "election/keyring"}, outside: []string{"golang.org/x/sync", "github.com/prometheus/"}},
+	"bfd/udp":              {project: []string{"bfd"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
+	"announce/bgp/session": {project: []string{"lb", "announce/bgp", "announce/bgp/wire"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys"}},
 	"announce/neighbour": {project: []string{"lb", "announce"},
 		outside: []string{"github.com/mdlayher/", "golang.org/x/net/bpf", "golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
 	"announce/arp": {project: []string{"lb", "announce/neighbour"}},
