@@ -3,7 +3,8 @@
 // endpoints.
 //
 // On SIGTERM it hands its addresses over to other nodes and leaves the datapath in place for the connections that it
-// carries; a second SIGTERM ends it at once. With --cleanup it removes everything that it ever wrote to the node, and exits.
+// carries, unless the DaemonSet that it belongs to was deleted: then no other process will follow, and it removes everything that it
+// ever wrote to the node. A second SIGTERM ends it at once. With --cleanup it does nothing but remove everything.
 //
 // It serves /metrics, /healthz and /livez (as kube-proxy does: docs/healthchecks.md), /readyz (it could announce), /debug/decisions (each address with the
 // reason why it is announced here or not) and /debug/datapath over HTTP, on port 9381 of the node by default.

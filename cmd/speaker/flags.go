@@ -16,10 +16,11 @@ import (
 
 // config is what the command line says.
 type config struct {
-	kube     kube.Options
-	node     lb.NodeName
-	nodeIP   netip.Addr
-	stateDir string
+	kube      kube.Options
+	node      lb.NodeName
+	nodeIP    netip.Addr
+	stateDir  string
+	daemonSet string
 
 	gossipPort                       uint
 	heartbeatPort                    uint
@@ -63,6 +64,7 @@ func parse(args []string) (config, error) {
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.String("kubeconfig", "", "kubeconfig file; default: the pod's service account")
+	fs.StringVar(&c.daemonSet, "daemonset", "", "name of the DaemonSet that this process belongs to: if that is deleted, the process does --cleanup when it is told to end; none if empty")
 	fs.BoolVar(&c.cleanup, "cleanup", false, "remove everything that Fairlead wrote to this node, and exit")
 	fs.BoolVar(&c.version, "version", false, "print the version and exit")
 	if err := fs.Parse(args); err != nil {

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	log := newLogger(c)
 	if c.cleanup {
-		return cleanup(ctx, c.procSys, log)
+		return cleanup(ctx)
 	}
 	cfg, err := ctrl.GetConfig()
 	if err != nil {
@@ -75,6 +75,7 @@ type process struct {
 	prober      *healthnodeport.Prober  // nil = nobody is asked
 
 	registry *prometheus.Registry
+	release  *kube.Release // nil = whether another process will follow this one is not known
 }
 
 // assemble puts the executors into the speaker. It waits for the gossip key, which the controller makes.
@@ -92,6 +93,11 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	}
 	if p.cache, err = kube.NewSpeakerCache(cfg, c.kube); err != nil {
 		return nil, err
+	}
+	if c.daemonSet != "" {
+		if p.release, err = kube.NewRelease(cfg, c.kube.Namespace, c.daemonSet); err != nil {
+			return nil, err
+		}
 	}
 	recorder, err := kube.NewRecorder(context.WithoutCancel(ctx), cfg, p.cache, "fairlead-speaker")
 	if err != nil {
@@ -156,7 +162,14 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 	g.Go(func() error { return p.cache.Start(others) })
 	g.Go(func() error { return ignore(others, kube.Watch(others, p.cache, c.kube, p.speaker.FactsChanged)) })
 	g.Go(func() error { return serve(others, c.httpAddr, p.handler()) })
-	return g.Wait()
+	if p.release != nil {
+		g.Go(func() error { return p.release.Run(others) })
+	}
+	if err := g.Wait(); err != nil || p.release == nil || !p.release.Gone() {
+		return err
+	}
+	log.Info("uninstalled, removing everything from this node")
+	return cleanup(context.WithoutCancel(ctx))
 }
 
 // ignore drops errors that only say that the work has ended.

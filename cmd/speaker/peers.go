@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"net/netip"
+	"time"
 
+	"github.com/fairlead-lb/fairlead/datapath/engine"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 )
@@ -22,19 +22,12 @@ func peers(m *speaker.Memory, r *kube.Reader, port uint16) func(context.Context)
 	}
 }
 
-// cleanup removes what every engine ever wrote to this node; one that the kernel does not have has written nothing.
-func cleanup(ctx context.Context, procSys string, log *slog.Logger) error {
-	var engines []speaker.Engine
-	for _, name := range []string{"ipvs", "nft"} {
-		e, err := openEngine(ctx, name, procSys, log)
-		if err != nil {
-			log.Info("nothing to remove", "engine", name, "why", err)
-			continue
-		}
-		engines = append(engines, e)
-	}
-	if len(engines) == 0 {
-		return fmt.Errorf("cleaning up: no engine can be opened; is this process root?")
-	}
-	return speaker.Cleanup(ctx, engines...)
+// cleanupTimeout bounds the removal: the pod's grace period is 30 s, and the addresses have been handed over before.
+const cleanupTimeout = 10 * time.Second
+
+// cleanup removes what every engine ever wrote to this node.
+func cleanup(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	return engine.Cleanup(ctx)
 }

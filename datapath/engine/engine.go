@@ -107,10 +107,5 @@ func retireIPVS(ctx context.Context, procSys string) error {
 		}
 		return c.Engine.Cleanup(ctx)
 	}
-	for _, vip := range left {
-		if err := (link.Routes{}).Down(vip); err != nil {
-			return err
-		}
-	}
-	return nil
+	return removeRoutes()
 }

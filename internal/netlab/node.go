@@ -174,6 +174,3 @@ func (engine) Name() string { return "simulated" }
 func (engine) Sync(_ context.Context, want datapath.State, _ time.Time) (datapath.State, error) {
 	return want.Clone(), nil
 }
-
-// Cleanup implements speaker.Engine.
-func (engine) Cleanup(context.Context) error { return nil }

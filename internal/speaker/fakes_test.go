@@ -376,9 +376,6 @@ func (f fakeEngine) Sync(_ context.Context, want datapath.State, _ time.Time) (d
 	return got, err
 }
 
-// Cleanup implements Engine.
-func (f fakeEngine) Cleanup(context.Context) error { return nil }
-
 // Event implements Recorder.
 func (n *node) Event(svc lb.ServiceKey, warning bool, reason, message string) {
 	n.world.mu.Lock()

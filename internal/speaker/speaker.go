@@ -58,8 +58,6 @@ type Engine interface {
 	Name() string
 	// Sync leads the kernel to want and returns what it holds then, also on error.
 	Sync(ctx context.Context, want datapath.State, now time.Time) (reached datapath.State, err error)
-	// Cleanup removes everything that the engine ever wrote.
-	Cleanup(ctx context.Context) error
 }
 
 // Recorder puts Events on Services. It must not block.

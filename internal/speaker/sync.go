@@ -2,7 +2,6 @@ package speaker
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -74,13 +73,4 @@ func (s *Speaker) accept(r report) bool {
 	old := s.report
 	s.report = r
 	return old.ready != r.ready || !maps.Equal(old.programmed, r.programmed) || !slices.Equal(old.failing, r.failing)
-}
-
-// Cleanup removes what the given engines ever wrote to this node.
-func Cleanup(ctx context.Context, engines ...Engine) error {
-	var errs []error
-	for _, e := range engines {
-		errs = append(errs, e.Cleanup(ctx))
-	}
-	return errors.Join(errs...)
 }

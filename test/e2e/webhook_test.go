@@ -278,18 +278,3 @@ func TestPoolsCanBeChangedWithoutControllers(t *testing.T) {
 	scaleControllers(t, t.Context(), 0)
 	passes(t, "no controllers")
 }
-
-func TestUninstallLeavesNothingThatBlocks(t *testing.T) {
-	ns := namespace(t, "192.0.2.69/32")
-	checked(t)
-	t.Cleanup(func() { must(t, install(cleanupContext(t))); checked(t) })
-	_, err := lab.Fairlab(t.Context(), "helm", "uninstall", "fairlead", "--namespace", fairleadNamespace, "--wait")
-	must(t, err)
-	var configs admissionregistrationv1.ValidatingWebhookConfigurationList
-	must(t, lab.Client.List(t.Context(), &configs))
-	for _, c := range configs.Items {
-		t.Errorf("ValidatingWebhookConfiguration %s is left", c.Name)
-	}
-	must(t, lab.Client.Get(t.Context(), client.ObjectKeyFromObject(poolOf(ns)), poolOf(ns)))
-	passes(t, "uninstalled")
-}
