@@ -81,6 +81,12 @@ func (w World) Diff(objects []client.Object, now time.Time) []Change {
 	return out
 }
 
+// Outcomes says what Services have and would be given if a controller started now.
+func (w World) Outcomes(now time.Time) map[lb.ServiceKey]Outcome {
+	f := w.facts()
+	return w.outcomes(f, w.allocator(f, now), now)
+}
+
 func (w World) facts() kube.Facts {
 	f, err := kube.NewReader(w.Objects, w.Options).Facts(context.Background())
 	if err != nil {

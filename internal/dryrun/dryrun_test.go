@@ -82,7 +82,7 @@ func TestLint(t *testing.T) {
 			want: []string{"warning QuotaExceeded "}},
 		"not covered by the labels": {files: []string{pool, layer2 + "spec: {serviceSelectors: [{matchLabels: {a: b}}]}\n", web}, want: []string{"warning NotAdvertised "}, says: "192.0.2.0"},
 		"BGP":                       {files: []string{pool, bgp("BGPAdvertisement", "b", "{ipAddressPools: [p], peers: [r], communities: [vip]}"), bgp("BGPPeer", "r", peer+", bfdProfile: f}"), bgp("BFDProfile", "f", "{}"), bgp("Community", "c", "{communities: [{name: vip, value: '1:2'}]}")}},
-		"BGP of nothing":            {files: []string{bgp("BGPAdvertisement", "b", "{ipAddressPools: [p], peers: [r], communities: [vip]}")}, want: []string{"warning InvalidSpec spec.ipAddressPools[0]", "warning InvalidSpec spec.peers[0]", "warning UnknownCommunity "}},
+		"BGP of nothing":            {files: []string{bgp("BGPAdvertisement", "b", "{ipAddressPools: [p], peers: [r], communities: [vip]}")}, want: []string{"warning UnknownPool spec.ipAddressPools[0]", "warning InvalidSpec spec.peers[0]", "warning UnknownCommunity "}},
 		"peer of no profile":        {files: []string{bgp("BGPPeer", "r", peer+", bfdProfile: f}")}, want: []string{"warning UnknownBFDProfile "}},
 		"bad peer":                  {files: []string{bgp("BGPPeer", "r", "{myASN: 1, peerAddress: 192.0.2.1}")}, want: []string{"error InvalidSpec spec.peerASN"}},
 		"bad profile":               {files: []string{bgp("BFDProfile", "r", "{detectMultiplier: 1}")}, want: []string{"error InvalidSpec spec.detectMultiplier"}},

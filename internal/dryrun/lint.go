@@ -100,8 +100,8 @@ func (l *linter) object(o client.Object) {
 	case *v1beta1.BGPAdvertisement:
 		l.validate(o)
 		l.selected(o, "BGPAdvertisement")
-		l.named(field.NewPath("spec", "ipAddressPools"), o.Spec.IPAddressPools, l.poolNames(), "IPAddressPool")
-		l.named(field.NewPath("spec", "peers"), o.Spec.Peers, l.peerNames(), "BGPPeer")
+		l.named(lb.UnknownPool, field.NewPath("spec", "ipAddressPools"), o.Spec.IPAddressPools, l.poolNames(), "IPAddressPool")
+		l.named(lb.InvalidSpec, field.NewPath("spec", "peers"), o.Spec.Peers, l.peerNames(), "BGPPeer")
 		var communities v1beta1.CommunityList
 		l.list(&communities)
 		aliases, _ := kube.Aliases(&communities)
@@ -142,10 +142,10 @@ func (l *linter) validate(o interface {
 }
 
 // named warns of names that nothing has.
-func (l *linter) named(at *field.Path, names, known []string, kind string) {
+func (l *linter) named(reason lb.Reason, at *field.Path, names, known []string, kind string) {
 	for i, name := range names {
 		if !slices.Contains(known, name) {
-			l.add(Warning, lb.InvalidSpec, at.Index(i).String(), "is %q, but there is no such %s; create it or correct the name", name, kind)
+			l.add(Warning, reason, at.Index(i).String(), "is %q, but there is no such %s; create it or correct the name", name, kind)
 		}
 	}
 }

@@ -34,11 +34,11 @@ const (
 
 // Finding is something that is wrong.
 type Finding struct {
-	Object   string // "IPAddressPool fairlead-system/default (pools.yaml, document 1)"
-	Severity Severity
-	Reason   lb.Reason
-	Field    string // "spec.addresses[0]"; "" where the message says it
-	Message  string
+	Object   string    `json:"object"` // "IPAddressPool fairlead-system/default (pools.yaml, document 1)"
+	Severity Severity  `json:"severity"`
+	Reason   lb.Reason `json:"reason"`
+	Field    string    `json:"field,omitempty"` // "spec.addresses[0]"; "" where the message says it
+	Message  string    `json:"message"`
 }
 
 // String returns the finding as one line.

@@ -123,9 +123,15 @@ func (m *migration) unclaimed(at string, in map[string]string) map[string]string
 // secret is a Secret that has to be copied into our namespace.
 type secret struct{ namespace, name string }
 
-// peer changes what a BGPPeer says of its Secret, which must be in our namespace.
+// peer changes what a BGPPeer says of its Secret, which must be in our namespace, and leaves out a keepaliveTime of nothing, by
+// which MetalLB's older versions wrote that there is none.
 func (m *migration) peer(from manifest.Object, o Object) {
 	p := o.(*v1beta1.BGPPeer)
+	hold, keepalive := p.Spec.HoldTime, p.Spec.KeepaliveTime
+	if keepalive != nil && keepalive.Duration == 0 && (hold == nil || hold.Duration != 0) {
+		m.note(Changed, "spec.keepaliveTime", "is 0s and left out: a third of holdTime counts; to send nothing for longer than that would end the session")
+		p.Spec.KeepaliveTime = nil
+	}
 	ref := p.Spec.PasswordSecret
 	if p.Spec.SecretName() == "" {
 		return

@@ -57,7 +57,7 @@ func (m *migration) pool(from manifest.Object, name string, in legacyPool) {
 	switch in.Protocol {
 	case "layer2":
 		if len(in.BGPAdvertisements) > 0 {
-			m.note(Refused, "spec.bgpAdvertisements", "says how a pool with protocol layer2 is announced by BGP; delete it or change the protocol")
+			m.note(Refused, "spec.bgpAdvertisements", "of pool %s says how it is announced by BGP, but its protocol is layer2; delete it or change the protocol. The pool was left out", name)
 			return
 		}
 		ads = append(ads, m.named("L2Advertisement", name, &v1beta1.L2Advertisement{Spec: v1beta1.L2AdvertisementSpec{IPAddressPools: []string{name}}}))
@@ -75,7 +75,7 @@ func (m *migration) pool(from manifest.Object, name string, in legacyPool) {
 				LocalPref: a.LocalPref, Communities: a.Communities}}))
 		}
 	default:
-		m.note(Refused, "spec.protocol", "is %q, neither layer2 nor bgp", in.Protocol)
+		m.note(Refused, "spec.protocol", "of pool %s is %q, neither layer2 nor bgp; the pool was left out", name, in.Protocol)
 		return
 	}
 	if !m.write(pool) {

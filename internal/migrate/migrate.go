@@ -31,10 +31,10 @@ const (
 
 // Note says what became of one object, or of one field of it.
 type Note struct {
-	Object  string // "IPAddressPool metallb-system/default (pools.yaml, document 1)"
-	Verdict Verdict
-	Field   string // "spec.echoMode"; "" = the object
-	Message string
+	Object  string  `json:"object"` // "IPAddressPool metallb-system/default (pools.yaml, document 1)"
+	Verdict Verdict `json:"verdict"`
+	Field   string  `json:"field,omitempty"` // "spec.echoMode"; "" = the object
+	Message string  `json:"message,omitempty"`
 }
 
 // String returns the note as one line.

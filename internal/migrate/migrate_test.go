@@ -142,6 +142,11 @@ func TestObjects(t *testing.T) {
 			want:  ours("BGPPeer", "a", "{myASN: 64512, dynamicASN: external, localASN: 64999, interface: eth0, connectTime: 5s, enableGracefulRestart: true, vrf: red, dualStackAddressFamily: true, passwordSecret: {name: s}}"),
 			notes: []string{"changed spec.passwordSecret"}, says: "metallb-system/s is to be copied",
 		},
+		"peer that never speaks": {
+			in:   theirs("v1beta2", "BGPPeer", "spec: "+peer+", holdTime: 9m, keepaliveTime: 0s}"),
+			want: ours("BGPPeer", "a", peer+", holdTime: 9m0s}"), notes: []string{"changed spec.keepaliveTime"},
+		},
+		"peer without timers":  {in: theirs("v1beta2", "BGPPeer", "spec: "+peer+", holdTime: 0s, keepaliveTime: 0s}"), want: ours("BGPPeer", "a", peer+", holdTime: 0s, keepaliveTime: 0s}"), notes: []string{"taken"}},
 		"peer without an AS":   {in: theirs("v1beta2", "BGPPeer", "spec: {myASN: 64512, peerAddress: 192.0.2.1}"), notes: []string{"refused spec.peerASN"}},
 		"peer of a version":    {in: theirs("v1", "BGPPeer", "spec: {}"), notes: []string{"refused apiVersion"}, says: "v1beta1 and v1beta2"},
 		"BFD":                  {in: theirs("v1beta1", "BFDProfile", "spec: {receiveInterval: 100, transmitInterval: 100, detectMultiplier: 5, passiveMode: true, minimumTtl: 250}"), want: ours("BFDProfile", "a", "{receiveInterval: 100, transmitInterval: 100, detectMultiplier: 5, passiveMode: true, minimumTtl: 250}"), notes: []string{"taken"}},

@@ -11,8 +11,8 @@ import (
 
 // Step is one thing to do for the take-over.
 type Step struct {
-	Text    string
-	Command string // to copy, "" = none
+	Text    string `json:"text"`
+	Command string `json:"command,omitempty"` // to copy, "" = none
 }
 
 // steps lists what to do. The order is what keeps addresses: nobody may give them to others in between.
