@@ -21,11 +21,23 @@
 // goes on answering until its successor's claim arrives: make before break. So does one that hands over to a better node; the
 // claim says so then. Cordoned nodes, where they shall leave, still serve what nobody else can.
 //
+// # BGP
+//
+// By BGP an address is announced from every node that can serve it: one that a BGPAdvertisement selects, that has a BGPPeer to tell,
+// whose datapath has programmed the address, and that has, with externalTrafficPolicy Local, a ready endpoint. Membership of the
+// others does not matter, nor do claims, links and sleep: there is nobody to take an address from.
+//
+// A node that leaves by somebody's wish first asks its peers to prefer other paths (RFC 8326), each for its drainWait, and then
+// withdraws. A cordoned one, where those shall leave, goes on asking for as long as no other node can serve the address. Where
+// only the speaker is replaced, peers with graceful restart are told nothing: they keep the paths, and the datapath goes on.
+//
 // # Addresses outside the pools
 //
 // A pool may be edited or deleted under an address in use. The address is then treated as if it still were in the pool it
 // came from; if no advertisement names that one, every advertisement counts, since the subnet of the link still guards
-// against nonsense and silence would be an outage that nobody asked for.
+// against nonsense and silence would be an outage that nobody asked for. By BGP, where no subnet guards anything, such an address
+// is announced only by an advertisement that names its pool or all pools.
 //
-// The package is pure: no clock, no IO, no log. The executors that carry decisions out are announce/arp and announce/ndp.
+// The package is pure: no clock, no IO, no log. The executors that carry decisions out are announce/arp, announce/ndp
+// and, by way of announce/bgp, the sessions' process.
 package announce

@@ -9,7 +9,8 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Plan decides for every address in a Service's status, sorted by address, whether s.Self announces it. Its cost grows with
+// Plan decides for every address in a Service's status, sorted by address, whether s.Self announces it: one decision for each way
+// by which it is advertised, layer 2 before BGP, and one for layer 2 where it is by neither. Its cost grows with
 // the addresses and with the members, and with their product only for Services with externalTrafficPolicy Local, shared
 // addresses, and addresses that a datapath has failed on.
 func Plan(s lb.Snapshot) []Decision {
@@ -21,11 +22,19 @@ func Plan(s lb.Snapshot) []Decision {
 	}
 	result := election.Assign(seats)
 	better := result.Handovers(s.Self, s.Steady)
-	out := make([]Decision, len(ballots))
+	routes := p.newRoutes()
+	out := make([]Decision, 0, len(ballots))
 	for i, b := range ballots {
-		out[i] = p.decide(b, result.Owners[i])
-		if out[i].Announce && out[i].Owner == s.Self {
-			out[i].HandTo = better[i]
+		d := p.decide(b, result.Owners[i])
+		if d.Announce && d.Owner == s.Self {
+			d.HandTo = better[i]
+		}
+		route, told := routes.decide(b)
+		if !told || d.Reason != lb.NotAdvertised {
+			out = append(out, d)
+		}
+		if told {
+			out = append(out, route)
 		}
 	}
 	return out
@@ -77,13 +86,18 @@ func (p *poll) mustWait(b ballot) lb.Refusal {
 				strings.ReplaceAll(fmt.Sprintf("% x", mac[:]), " ", ":"), vip)}
 	}
 	if _, port := p.forwarder(b); port != 0 {
-		return lb.Refusal{Reason: lb.ForwarderNotReady,
-			Message: fmt.Sprintf("kube-proxy or Cilium, which forwards on %s, has not answered yet at healthCheckNodePort %d", p.Self, port)}
+		return unansweredBy(p.Self, port)
 	}
 	if len(p.Settling) > 0 && len(p.claims[vip]) == 0 && p.Epochs[vip] == 0 {
 		return lb.Refusal{Reason: lb.Settling, Message: "waiting a short time for the speakers on " + list(p.Settling)}
 	}
 	return lb.Refusal{}
+}
+
+// unansweredBy is about a forwarder of which it is not known yet whether it can serve a Service.
+func unansweredBy(node lb.NodeName, port uint16) lb.Refusal {
+	return lb.Refusal{Reason: lb.ForwarderNotReady,
+		Message: fmt.Sprintf("kube-proxy or Cilium, which forwards on %s, has not answered yet at healthCheckNodePort %d", node, port)}
 }
 
 // forwarded reports whether this node's datapath has to forward for the address: not in mode "announce only", nor an address

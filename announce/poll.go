@@ -133,7 +133,7 @@ func (p *poll) ballot(vip netip.Addr, services []*lb.Service) ballot {
 		b.voters = append(b.voters, voter{svc, nodes, f})
 	}
 	if len(b.voters) == 0 && b.refusal.OK() {
-		b.refusal = lb.Refusal{Reason: lb.NotAdvertised, Message: fmt.Sprintf("no L2Advertisement covers %s", vip)}
+		b.refusal = lb.Refusal{Reason: lb.NotAdvertised, Message: fmt.Sprintf("neither an L2Advertisement nor a BGPAdvertisement covers %s", vip)}
 	}
 	return b
 }
@@ -228,13 +228,7 @@ func (p *poll) fieldOf(vip netip.Addr, svc *lb.Service) *field {
 // covering returns the advertisements, by their place in s.L2, for vip as an address of svc. The package comment explains what
 // happens to addresses outside the pools.
 func (p *poll) covering(vip netip.Addr, svc *lb.Service) []int {
-	pool, inPool := p.PoolOf(vip)
-	if !inPool {
-		pool = lb.Pool{Name: svc.Pool}
-		if i := slices.IndexFunc(p.Pools, func(p lb.Pool) bool { return p.Name == svc.Pool }); i >= 0 {
-			pool = p.Pools[i]
-		}
-	}
+	pool, inPool := p.poolFor(vip, svc)
 	var covers, selects []int
 	for i, ad := range p.L2 {
 		if ad.Covers(pool, *svc) {
@@ -248,6 +242,17 @@ func (p *poll) covering(vip netip.Addr, svc *lb.Service) []int {
 		return selects
 	}
 	return covers
+}
+
+// poolFor returns the pool that holds vip, or else, and false, the one that svc was served from.
+func (p *poll) poolFor(vip netip.Addr, svc *lb.Service) (lb.Pool, bool) {
+	if pool, ok := p.PoolOf(vip); ok {
+		return pool, true
+	}
+	if i := slices.IndexFunc(p.Pools, func(p lb.Pool) bool { return p.Name == svc.Pool }); i >= 0 {
+		return p.Pools[i], false
+	}
+	return lb.Pool{Name: svc.Pool}, false
 }
 
 // serving returns the nodes that can serve svc, nil meaning all of them, and false if no endpoint can take a connection. The

@@ -41,6 +41,7 @@ const (
 // Why a node has no session with a BGPPeer, whatever the peer says.
 const (
 	PasswordUnavailable Reason = "PasswordUnavailable" // its passwordSecret does not exist, or has no usable password
+	PeerConflict        Reason = "PeerConflict"        // another BGPPeer has the same address on this node
 )
 
 // Why a change of an IPAddressPool is refused, besides the above.
@@ -75,6 +76,8 @@ const (
 	Settling            Reason = "Settling"            // the speakers are starting: the address waits until it is known who is there
 	Probing             Reason = "Probing"             // the segment is being asked whether somebody has the address already
 	AddressConflict     Reason = "AddressConflict"     // a station that is no speaker answers for the address
+	NoPeer              Reason = "NoPeer"              // no BGPPeer that shall hear of it is for this node
+	NoSession           Reason = "NoSession"           // of the BGP peers that shall hear of it none has a session with this node
 	AnnouncementRefused Reason = "AnnouncementRefused" // the wire said no, for example a socket could not be opened
 )
 

@@ -11,13 +11,14 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
 // recorderTimeout bounds the look for the Service in the cache, which answers at once when it has synced.
 const recorderTimeout = time.Second
 
-// Recorder puts the speaker's Events on Services.
+// Recorder puts the speaker's Events on Services and BGPPeers.
 type Recorder struct {
 	client client.Reader
 	events events.EventRecorder
@@ -47,9 +48,27 @@ func (r *Recorder) Event(svc lb.ServiceKey, warning bool, reason, message string
 	if err := r.client.Get(ctx, client.ObjectKey{Namespace: svc.Namespace, Name: svc.Name}, &s); err != nil {
 		return
 	}
-	kind := corev1.EventTypeNormal
-	if warning {
-		kind = corev1.EventTypeWarning
+	r.events.Eventf(&s, nil, eventType(warning), reason, "Announce", "%s", message)
+}
+
+// PeerEvent records what happened to a session with the BGPPeer of that name, as Event does.
+func (r *Recorder) PeerEvent(peer string, warning bool, reason, message string) {
+	ctx, cancel := context.WithTimeout(context.Background(), recorderTimeout)
+	defer cancel()
+	var list v1beta1.BGPPeerList // the cache holds those of our namespace only
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return
 	}
-	r.events.Eventf(&s, nil, kind, reason, "Announce", "%s", message)
+	for i := range list.Items {
+		if list.Items[i].Name == peer {
+			r.events.Eventf(&list.Items[i], nil, eventType(warning), reason, "Peer", "%s", message)
+		}
+	}
+}
+
+func eventType(warning bool) string {
+	if warning {
+		return corev1.EventTypeWarning
+	}
+	return corev1.EventTypeNormal
 }

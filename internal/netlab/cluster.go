@@ -146,6 +146,9 @@ func (c *cluster) Facts(context.Context) (kube.Facts, error) {
 // Event implements speaker.Recorder.
 func (c *cluster) Event(lb.ServiceKey, bool, string, string) {}
 
+// PeerEvent implements speaker.Recorder.
+func (c *cluster) PeerEvent(string, bool, string, string) {}
+
 func (c *cluster) peers(context.Context) ([]netip.AddrPort, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -95,7 +95,7 @@ func (w *world) answering(addr netip.Addr) string {
 func (w *world) change(edit func(*kube.Facts)) {
 	w.mu.Lock()
 	f := kube.Facts{Services: slices.Clone(w.facts.Services), Endpoints: maps.Clone(w.facts.Endpoints), Nodes: maps.Clone(w.facts.Nodes),
-		Pools: slices.Clone(w.facts.Pools), L2: slices.Clone(w.facts.L2)}
+		Pools: slices.Clone(w.facts.Pools), L2: slices.Clone(w.facts.L2), BGP: slices.Clone(w.facts.BGP), BGPPeers: slices.Clone(w.facts.BGPPeers)}
 	edit(&f)
 	w.facts = f
 	w.mu.Unlock()
@@ -374,6 +374,13 @@ func (f fakeEngine) Sync(_ context.Context, want datapath.State, _ time.Time) (d
 	}
 	n.kernel = got
 	return got, err
+}
+
+// PeerEvent implements Recorder.
+func (n *node) PeerEvent(peer string, _ bool, reason, _ string) {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	n.events = append(n.events, peer+" "+reason)
 }
 
 // Event implements Recorder.

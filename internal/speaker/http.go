@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"slices"
 
+	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -61,9 +63,12 @@ func (s *Speaker) decisionsView() view.Decisions {
 		v.Members = append(v.Members, mv)
 	}
 	self := lb.Member{Claims: st.Claims}
-	for _, d := range st.Decisions {
+	for _, d := range slices.Concat(st.Decisions, st.Routes) {
 		dv := view.Decision{VIP: d.VIP, Via: string(d.Via), Announce: d.Announce, Owner: d.Owner, Interfaces: d.Interfaces,
 			Services: names(d.Services), Epoch: self.Claim(d.VIP), Reason: d.Reason, Message: d.Message}
+		if d.Via == announce.BGP {
+			dv.Epoch, dv.Peers, dv.Drain = 0, d.Peers(), d.Drains()
+		}
 		v.Decisions = append(v.Decisions, dv)
 	}
 	return v

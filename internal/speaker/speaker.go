@@ -60,9 +60,10 @@ type Engine interface {
 	Sync(ctx context.Context, want datapath.State, now time.Time) (reached datapath.State, err error)
 }
 
-// Recorder puts Events on Services. It must not block.
+// Recorder puts Events on Services and on BGPPeers. It must not block.
 type Recorder interface {
 	Event(svc lb.ServiceKey, warning bool, reason, message string)
+	PeerEvent(peer string, warning bool, reason, message string)
 }
 
 // The reasons of the Events that this package records.
@@ -86,6 +87,7 @@ type Options struct {
 	Announcer6 Announcer    // of IPv6 addresses; nil = none is announced
 	Engine     Engine       // nil = announce only; somebody else forwards
 	Heartbeat  Heartbeat    // nil = gossip alone notices who has died
+	BGP        BGP          // nil = no peer is told anything
 
 	HealthPorts HealthPorts // nil = somebody else answers at health check node ports
 	Forwarder   Forwarder   // where Engine is nil: who forwards instead; nil = it is believed without being asked
@@ -109,7 +111,7 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, HealthPorts and Forwarder may be nil")
+		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, BGP, HealthPorts and Forwarder may be nil")
 	case o.Engine != nil && o.Forwarder != nil:
 		return o, errors.New("speaker: Engine and Forwarder exclude each other")
 	case o.DrainTimeout < 0:
@@ -156,6 +158,7 @@ type Speaker struct {
 	settling  settling
 	wake      *time.Timer // of the next step that time alone makes necessary; nil = none
 	wire      families
+	speech    speech
 	checks    map[lb.ServiceKey]lb.HealthCheck // what the Forwarder answered as of this step
 
 	mu      sync.Mutex // guards the following, which the two loops exchange
@@ -170,6 +173,7 @@ type Speaker struct {
 // report is what the datapath reached; its fields are replaced, not written to.
 type report struct {
 	ready      bool // the engine works
+	worked     bool // it has tried at least once
 	programmed map[netip.Addr]bool
 	failing    []netip.Addr // wanted, tried, not reached; sorted
 	reached    datapath.State
@@ -201,7 +205,7 @@ func (s *Speaker) FactsChanged() {
 	s.steps.Trigger()
 }
 
-// Trigger tells that the members or the announcer's sockets have changed. It does not block.
+// Trigger tells that the members, the announcer's sockets or the BGP sessions have changed. It does not block.
 func (s *Speaker) Trigger() { s.steps.Trigger() }
 
 // Run works until ctx is done, then hands the addresses over and returns nil. The gossip and the announcer must outlive it.
@@ -218,19 +222,26 @@ func (s *Speaker) Run(ctx context.Context) error {
 	s.drain()
 	stop()
 	err := group.Wait()
+	s.farewell()
 	s.wire.set(nil)
 	s.o.Gossip.SetSelf(lb.Member{Draining: true})
 	return err
 }
 
-// drain waits until nothing is announced here any more, or nobody can take the rest, or the time is up.
+// drain waits until nothing is announced on the segment any more, or nobody can take the rest, or the time is up, and until the BGP
+// peers have been asked for other paths and told that there are none here any more, as long as they shall be.
 func (s *Speaker) drain() {
 	start := time.Now()
 	s.draining.Store(true)
 	s.steps.Trigger()
-	for time.Since(start) < s.o.DrainTimeout {
+	for {
 		time.Sleep(stepRest)
-		if st := s.status.Load(); st.Draining && !st.awaitsTakers() {
+		st, took := s.status.Load(), time.Since(start)
+		if took >= s.o.DrainTimeout && took >= st.DrainBy {
+			break
+		}
+		handed := st.Draining && !st.awaitsTakers() || took >= s.o.DrainTimeout
+		if told := st.Draining && st.drainedBGP() || took >= st.DrainBy; handed && told {
 			break
 		}
 	}

@@ -297,7 +297,7 @@ func TestEventsAndConflicts(t *testing.T) {
 		want := []string{
 			"default/web false Announcing: " + n + " announces 192.0.2.200 on eth0",
 			"default/web true AddressConflict: 192.0.2.200 is also used by 02:00:00:00:00:66, which is no speaker, on the segment of " + n + "'s eth0; " + n + " goes on announcing it: " + wayOut,
-			"default/web false Withdrawn: " + n + " no longer announces 192.0.2.200: no L2Advertisement covers 192.0.2.200",
+			"default/web false Withdrawn: " + n + " no longer announces 192.0.2.200: neither an L2Advertisement nor a BGPAdvertisement covers 192.0.2.200",
 		}
 		if d := cmp.Diff(want, owner.events[max(0, len(owner.events)-len(want)):]); d != "" {
 			t.Errorf("events of the owner (-want +got):\n%s", d)

@@ -2,8 +2,10 @@ package speaker
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/announce/bgp"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -15,8 +17,17 @@ type Status struct {
 	Eligible  bool // the API server knows the node, and it is not about to be deleted (H9)
 	Joined    bool // the other speakers are known, or known to be absent
 	Members   []lb.Member
-	Decisions []announce.Decision
+	Decisions []announce.Decision // about layer 2
 	Claims    []lb.Claim
+
+	// Routes are the decisions about BGP, as the report of the sessions bears them out.
+	Routes   []announce.Decision
+	Sessions []bgp.Session
+
+	Speaking bool          // there is somebody to tell by BGP
+	Farewell bool          // nothing more is wanted of the peers, but for those that are kept over a restart
+	Told     bool          // they have been told everything
+	DrainBy  time.Duration // how long the drain of BGP may take at most
 
 	// Strangers are the stations that are no speakers and use an address of a Service, announced here or not.
 	Strangers map[netip.Addr]lb.MAC

@@ -27,13 +27,15 @@ func (s *Speaker) step(ctx context.Context) error {
 	closed := !s.fence.isOpen()
 	cleared := closed && s.clearance(now)
 	snap, again := s.snapshot(now, closed && !cleared)
-	decisions := announce.Plan(snap)
+	decisions, routes := split(announce.Plan(snap))
+	routes = s.speak(snap, routes, now)
 	if snap.Fenced {
-		s.keepSilent(snap, decisions)
+		s.keepSilent(snap, decisions, routes)
 		return err
 	}
 	claims, later := s.ledger.claims(s.o.Node, decisions, others(snap), now)
-	s.wakeAfter(sooner(again, later))
+	forwards, held := s.speech.parting.with(snap, s.reportBGP().Seq, now)
+	s.wakeAfter(sooner(sooner(again, later), held))
 	s.learnMACs(snap.Members)
 	if s.absence.observe(snap.Members, snap.Down, s.o.Gossip.Known()) {
 		s.again++ // after a partition, until it yields, it answers for what this node has
@@ -49,11 +51,11 @@ func (s *Speaker) step(ctx context.Context) error {
 	self := s.self()
 	self.Claims = claims
 	s.o.Gossip.SetSelf(self)
-	st := s.newStatus(self, snap, decisions)
+	st := s.newStatus(self, snap, decisions, routes)
 	st.Claims, st.Strangers, st.KernelAnswers = claims, s.reviewStrangers(decisions, now), s.reviewKernel(decisions)
 	s.tell(st)
 	if s.o.Engine != nil && s.haveFacts {
-		s.handOver(datapath.Desired(snap)) // only now: what is unprogrammed by it is no longer announced
+		s.handOver(datapath.Desired(forwards)) // only now: what is unprogrammed by it is no longer announced
 	}
 	s.shareHealth(snap)
 	s.beat.Store(time.Now().UnixNano())
@@ -61,16 +63,32 @@ func (s *Speaker) step(ctx context.Context) error {
 }
 
 // keepSilent gives nothing up while the announcers say nothing: if the others have not missed this node, it goes on where it
-// was, and if they have, their claims are the younger ones.
-func (s *Speaker) keepSilent(snap lb.Snapshot, decisions []announce.Decision) {
-	s.tell(s.newStatus(s.self(), snap, decisions))
+// was, and if they have, their claims are the younger ones. By BGP it speaks on: nobody else's paths are in the way of its own.
+func (s *Speaker) keepSilent(snap lb.Snapshot, decisions, routes []announce.Decision) {
+	s.tell(s.newStatus(s.self(), snap, decisions, routes))
 	s.beat.Store(time.Now().UnixNano())
 }
 
-func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions []announce.Decision) *Status {
+func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions, routes []announce.Decision) *Status {
 	node, known := snap.Nodes[s.o.Node]
-	return &Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Eligible: known && !node.Deleting, Joined: len(snap.Members) > 0,
-		Members: snap.Members, Decisions: decisions}
+	st := &Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Eligible: known && !node.Deleting, Joined: len(snap.Members) > 0,
+		Members: snap.Members, Decisions: decisions, Routes: routes}
+	report := s.reportBGP()
+	st.Sessions, st.Speaking = report.Sessions, s.speech.wanted.Seq > 0 && len(s.speech.wanted.Peers) > 0
+	st.Farewell, st.Told, st.DrainBy = silent(s.speech.wanted), report.Seq >= s.speech.wanted.Seq, longestDrain(snap.BGPPeers)
+	return st
+}
+
+// split parts the decisions about layer 2 from those about BGP.
+func split(all []announce.Decision) (layer2, routes []announce.Decision) {
+	for _, d := range all {
+		if d.Via == announce.BGP {
+			routes = append(routes, d)
+		} else {
+			layer2 = append(layer2, d)
+		}
+	}
+	return layer2, routes
 }
 
 // wakeAfter has the next step begin after d at the latest, if d is not 0.
@@ -153,8 +171,9 @@ func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again 
 		Fenced: fenced, HealthChecks: s.checks,
 	}
 	snap.Steady = s.steady.observe(members, snap.Down, now)
+	snap.Leaving = s.speech.leaving.observe(snap, now)
 	snap.Settling, again = s.settling.awaited(s.o.Node, members, slices.Collect(maps.Keys(s.facts.Speakers)), now)
-	return snap, sooner(again, nextFailback(snap.L2, snap.Steady))
+	return snap, sooner(sooner(again, nextFailback(snap.L2, snap.Steady)), nextDrain(snap))
 }
 
 // tell publishes st and reports what has changed since the last one: a log line and an Event each.
@@ -163,7 +182,7 @@ func (s *Speaker) tell(st *Status) {
 	for _, d := range s.status.Load().Decisions {
 		before[d.VIP] = d
 	}
-	s.status.Store(st)
+	s.tellRoutes(s.status.Swap(st), st)
 	for _, d := range st.Decisions {
 		old := before[d.VIP]
 		delete(before, d.VIP)

@@ -58,7 +58,7 @@ func (s *Speaker) sync(ctx context.Context) error {
 // judge turns the outcome of a Sync into a report. An engine that reached nothing although it should have is broken; one
 // that reached a part works, and the addresses it lacks are for other nodes to serve.
 func judge(want, reached datapath.State, err error) report {
-	r := report{programmed: reached.Programmed(), reached: reached, err: err}
+	r := report{worked: true, programmed: reached.Programmed(), reached: reached, err: err}
 	r.ready = err == nil || len(r.programmed) > 0
 	if err != nil {
 		r.failing = slices.DeleteFunc(slices.Clone(want.VIPs), func(a netip.Addr) bool { return r.programmed[a] })
@@ -72,5 +72,5 @@ func (s *Speaker) accept(r report) bool {
 	defer s.mu.Unlock()
 	old := s.report
 	s.report = r
-	return old.ready != r.ready || !maps.Equal(old.programmed, r.programmed) || !slices.Equal(old.failing, r.failing)
+	return old.ready != r.ready || old.worked != r.worked || !maps.Equal(old.programmed, r.programmed) || !slices.Equal(old.failing, r.failing)
 }

@@ -47,6 +47,8 @@ type Decision struct {
 	Announce   bool        `json:"announce"`
 	Owner      lb.NodeName `json:"owner"`
 	Interfaces []string    `json:"interfaces,omitempty"`
+	Peers      []string    `json:"peers,omitempty"` // with BGP: who is told
+	Drain      bool        `json:"drain,omitempty"` // with BGP: they are asked to prefer other paths
 	Epoch      uint64      `json:"epoch,omitempty"` // of the node's claim; 0 = none
 	Reason     lb.Reason   `json:"reason,omitempty"`
 	Message    string      `json:"message,omitempty"`

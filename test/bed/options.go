@@ -74,3 +74,6 @@ type silent struct{}
 
 // Event implements speaker.Recorder.
 func (silent) Event(lb.ServiceKey, bool, string, string) {}
+
+// PeerEvent implements speaker.Recorder.
+func (silent) PeerEvent(string, bool, string, string) {}
