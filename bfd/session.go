@@ -214,6 +214,9 @@ func (s *Session) Announce() { s.urgent = true }
 // Sending tells whether the session is Up and sends periodically.
 func (s *Session) Sending() bool { return s.state == Up && s.periodic() }
 
+// Steady tells whether the session is Up with no poll sequence under way: the peer's next packets will most likely say nothing new.
+func (s *Session) Steady() bool { return s.state == Up && !s.poll.active }
+
 // Sent returns when the last periodic packet was sent; before the first one, when the session was made.
 func (s *Session) Sent() time.Time { return s.sent }
 

@@ -25,7 +25,6 @@ type Group struct {
 
 	want  atomic.Pointer[map[Peer]Config]
 	shown atomic.Pointer[map[Peer]Session]
-	probe atomic.Bool // begin a round trip with every peer
 
 	// For Fresh, on CLOCK_BOOTTIME in nanoseconds.
 	ticked atomic.Int64 // when the loop was last awake; 0 = it does not run
@@ -77,12 +76,6 @@ func (g *Group) Set(want map[Peer]Config) error {
 
 // Sessions returns how the sessions are. States are of this moment, times and intervals at most a second old. The map is a copy.
 func (g *Group) Sessions() map[Peer]Session { return maps.Clone(*g.shown.Load()) }
-
-// Probe begins a round trip with every peer whose session is Up: their RoundTrip in [Group.Sessions] grows once they answer.
-func (g *Group) Probe() {
-	g.probe.Store(true)
-	g.kick()
-}
 
 // Fresh tells whether we may act as one that was not replaced: the loop is awake, and since it last slept for longer than
 // Options.GapLimit a peer has answered a poll that was begun afterwards. It is false from the first instruction after a stop of

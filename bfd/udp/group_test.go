@@ -135,9 +135,6 @@ func TestSessionsComeUpAndSayGoodbye(t *testing.T) {
 	a.state(ab, bfd.Up)
 	b.state(ba, bfd.Up)
 	a.until("confirmed by a round trip", func() bool { return !a.Sessions()[ab].RoundTrip.IsZero() })
-	begun := time.Now()
-	a.Probe()
-	a.until("confirmed by another one", func() bool { return a.Sessions()[ab].RoundTrip.After(begun) })
 	a.stop()
 	b.state(ba, bfd.Down)
 	if e := b.last(ba); e.Cause != bfd.CausePeerAdminDown {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ type loop struct {
 	out    []bfd.Packet
 	buffer [bfd.MaxSize]byte
 	roll   float64 // the dice of this round, if Options.Aligned
+	lazy   bool    // packets wait in the sockets for the next round
 	woke   int64   // the last round, CLOCK_BOOTTIME
 	slept  time.Time
 }
@@ -115,6 +117,7 @@ func (l *loop) end() {
 // time is in the sockets; who has not been heard by then has been silent.
 func (l *loop) wait() (time.Time, error) {
 	l.collect()
+	l.listen()
 	timeout := max(0, time.Until(l.next()))
 	ts := unix.NsecToTimespec(int64(timeout))
 	for {
@@ -152,6 +155,19 @@ func (l *loop) collect() {
 	}
 }
 
+// listen decides whether packets wake the loop. With Options.Batched and nothing to learn from them but that the peers live
+// they wait for the next round, at the latest when a peer has to be judged: all of them are read then, and their timestamps count.
+func (l *loop) listen() {
+	l.lazy = l.g.o.Batched && !l.g.stale.Load() && !slices.ContainsFunc(l.all, func(s *session) bool { return !s.bfd.Steady() })
+	events := int16(unix.POLLIN)
+	if l.lazy {
+		events = 0
+	}
+	for i := range l.polled[1 : 1+len(l.receivers)] {
+		l.polled[1+i].Events = events
+	}
+}
+
 // next returns when something is due.
 func (l *loop) next() time.Time {
 	next := l.published.Add(publishEvery)
@@ -181,11 +197,6 @@ func earlier(a, b time.Time) time.Time {
 
 // round does what is due at now.
 func (l *loop) round(now time.Time) {
-	if l.g.probe.Swap(false) {
-		for _, s := range l.sessions {
-			s.bfd.Probe()
-		}
-	}
 	l.align(now)
 	for i := len(l.all) - 1; i >= 0; i-- { // backwards: a session that has said goodbye is removed
 		s := l.all[i]

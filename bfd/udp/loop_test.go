@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -90,6 +91,36 @@ func TestAligned(t *testing.T) {
 			t.Errorf("with Aligned %t all were due together after %d of 50 rounds", aligned, together)
 		}
 	}
+}
+
+// TestBatched: packets wake the loop unless all sessions are quiet; the kernel's timestamp says when a peer was heard all the same.
+func TestBatched(t *testing.T) {
+	t.Parallel()
+	l := newStill(t, Options{Batched: true}, 2)
+	listens := func(what string, want bool) {
+		t.Helper()
+		l.collect()
+		l.listen()
+		if got := l.polled[1].Events == unix.POLLIN; got != want || l.lazy == want {
+			t.Errorf("%s: woken by packets %t, want %t", what, got, want)
+		}
+	}
+	listens("the first round trip is under way", true)
+	for _, s := range l.list {
+		l.says(s, bfd.Up)
+	}
+	listens("all is quiet", false)
+	l.g.stale.Store(true)
+	listens("after a sleep", true)
+	l.g.stale.Store(false)
+	l.says(l.list[1], bfd.Down)
+	listens("one is not Up", true)
+	l.g.o.Batched = false
+	for _, s := range l.list {
+		l.says(s, bfd.Init)
+		l.says(s, bfd.Up)
+	}
+	listens("without the option", true)
 }
 
 // TestWiden: a false alarm doubles the intervals, which the peer is told, and time halves them again.
@@ -227,6 +258,12 @@ func TestPeerString(t *testing.T) {
 
 // BenchmarkTenPeersAt50ms prints what ten sessions cost one of their ends, in percent of a core.
 func BenchmarkTenPeersAt50ms(b *testing.B) {
+	for _, batched := range []bool{false, true} {
+		b.Run(fmt.Sprintf("batched=%t", batched), func(b *testing.B) { tenPeers(b, batched) })
+	}
+}
+
+func tenPeers(b *testing.B, batched bool) {
 	c := fast()
 	c.DesiredMinTx, c.RequiredMinRx = 50*ms, 50*ms
 	here, there := map[Peer]Config{}, map[Peer]Config{}
@@ -234,8 +271,8 @@ func BenchmarkTenPeersAt50ms(b *testing.B) {
 		here[peerOf(1, 10+i)], there[peerOf(10+i, 1)] = c, c
 	}
 	port := freePort(b)
-	a := run(b, Options{Port: port, Aligned: true, Refused: true}, here)
-	other := run(b, Options{Port: port, Aligned: true, Refused: true}, there)
+	a := run(b, Options{Port: port, Aligned: true, Batched: batched, Refused: true}, here)
+	other := run(b, Options{Port: port, Aligned: true, Batched: batched, Refused: true}, there)
 	for p := range here {
 		a.state(p, bfd.Up)
 	}

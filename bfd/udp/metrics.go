@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer, group string) *metrics {
 		dropped:    prometheus.NewCounterVec(counter("packets_dropped_total", "Packets that were discarded, by cause."), []string{"cause"}),
 		sendLate:   lateness("send_lateness_seconds", "How long after its time a periodic packet was sent."),
 		receiveLate: lateness("receive_lateness_seconds",
-			"How long a packet lay in the socket; it accuses nobody, since the kernel's receive timestamp counts."),
+			"How long a packet lay in the socket, where it was not to wait; it accuses nobody, since the kernel's receive timestamp counts."),
 		realtime: prometheus.NewGauge(gauge("realtime", "1 if the sender has real-time priority, as it was asked to have.")),
 		gaps:     prometheus.NewCounter(counter("gaps_total", "How often this process was asleep for longer than its peers wait.")),
 		falseAlarms: prometheus.NewCounter(counter("false_alarms_total",

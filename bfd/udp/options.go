@@ -86,6 +86,7 @@ type Options struct {
 	// The following are for sessions between our own processes, the heartbeat.
 
 	Aligned bool // all sessions that are Up send at the same moment, so that all watchers of a dead node notice together
+	Batched bool // while all sessions are Up and quiet, read what has arrived only when something is due: one wake-up for all peers
 	Refused bool // an ICMP port unreachable takes an Up session down at once: the peer's process is dead, its node lives
 	Widen   bool // double the intervals after a false alarm, see bfd.Pace
 

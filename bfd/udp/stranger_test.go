@@ -75,11 +75,12 @@ func open() Config {
 
 func TestADeadProcessIsNoticedAtOnce(t *testing.T) {
 	t.Parallel()
-	for _, refused := range []bool{true, false} {
+	for _, o := range []Options{{Refused: true}, {Refused: true, Batched: true}, {}, {Batched: true}} {
 		port, p := freePort(t), peerOf(1, 2)
 		slow := open()
 		slow.Multiplier = 40 // 0.8 s
-		r := run(t, Options{Port: port, Refused: refused}, map[Peer]Config{p: slow})
+		o.Port = port
+		r := run(t, o, map[Peer]Config{p: slow})
 		s := newStranger(t, p.Remote, p.Local, port, 255)
 		go s.follow(slow.Config, 7)
 		r.state(p, bfd.Up)
@@ -87,13 +88,13 @@ func TestADeadProcessIsNoticedAtOnce(t *testing.T) {
 		s.conn.Close()
 		r.state(p, bfd.Down)
 		want := bfd.CauseDetectionExpired
-		if refused {
+		if o.Refused {
 			want = bfd.CauseRefused
 		}
 		if e := r.last(p); e.Cause != want {
-			t.Errorf("with Refused %t: %q, want %q", refused, e.Cause, want)
+			t.Errorf("with Refused %t, Batched %t: %q, want %q", o.Refused, o.Batched, e.Cause, want)
 		}
-		t.Logf("with Refused %t noticed after %s", refused, r.last(p).At.Sub(start))
+		t.Logf("with Refused %t, Batched %t noticed after %s", o.Refused, o.Batched, r.last(p).At.Sub(start))
 		r.stop()
 	}
 }

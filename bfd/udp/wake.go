@@ -66,7 +66,9 @@ func (l *loop) deliver(d *datagram, r *receiver, now time.Time) bfd.Drop {
 		return drop
 	}
 	l.g.metrics.received.Inc()
-	l.g.metrics.receiveLate.Observe(now.Sub(at).Seconds())
+	if !l.lazy {
+		l.g.metrics.receiveLate.Observe(now.Sub(at).Seconds())
+	}
 	if rt := s.bfd.RoundTrip(); rt.After(before) {
 		l.confirm(s, rt)
 	}

@@ -88,7 +88,7 @@ func New(o Options) (*Heartbeat, error) {
 	}
 	h := &Heartbeat{o: o, events: make(chan change, eventRoom), suspects: map[lb.NodeName]bool{}, heard: map[lb.NodeName]bool{}}
 	options := udp.Options{
-		Name: "heartbeat", Log: o.Log, Registerer: o.Registerer, Port: o.Port, Aligned: true, Refused: true, Widen: true,
+		Name: "heartbeat", Log: o.Log, Registerer: o.Registerer, Port: o.Port, Aligned: true, Batched: true, Refused: true, Widen: true,
 		Changed:   func(p udp.Peer, e bfd.Event) { h.put(change{p, e}) },
 		Slept:     func(time.Duration) { h.put(change{}) },
 		Confirmed: func(udp.Peer) { h.put(change{}) },
