@@ -24,9 +24,8 @@ type Gossip struct {
 	list *memberlist.Memberlist // set by Run before anything uses it
 	ring *memberlist.Keyring
 
-	resend chan struct{}    // our record or the members have changed
-	rejoin chan struct{}    // look for lost members now
-	syncs  chan syncRequest // one exchange with one member
+	resend chan struct{} // our record or the members have changed
+	rejoin chan struct{} // look for lost members now
 
 	running atomic.Bool
 	keysMu  sync.Mutex    // held while the keys are put into use; taken before mu
@@ -55,7 +54,7 @@ func New(o Options) (*Gossip, error) {
 		return nil, err
 	}
 	g := &Gossip{
-		o: o, ring: ring, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), syncs: make(chan syncRequest),
+		o: o, ring: ring, resend: make(chan struct{}, 1), rejoin: make(chan struct{}, 1),
 		table: newTable(o.Node, incarnation), sent: map[lb.NodeName]record{}, busy: map[lb.NodeName]bool{}, tried: map[netip.AddrPort]time.Time{},
 		listed: map[netip.Addr]bool{},
 	}
@@ -100,35 +99,6 @@ func (g *Gossip) Rejoin() {
 	case g.rejoin <- struct{}{}:
 	default:
 	}
-}
-
-// Sync exchanges states with a member that is known, now: once it has returned nil, this member knows everything that the
-// other one knew when Sync was called, and the other way round. A process that was asleep asks so before it acts on what it
-// believes. Where the other one does not answer it blocks for 2 s, and while Run does not run until ctx is done.
-func (g *Gossip) Sync(ctx context.Context, node lb.NodeName) error {
-	g.mu.Lock()
-	addr, ok := g.table.addr(node)
-	g.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("exchanging gossip with %s: it is no member", node)
-	}
-	r := syncRequest{addr, make(chan error, 1)}
-	select {
-	case g.syncs <- r:
-	case <-ctx.Done():
-		return fmt.Errorf("exchanging gossip with %s: %w", node, context.Cause(ctx))
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("exchanging gossip with %s: %w", node, context.Cause(ctx))
-	}
-}
-
-type syncRequest struct {
-	addr netip.AddrPort
-	done chan error // has room for one
 }
 
 // UpToDate reports whether this member has exchanged states with another one since then, and every node that others have

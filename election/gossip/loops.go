@@ -67,7 +67,7 @@ func (g *Gossip) join(ctx context.Context, peers []netip.AddrPort) bool {
 	return met.Load()
 }
 
-// exchangeLoop makes the exchanges that Rejoin and Sync ask for, each on its own, so that a dead member delays nobody.
+// exchangeLoop makes the exchanges that Rejoin asks for, each on its own, so that a dead member delays nobody.
 func (g *Gossip) exchangeLoop(ctx context.Context, group *errgroup.Group) {
 	again := time.NewTimer(0)
 	defer again.Stop()
@@ -79,9 +79,6 @@ func (g *Gossip) exchangeLoop(ctx context.Context, group *errgroup.Group) {
 		case <-g.rejoin:
 			left = retryFew
 		case <-again.C:
-		case r := <-g.syncs:
-			group.Go(func() error { r.done <- g.exchange(r.addr); return nil })
-			continue
 		}
 		if left == 0 {
 			continue

@@ -155,15 +155,6 @@ func (t *table) known(now time.Time) map[lb.NodeName]netip.Addr {
 	return out
 }
 
-// addr returns where a node is or was last.
-func (t *table) addr(node lb.NodeName) (netip.AddrPort, bool) {
-	if addr, ok := t.alive[node]; ok {
-		return addr, true
-	}
-	l, ok := t.lost[node]
-	return l.addr, ok
-}
-
 // livesAt reports whether a living member is at addr.
 func (t *table) livesAt(addr netip.AddrPort) bool {
 	for _, a := range t.alive {

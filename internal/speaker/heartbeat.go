@@ -25,11 +25,11 @@ type Heartbeat interface {
 
 // watch exchanges heartbeats with the nodes that election chooses out of the members, and with those that were lost without
 // a goodbye: whoever of them is heard again after a partition is joined at once.
-func (s *Speaker) watch(members []lb.Member) {
+func (s *Speaker) watch(members []lb.Member, known map[lb.NodeName]netip.Addr) {
 	if s.o.Heartbeat == nil {
 		return
 	}
-	peers := s.o.Gossip.Known()
+	peers := maps.Clone(known)
 	living := make([]lb.NodeName, 0, len(members))
 	for _, m := range members {
 		living = append(living, m.Node)

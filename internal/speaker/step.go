@@ -26,7 +26,8 @@ func (s *Speaker) step(ctx context.Context) error {
 	s.judgeLinks(now)
 	closed := !s.fence.isOpen()
 	cleared := closed && s.clearance(now)
-	snap, again := s.snapshot(now, closed && !cleared)
+	known := s.o.Gossip.Known()
+	snap, again := s.snapshot(now, known, closed && !cleared)
 	decisions, routes := split(announce.Plan(snap))
 	routes = s.speak(snap, routes, now)
 	if snap.Fenced {
@@ -37,7 +38,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	forwards, held := s.speech.parting.with(snap, s.reportBGP().Seq, now)
 	s.wakeAfter(sooner(sooner(again, later), held))
 	s.learnMACs(snap.Members)
-	if s.absence.observe(snap.Members, snap.Down, s.o.Gossip.Known()) {
+	if s.absence.observe(snap.Members, snap.Down, known) {
 		s.again++ // after a partition, until it yields, it answers for what this node has
 	}
 	want := targets(decisions, claims, s.again)
@@ -147,7 +148,7 @@ func (s *Speaker) self() lb.Member {
 }
 
 // snapshot gathers all facts. If some of them change by themselves, again says when.
-func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again time.Duration) {
+func (s *Speaker) snapshot(now time.Time, known map[lb.NodeName]netip.Addr, fenced bool) (snap lb.Snapshot, again time.Duration) {
 	if s.o.Forwarder != nil {
 		s.checks = s.o.Forwarder.Answers()
 	}
@@ -158,7 +159,7 @@ func (s *Speaker) snapshot(now time.Time, fenced bool) (snap lb.Snapshot, again 
 			members[i] = self
 		}
 	}
-	s.watch(members)
+	s.watch(members, known)
 	conflicts := s.wire.conflicts()
 	s.mu.Lock()
 	programmed := s.report.programmed
