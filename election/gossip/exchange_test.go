@@ -149,11 +149,14 @@ func TestRejoinDespiteALostSYN(t *testing.T) {
 	})
 }
 
-// A member that was asleep asks the living; one of them that cannot be reached holds up nothing.
+// A member that was asleep asks the living, whoever is missing; one of them that cannot be reached holds up nothing.
 func TestRejoinBringsUpToDate(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, c *cluster) {
-		c.within(2*time.Second, "node-1 node-2 node-3", 1, 2, 3)
-		time.Sleep(time.Millisecond) // the exchanges in which they met began in no time, and are over
+	inBubble(t, 4, func(t *testing.T, c *cluster) {
+		c.within(2*time.Second, "node-1 node-2 node-3 node-4", 1, 2, 3, 4)
+		dead := func(from, to netip.AddrPort) bool { return from == addrOf(4) || to == addrOf(4) }
+		c.net.setCut(dead)
+		c.within(10*time.Second, "node-1 node-2 node-3", 1, 2, 3)
+		time.Sleep(time.Second) // the exchanges that were under way are over
 		woke := time.Now()
 		time.Sleep(time.Second) // a change or two might arrive
 		c.members[3].SetSelf(claims(3))
@@ -161,7 +164,7 @@ func TestRejoinBringsUpToDate(t *testing.T) {
 		if c.members[1].UpToDate(woke) {
 			t.Error("up to date by news that nobody has asked for")
 		}
-		c.net.setCut(func(from, to netip.AddrPort) bool { return from == addrOf(1) && to == addrOf(3) })
+		c.net.setCut(func(from, to netip.AddrPort) bool { return dead(from, to) || from == addrOf(1) && to == addrOf(3) })
 		c.members[3].SetSelf(claims(4))
 		time.Sleep(10 * time.Millisecond)
 		c.members[1].Rejoin()

@@ -91,9 +91,9 @@ func (g *Gossip) Known() map[lb.NodeName]netip.Addr {
 	return g.table.known(time.Now())
 }
 
-// Rejoin has this member at once exchange states with all members that fell silent without goodbye; where none is missing,
-// with a living one, so that [Gossip.UpToDate] gets its answer. While one is missing it tries five times in half a second. It
-// does not block, and may be called often: an address is tried at most every 100 ms.
+// Rejoin has this member at once exchange states with two living members, so that [Gossip.UpToDate] gets its answer, and with all
+// that fell silent without goodbye: those it tries five times in half a second. It does not block, and may be called often: an
+// address is tried at most every 100 ms.
 func (g *Gossip) Rejoin() {
 	select {
 	case g.rejoin <- struct{}{}:

@@ -20,7 +20,7 @@ const (
 	healPause   = 5 * time.Millisecond   // between the exchanges that it takes until two that took each other for dead agree
 	healTries   = 5
 	joinAtOnce  = 16 // addresses that joinLoop tries at the same time
-	askTheAlive = 2  // how many living members Rejoin asks where none is missing; one may be dead and not noticed yet
+	askTheAlive = 2  // how many living members Rejoin asks; one may be dead and not noticed yet
 )
 
 // joinLoop looks for peers that are not members, forever.
@@ -73,18 +73,19 @@ func (g *Gossip) exchangeLoop(ctx context.Context, group *errgroup.Group) {
 	defer again.Stop()
 	left := 0 // attempts, after the one that is due
 	for {
+		living := false // the first attempt asks some of these too
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.rejoin:
-			left = retryFew
+			left, living = retryFew, true
 		case <-again.C:
 		}
 		if left == 0 {
 			continue
 		}
 		left--
-		for _, addr := range g.toRejoin(time.Now()) {
+		for _, addr := range g.toRejoin(time.Now(), living) {
 			group.Go(func() error { g.tryExchange(ctx, addr); return nil })
 		}
 		if !g.misses() {
@@ -101,20 +102,20 @@ func (g *Gossip) misses() bool {
 	return len(g.table.lost) > 0
 }
 
-// toRejoin returns the addresses to try now: those of all lost members, or where there are none, of living ones.
-func (g *Gossip) toRejoin(now time.Time) []netip.AddrPort {
+// toRejoin returns the addresses to try now: those of all lost members, and of some living ones if they are to be asked too.
+func (g *Gossip) toRejoin(now time.Time, living bool) []netip.AddrPort {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var out []netip.AddrPort
-	for _, l := range g.table.lost {
-		out = append(out, l.addr)
-	}
-	if len(out) == 0 {
+	if living {
 		for _, addr := range g.table.alive { // in random order
 			if out = append(out, addr); len(out) == askTheAlive {
 				break
 			}
 		}
+	}
+	for _, l := range g.table.lost {
+		out = append(out, l.addr)
 	}
 	out = slices.DeleteFunc(out, func(a netip.AddrPort) bool { return now.Sub(g.tried[a]) < retryRest })
 	for a, at := range g.tried {

@@ -138,8 +138,8 @@ func (n *node) answers(addr netip.Addr) bool {
 	if n.process == nil {
 		return false
 	}
-	_, ok := n.announcer.epoch(addr)
-	return ok
+	_, owned := n.announcer.epoch(addr)
+	return owned && n.speaker.MayAnswer()
 }
 
 // linkSource is the kernel's view of the cable.

@@ -1,0 +1,248 @@
+package netlab
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	histories = flag.Int("histories", 60, "how many random histories of whole speakers to play")
+	firstSeed = flag.Uint64("seed", 0, "seed of the first of them; 0 = a random one")
+)
+
+// budget is how long an address may be without an answer while a node lives that could give it. Longest takes a second death
+// among the watchers of a first one, which gossip has to notice.
+const budget = 2 * time.Second
+
+// proven is how long a node must have been undisturbed to be counted on: a speaker that has just started, or whose cable was
+// out, waits for the others before it takes what may be theirs, at most so long.
+const proven = 15 * time.Second
+
+// TestRandomHistories lets whole speakers live through random losses of power, crashes, restarts, drains, joins, pauses, cut cables
+// and partitions, several at a time. Whenever nothing has happened for a while each side of a partition must have exactly one
+// node that answers for each address; and no address may be without one for longer than the budget while a node lives that could.
+func TestRandomHistories(t *testing.T) {
+	seed := *firstSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("seeds %d to %d", seed, seed+uint64(*histories)-1)
+	const shards = 2
+	for shard := range shards {
+		t.Run(fmt.Sprint(shard), func(t *testing.T) {
+			t.Parallel()
+			longest := time.Duration(0)
+			for i := shard; i < *histories && !t.Failed(); i += shards {
+				synctest.Test(t, func(t *testing.T) { longest = max(longest, live(t, seed+uint64(i))) })
+			}
+			t.Logf("longest without an answer: %s", longest)
+		})
+	}
+}
+
+// history is one life of a cluster.
+type history struct {
+	*cluster
+	dice    *rand.Rand
+	log     []string
+	start   time.Time
+	leaving map[*process]*node
+	calm    map[*node]time.Time                // since when nothing has happened to it
+	dark    map[*node]map[netip.Addr]time.Time // since when nobody on its side answers
+	longest time.Duration                      // of that, at nodes that are counted on
+	problem string
+}
+
+// live plays the history with the given seed and returns for how long an address was not answered for at most.
+func live(t *testing.T, seed uint64) time.Duration {
+	h := &history{cluster: newCluster(seed), dice: rand.New(rand.NewPCG(seed, 3)), start: time.Now(), leaving: map[*process]*node{},
+		calm: map[*node]time.Time{}, dark: map[*node]map[netip.Addr]time.Time{}}
+	defer h.close()
+	for i := range 3 + h.dice.IntN(3) {
+		h.join(fmt.Sprintf("n%d", i+1))
+		h.pass(time.Duration(h.dice.IntN(300)) * time.Millisecond)
+	}
+	h.setAddresses(2 + h.dice.IntN(6))
+	h.settle("start")
+	for range 2 + h.dice.IntN(3) {
+		for range 1 + h.dice.IntN(3) {
+			h.strike()
+			h.pass(time.Duration(h.dice.IntN(1500)) * time.Millisecond)
+		}
+		h.settle("strikes")
+	}
+	h.mend()
+	h.settle("mending")
+	for p := range h.leaving {
+		<-p.ended
+	}
+	if h.problem != "" {
+		t.Errorf("go test ./internal/netlab -run TestRandomHistories -histories 1 -seed %d\n%s\n%s\n%s", seed, strings.Join(h.log, "\n"), h.problem,
+			strings.Join(h.summary(), "\n"))
+	}
+	return h.longest
+}
+
+func (h *history) note(format string, args ...any) {
+	h.log = append(h.log, fmt.Sprintf("%7.3f s ", time.Since(h.start).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (h *history) fail(format string, args ...any) {
+	if h.problem == "" {
+		h.problem = fmt.Sprintf("%7.3f s ", time.Since(h.start).Seconds()) + fmt.Sprintf(format, args...)
+	}
+}
+
+// settle waits until nothing moves any more and checks that all is well then.
+func (h *history) settle(after string) {
+	h.pass(20 * time.Second)
+	if err := h.check(); err != nil {
+		h.fail("after %s: %v", after, err)
+	}
+}
+
+// pass lets time pass, and watches the addresses meanwhile.
+func (h *history) pass(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end) && h.problem == ""; time.Sleep(10 * time.Millisecond) {
+		for p, n := range h.leaving {
+			select {
+			case <-p.ended:
+				delete(h.leaving, p)
+				if n.process == p {
+					n.process = nil
+				}
+			default:
+			}
+		}
+		h.watch(time.Now())
+	}
+}
+
+// watch looks for addresses that nobody answers for.
+func (h *history) watch(now time.Time) {
+	answered := map[string]map[netip.Addr]bool{}
+	for _, n := range h.nodes {
+		side := h.sideOf(n)
+		if answered[side] == nil {
+			answered[side] = map[netip.Addr]bool{}
+		}
+		for _, addr := range h.addresses() {
+			answered[side][addr] = answered[side][addr] || h.able(n) && n.answers(addr)
+		}
+	}
+	for _, n := range h.nodes {
+		if h.dark[n] == nil || !h.able(n) || h.leaving[n.process] != nil {
+			h.dark[n] = map[netip.Addr]time.Time{}
+			continue
+		}
+		for _, addr := range h.addresses() {
+			since, is := h.dark[n][addr]
+			switch {
+			case answered[h.sideOf(n)][addr]:
+				delete(h.dark[n], addr)
+			case !is:
+				h.dark[n][addr] = now
+			case since.Sub(h.calm[n]) >= proven:
+				h.longest = max(h.longest, now.Sub(since))
+				if now.Sub(since) > budget {
+					h.fail("nobody has answered for %s for %s, but %s could", addr, now.Sub(since), n.name)
+				}
+			}
+		}
+	}
+}
+
+// able reports whether a speaker runs on the node, awake and with its cable in.
+func (h *history) able(n *node) (able bool) {
+	if n.process == nil {
+		return false
+	}
+	h.lan.change(func() { able = n.host.powered && n.host.plugged && !n.host.asleep })
+	return able
+}
+
+// strike does something to the cluster.
+func (h *history) strike() {
+	n := h.nodes[h.dice.IntN(len(h.nodes))]
+	running := n.process != nil && h.leaving[n.process] == nil
+	what := h.dice.IntN(10)
+	switch {
+	case what < 2 && running:
+		h.note("kill %s", n.name)
+		n.kill(true)
+	case what == 2 && running:
+		h.note("crash %s", n.name)
+		n.kill(false)
+	case what == 3 && running:
+		h.note("drain %s", n.name)
+		h.leaving[n.process] = n
+		n.process.shutdown()
+	case what == 4 && running && h.able(n):
+		d := time.Duration(20+h.dice.IntN(380)) * time.Millisecond
+		h.note("pause %s %s", n.name, d)
+		n.pause(d)
+		h.pass(d + 10*time.Millisecond)
+	case what == 5 && running:
+		up := h.able(n)
+		h.note("plug %s: %t", n.name, !up)
+		n.plug(!up)
+	case what < 8:
+		h.partition()
+		return
+	case what == 8 && len(h.nodes) < 6:
+		name := fmt.Sprintf("n%d", len(h.nodes)+1)
+		h.note("join %s", name)
+		h.join(name)
+		return
+	case n.process == nil:
+		h.note("start %s", n.name)
+		h.begin(n)
+	}
+	h.calm[n] = time.Now()
+}
+
+// partition splits the switch at random, or heals it.
+func (h *history) partition() {
+	sides := map[string]int{}
+	split := len(h.lan.side) == 0
+	for _, n := range h.nodes {
+		if split && h.dice.IntN(2) == 1 {
+			sides[string(n.name)] = 1
+		}
+	}
+	h.note("sides %v", sides)
+	h.lan.change(func() { h.lan.side = sides })
+}
+
+func (h *history) join(name string) {
+	n := h.addNode(name, nil)
+	h.begin(n)
+}
+
+func (h *history) begin(n *node) {
+	if err := n.start(); err != nil {
+		h.fail("starting %s: %v", n.name, err)
+	}
+	h.calm[n] = time.Now()
+}
+
+// mend makes everything whole again.
+func (h *history) mend() {
+	h.note("mend")
+	h.lan.change(func() { h.lan.side = map[string]int{} })
+	for _, n := range h.nodes {
+		switch {
+		case n.process == nil:
+			h.begin(n)
+		case !h.able(n):
+			n.plug(true)
+			h.calm[n] = time.Now()
+		}
+	}
+}
