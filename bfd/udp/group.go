@@ -89,6 +89,10 @@ func (g *Group) Fresh() bool {
 	return ticked == 0 || limit == 0 || boottime()-ticked <= limit
 }
 
+// GoOn makes a group fresh that no peer has answered since it slept, because its caller has waited for long enough. It does not
+// undo a sleep that is counted only later.
+func (g *Group) GoOn() { g.stale.Store(false) }
+
 // Sleeps returns how often the loop slept for longer than Options.GapLimit. A sleep is counted before Fresh is true again, which
 // may be a fraction of a millisecond after waking: who asks Fresh and then Sleeps misses none.
 func (g *Group) Sleeps() uint64 { return g.sleeps.Load() }

@@ -193,4 +193,8 @@ func TestFreshNeedsAPeer(t *testing.T) {
 	if a.Fresh() || a.count().confirmed != 0 {
 		t.Errorf("fresh %t, %+v: nobody has answered", a.Fresh(), a.count())
 	}
+	a.GoOn()
+	if !a.Fresh() {
+		t.Error("not fresh although its caller has given up waiting")
+	}
 }

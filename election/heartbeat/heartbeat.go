@@ -176,6 +176,9 @@ func (h *Heartbeat) Hears(node lb.NodeName) bool {
 // answered again. It costs one system call.
 func (h *Heartbeat) Fresh() bool { return h.group.Fresh() }
 
+// GoOn makes Fresh true again although nobody has answered.
+func (h *Heartbeat) GoOn() { h.group.GoOn() }
+
 // Sleeps returns how often Fresh became false. A sleep that Fresh no longer shows has been counted.
 func (h *Heartbeat) Sleeps() uint64 { return h.group.Sleeps() }
 

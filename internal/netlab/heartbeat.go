@@ -78,6 +78,13 @@ func (b *heartbeat) Fresh() bool {
 	return b.woke.IsZero()
 }
 
+// GoOn implements speaker.Heartbeat.
+func (b *heartbeat) GoOn() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.woke = time.Time{}
+}
+
 // Sleeps implements speaker.Heartbeat.
 func (b *heartbeat) Sleeps() uint64 {
 	b.mu.Lock()

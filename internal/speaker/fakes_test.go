@@ -283,6 +283,13 @@ func (f fakeHeartbeat) Fresh() bool {
 	return !f.n.asleep
 }
 
+// GoOn implements Heartbeat.
+func (f fakeHeartbeat) GoOn() {
+	f.n.world.mu.Lock()
+	defer f.n.world.mu.Unlock()
+	f.n.asleep = false
+}
+
 // Sleeps implements Heartbeat.
 func (f fakeHeartbeat) Sleeps() uint64 {
 	f.n.world.mu.Lock()

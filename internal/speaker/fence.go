@@ -75,6 +75,9 @@ func (s *Speaker) reopen(now time.Time) {
 	why := s.fence.closed.Load()
 	s.o.Log.Warn("process was asleep, answering again", "silentFor", now.Sub(why.since).Round(time.Millisecond))
 	s.metrics.fenced.Inc()
+	if !s.fence.fresh() {
+		s.fence.beat.GoOn() // a sleep since then is counted, or will be
+	}
 	s.fence.known.Store(why.count)
 	s.fence.closed.Store(nil)
 }

@@ -18,6 +18,8 @@ type Heartbeat interface {
 	// Fresh is false from when this process was asleep for as long as the others need to notice it, until one of them has
 	// answered again. It costs little and may be called from any goroutine.
 	Fresh() bool
+	// GoOn makes Fresh true again, until the next sleep, although nobody has answered: there may be nobody left.
+	GoOn()
 	// Sleeps returns how often that has happened. What Fresh no longer shows is counted already; so who asks Fresh and then
 	// Sleeps misses no sleep, however fast the others answered after it.
 	Sleeps() uint64

@@ -123,7 +123,6 @@ func TestAProcessThatNobodyAnswersServesOn(t *testing.T) {
 		if w.nodes["n1"].MayAnswer() {
 			t.Error("it may answer too early")
 		}
-		w.edit(func() { w.nodes["n1"].asleep = false })
 		time.Sleep(2 * fencePoll)
 		if !w.nodes["n1"].MayAnswer() {
 			t.Errorf("it may not answer after %s", fenceAnyway)
