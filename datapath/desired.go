@@ -1,142 +1,212 @@
 package datapath
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Desired returns what this node's kernel shall hold in mode external: every address in a Service's status whose ipMode is
-// Proxy (S45), each port of its Service on it. The state is empty where somebody else forwards. Should two Services claim the
-// same address, port and protocol, the first by key has it. Endpoints on nodes that are down get weight 0, at most half of those
-// behind a port.
-func Desired(s lb.Snapshot) State {
-	var out State
+// Desired returns what this node's kernel shall hold; empty where somebody else forwards.
+//
+// In mode external it is every address in the status of our Services whose ipMode is Proxy (S45), with each port of its Service. In
+// mode full it is what kube-proxy would serve: ClusterIPs, node ports, external IPs, and the addresses in the status of all Services,
+// except those whose ipMode leaves them to a proxy that is not ours (S44). Should two Services claim the same address, port and
+// protocol, the first by key has it. Endpoints on nodes that are down get weight 0, at most half of those behind a port.
+func Desired(s lb.Snapshot) State { return new(Decider).Desired(s) }
+
+// Decider is [Desired] for one caller who asks again and again: what has not changed since the last time is not computed again, and
+// shares its memory with the last answer. The answers do not depend on what was asked before. The zero value is ready for use, by
+// one goroutine at a time.
+type Decider struct {
+	frame  frame
+	served []served // sorted by key
+	claims []VirtualServer
+	last   State
+	done   bool // last is an answer
+}
+
+// served is a Service with everything that was decided for it.
+type served struct {
+	service   *lb.Service
+	ours      bool
+	endpoints []lb.Endpoint
+	result    result
+}
+
+// Desired is [Desired] of the package.
+func (d *Decider) Desired(s lb.Snapshot) State {
 	if !s.Forwards {
-		return out
+		*d = Decider{}
+		return State{}
 	}
-	taken := map[Listener]bool{}
-	for _, svc := range s.Services {
-		for _, in := range svc.Ingress {
-			if in.Mode != lb.ModeProxy || !in.Addr.IsValid() {
-				continue
+	f := newFrame(s)
+	fresh := !d.done || !d.frame.equal(f)
+	var c change
+	next := make([]served, 0, len(s.Services)+len(s.Others))
+	old := d.served
+	for svc, ours := range all(s) {
+		for len(old) > 0 && old[0].service.Key.Compare(svc.Key) < 0 {
+			c.gone(old[0])
+			old = old[1:]
+		}
+		now := served{service: svc, ours: ours, endpoints: s.Endpoints[svc.Key]}
+		known := len(old) > 0 && old[0].service.Key == svc.Key
+		if known && !fresh && old[0].ours == ours && sameEndpoints(old[0].endpoints, now.endpoints) && sameService(old[0].service, svc) {
+			now.result = old[0].result
+		} else {
+			if known {
+				c.gone(old[0])
 			}
-			vip := in.Addr.Unmap()
-			out.VIPs = append(out.VIPs, vip)
-			for _, port := range svc.Ports {
-				l := Listener{Addr: netip.AddrPortFrom(vip, port.Port), Protocol: port.Protocol}
-				if taken[l] {
-					continue
-				}
-				taken[l] = true
-				out.Servers = append(out.Servers, server(l, svc, port, s))
+			now.result = f.serve(svc, ours, now.endpoints)
+			c.new(now)
+		}
+		if known {
+			old = old[1:]
+		}
+		next = append(next, now)
+	}
+	for _, o := range old {
+		c.gone(o)
+	}
+	d.frame, d.served = f, next
+	if fresh || c.any {
+		d.assemble(c)
+		d.done = true
+	}
+	return d.last
+}
+
+// change is what differs from the last time.
+type change struct {
+	less, more []VirtualServer
+	any        bool // also if it is about refusals only
+}
+
+func (c *change) gone(s served) { c.less, c.any = append(c.less, s.result.servers...), true }
+func (c *change) new(s served)  { c.more, c.any = append(c.more, s.result.servers...), true }
+
+// all goes through the Services by key, and says which of them are ours. One that is in both lists is.
+func all(s lb.Snapshot) func(yield func(*lb.Service, bool) bool) {
+	return func(yield func(*lb.Service, bool) bool) {
+		i, j := 0, 0
+		for i < len(s.Services) || j < len(s.Others) {
+			order := -1
+			if i == len(s.Services) {
+				order = 1
+			} else if j < len(s.Others) {
+				order = s.Services[i].Key.Compare(s.Others[j].Key)
+			}
+			ok := true
+			switch {
+			case order <= 0:
+				ok = yield(&s.Services[i], true)
+				i++
+			default:
+				ok = yield(&s.Others[j], false)
+			}
+			if order >= 0 {
+				j++
+			}
+			if !ok {
+				return
 			}
 		}
 	}
-	slices.SortFunc(out.VIPs, netip.Addr.Compare)
-	out.VIPs = slices.Compact(out.VIPs)
-	slices.SortFunc(out.Servers, func(a, b VirtualServer) int { return a.Listener.Compare(b.Listener) })
-	return out
 }
 
-func server(l Listener, svc lb.Service, port lb.Port, s lb.Snapshot) VirtualServer {
-	family := lb.FamilyOf(l.Addr.Addr())
-	var eps []lb.Endpoint
-	for _, e := range lb.OfPort(s.Endpoints[svc.Key], port) {
-		if lb.FamilyOf(e.Addr.Addr()) == family {
-			eps = append(eps, e)
-		}
+// claim orders servers by address, port, protocol, then Service: of several claimants the first comes first.
+func claim(a, b VirtualServer) int {
+	x, y := a.Listener, b.Listener
+	x.Inside, y.Inside = false, false
+	if d := x.Compare(y); d != 0 {
+		return d
 	}
-	policy := cmp.Or(svc.ExternalTrafficPolicy, lb.Cluster)
-	v := VirtualServer{
-		Listener:     l,
-		Service:      svc.Key,
-		Port:         port.Name,
-		Scheduler:    RoundRobin,
-		Affinity:     svc.SessionAffinity,
-		Verdict:      Forward,
-		SourceRanges: ranges(svc.SourceRanges, family),
+	if d := a.Service.Compare(b.Service); d != 0 {
+		return d
 	}
-	if policy == lb.Cluster {
-		v.Masquerade = Everybody // S22; with Local the endpoint sees the client (S25)
-	}
-	usable := lb.Usable(eps, policy, s.Self)
-	v.Destinations = destinations(eps, spare(usable, s.Down), policy, s.Self)
-	switch {
-	case len(usable) > 0:
-	case policy == lb.Local && len(lb.Usable(eps, lb.Cluster, s.Self)) > 0:
-		v.Verdict = Drop // S57: another node serves it, a refusal would be a lie
-	default:
-		v.Verdict = Reject // S52
-	}
-	return v
+	return a.Listener.Compare(b.Listener)
 }
 
-// spare leaves out endpoints on nodes that are down, so that they get no new connection: the API server needs most of a minute to
-// notice. It leaves out at most half of the endpoints, the lowest addresses first, on every node the same: should the nodes be
-// down in our eyes only, enough of the Service is left.
-func spare(usable []lb.Endpoint, down map[lb.NodeName]bool) []lb.Endpoint {
-	if len(down) == 0 {
-		return usable
+// assemble makes a state of what was decided for the single Services.
+func (d *Decider) assemble(c change) {
+	slices.SortFunc(c.less, claim)
+	slices.SortFunc(c.more, claim)
+	out := State{Pods: d.frame.pods, NodeAddrs: d.frame.nodePorts}
+	sameClaims := slices.EqualFunc(c.less, c.more, func(a, b VirtualServer) bool { return claim(a, b) == 0 })
+	d.claims = merge(d.claims, c.less, c.more)
+	var lost []Refused
+	out.Servers, lost = d.claims, nil
+	if !sameClaims || len(d.last.Refused) > 0 {
+		out.Servers, lost = winners(d.claims)
 	}
-	usable = slices.Clone(usable)
-	slices.SortFunc(usable, func(a, b lb.Endpoint) int { return cmp.Or(unmap(a.Addr).Compare(unmap(b.Addr)), a.Compare(b)) })
-	usable = slices.CompactFunc(usable, func(a, b lb.Endpoint) bool { return unmap(a.Addr) == unmap(b.Addr) })
-	most := len(usable) / 2
-	return slices.DeleteFunc(usable, func(e lb.Endpoint) bool {
-		if !down[e.Node] || most == 0 {
-			return false
-		}
-		most--
-		return true
-	})
+	out.VIPs = d.last.VIPs
+	if vips := d.vips(); !slices.Equal(out.VIPs, vips) {
+		out.VIPs = vips
+	}
+	for i := range d.served {
+		out.Refused = append(out.Refused, d.served[i].result.refused...)
+	}
+	out.Refused = append(out.Refused, lost...)
+	slices.SortStableFunc(out.Refused, func(a, b Refused) int { return a.Service.Compare(b.Service) })
+	d.last = out
 }
 
-// destinations gives the usable endpoints weight 1. Endpoints that exist but must get no new connection are kept with weight 0,
-// so that the connections they have may end in peace (S65).
-func destinations(eps, usable []lb.Endpoint, policy lb.TrafficPolicy, self lb.NodeName) []Destination {
-	weight := map[netip.AddrPort]int{}
-	for _, e := range eps {
-		if policy != lb.Local || e.Node == self {
-			weight[unmap(e.Addr)] = 0
+// merge returns the claims without those in less, each of which is among them, and with those in more. All lists are sorted.
+func merge(claims, less, more []VirtualServer) []VirtualServer {
+	out := make([]VirtualServer, 0, len(claims)-len(less)+len(more))
+	for len(less)+len(more) > 0 {
+		next, remove := more, false
+		if len(more) == 0 || len(less) > 0 && claim(less[0], more[0]) <= 0 {
+			next, remove = less, true
+		}
+		i, _ := slices.BinarySearchFunc(claims, next[0], claim)
+		out = append(out, claims[:i]...)
+		claims = claims[i:]
+		if remove {
+			claims, less = claims[1:], less[1:]
+		} else {
+			out, more = append(out, more[0]), more[1:]
 		}
 	}
-	for _, e := range usable {
-		weight[unmap(e.Addr)] = 1 // S7: the same address in several slices is one destination, and its better record wins
-	}
-	out := make([]Destination, 0, len(weight))
-	for addr, w := range weight {
-		out = append(out, Destination{Addr: addr, Weight: w, Method: NAT})
-	}
-	slices.SortFunc(out, func(a, b Destination) int { return a.Addr.Compare(b.Addr) })
-	return out
+	return append(out, claims...)
 }
 
-func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
-
-// ranges reduces loadBalancerSourceRanges to those of one family, sorted and without any that lies inside another. No range of the family, or one
-// that covers it all, means everybody (S48).
-func ranges(in []netip.Prefix, family lb.Family) []netip.Prefix {
-	var mine []netip.Prefix
-	for _, p := range in {
-		if p.IsValid() && lb.FamilyOf(p.Addr()) == family {
-			mine = append(mine, p.Masked())
+// winners leaves each listener to the first Service that claims it. Without a conflict it returns the claims themselves.
+func winners(claims []VirtualServer) (servers []VirtualServer, lost []Refused) {
+	servers = claims
+	holder := 0
+	for i := 1; i < len(claims); i++ {
+		h := &claims[holder]
+		same := claims[i].Addr == h.Addr && claims[i].Protocol == h.Protocol
+		if same && claims[i].Service != h.Service {
+			if lost == nil {
+				servers = slices.Clone(claims[:i])
+			}
+			if !claims[i].Inside {
+				lost = append(lost, taken(claims[i], h.Service))
+			}
+			continue
+		}
+		if !same {
+			holder = i
+		}
+		if lost != nil {
+			servers = append(servers, claims[i])
 		}
 	}
-	slices.SortFunc(mine, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	var out []netip.Prefix
-	for _, p := range mine {
-		if p.Bits() == 0 {
-			return nil
+	return servers, lost
+}
+
+// vips returns the addresses that the node takes all packets for.
+func (d *Decider) vips() []netip.Addr {
+	var out []netip.Addr
+	for i := range d.claims {
+		a := d.claims[i].Addr.Addr()
+		if n := len(out); a.IsUnspecified() || n > 0 && out[n-1] == a || d.frame.nodes[a] {
+			continue
 		}
-		if n := len(out); n > 0 && out[n-1].Overlaps(p) {
-			continue // sorted, so the wider range came first
-		}
-		out = append(out, p)
+		out = append(out, a)
 	}
 	return out
 }

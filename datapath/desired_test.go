@@ -114,7 +114,7 @@ func TestTrace(t *testing.T) {
 			{client, vip + ":80", lb.TCP, "10.0.1.1:8080 masqueraded"}, {client, vip + ":80", lb.TCP, "10.0.1.1:8080 masqueraded"},
 			{stranger, vip + ":80", lb.TCP, "10.0.2.1:8080 masqueraded"}}},
 		"S45 ipMode VIP is kube-proxy's": {snapshot(web(func(s *lb.Service) { s.Ingress[0].Mode = lb.ModeVIP }), two...), []packet{
-			{client, vip + ":80", lb.TCP, "DROP"}}},
+			{client, vip + ":80", lb.TCP, "NOT OURS"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := kernelWith(t, tc.snapshot)
@@ -176,6 +176,10 @@ vip 192.0.2.200
 server 192.0.2.200:80/TCP shop/web rr forward
   10.0.1.1:8080 weight=1 nat
   10.0.1.2:8080 weight=0 nat
+server 192.0.2.200:80/TCP inside shop/web rr forward masquerade=host
+  10.0.1.1:8080 weight=1 nat
+  10.0.1.2:8080 weight=0 nat
+  10.0.2.1:8080 weight=0 nat
 `},
 		"S70 two Services share a VIP": {shared, `
 vip 192.0.2.200

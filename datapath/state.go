@@ -195,9 +195,11 @@ type State struct {
 
 	// Partial lists, in a state that an engine reached, the VIPs that lack something that was wanted. Sorted.
 	Partial []netip.Addr
+	// Refused lists, in a wanted state, what of the facts is not in it. Engines do not look at it. Sorted by Service.
+	Refused []Refused
 }
 
-// Equal reports whether both states hold the same VIPs, servers, node addresses and detector.
+// Equal reports whether both states hold the same VIPs, servers, node addresses and detector; Refused does not matter.
 func (s State) Equal(o State) bool {
 	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
 		slices.EqualFunc(s.Servers, o.Servers, VirtualServer.Equal)
@@ -224,6 +226,9 @@ func (s State) String() string {
 	}
 	for _, v := range s.Servers {
 		b.WriteString(v.String())
+	}
+	for _, r := range s.Refused {
+		fmt.Fprintf(&b, "refused %s\n", r)
 	}
 	return b.String()
 }

@@ -17,6 +17,8 @@ type Endpoint struct {
 	Ready       bool     // conditions.ready, nil counts as true
 	Serving     bool     // conditions.serving, nil counts as ready
 	Terminating bool     // conditions.terminating, nil counts as false
+	ForZones    string   // hints.forZones: names of zones, separated by commas; "" = no hint
+	ForNodes    string   // hints.forNodes, the same
 }
 
 // Compare orders endpoints by port name, protocol, address, then node.
@@ -47,6 +49,43 @@ func Usable(endpoints []Endpoint, policy TrafficPolicy, node NodeName) []Endpoin
 		return ready
 	}
 	return fallback
+}
+
+// Near returns those of the usable endpoints that their hints keep for this node: all have a hint for nodes and at least one names
+// this one, then these; else the same with zones; else all. Hints count only among ready endpoints, hence not where [Usable]
+// had to fall back (S17, KEP-2433, KEP-3015). The zone of a node is [Node.Zone], "" if it has none.
+func Near(usable []Endpoint, node NodeName, zone string) []Endpoint {
+	if len(usable) == 0 || !usable[0].Ready {
+		return usable
+	}
+	if near := hinted(usable, string(node), func(e Endpoint) string { return e.ForNodes }); len(near) > 0 {
+		return near
+	}
+	if near := hinted(usable, zone, func(e Endpoint) string { return e.ForZones }); len(near) > 0 {
+		return near
+	}
+	return usable
+}
+
+// hinted returns the endpoints whose hint names want; none if one of them has no hint.
+func hinted(endpoints []Endpoint, want string, hint func(Endpoint) string) []Endpoint {
+	if want == "" {
+		return nil
+	}
+	var out []Endpoint
+	for _, e := range endpoints {
+		names := hint(e)
+		if names == "" {
+			return nil
+		}
+		for name := range strings.SplitSeq(names, ",") {
+			if name == want {
+				out = append(out, e)
+				break
+			}
+		}
+	}
+	return out
 }
 
 // HasReadyOn reports whether any endpoint on node is ready: what decides whether a node may announce a Service with

@@ -15,12 +15,16 @@ type MAC [6]byte
 type Node struct {
 	Name               NodeName
 	Labels             map[string]string
-	Addrs              []netip.Addr // status.addresses of type InternalIP
-	Excluded           bool         // label node.kubernetes.io/exclude-from-external-load-balancers, parsed as H11 says
-	NetworkUnavailable bool         // condition NetworkUnavailable is True
-	Deleting           bool         // deletionTimestamp set, or tainted ToBeDeletedByClusterAutoscaler
-	Cordoned           bool         // spec.unschedulable; not a reason to leave by itself
+	Addrs              []netip.Addr   // status.addresses of type InternalIP
+	Excluded           bool           // label node.kubernetes.io/exclude-from-external-load-balancers, parsed as H11 says
+	NetworkUnavailable bool           // condition NetworkUnavailable is True
+	Deleting           bool           // deletionTimestamp set, or tainted ToBeDeletedByClusterAutoscaler
+	Cordoned           bool           // spec.unschedulable; not a reason to leave by itself
+	PodCIDRs           []netip.Prefix // spec.podCIDRs: where the addresses of its pods are from, if Kubernetes assigns them
 }
+
+// Zone returns the node's label topology.kubernetes.io/zone, "" if it has none.
+func (n Node) Zone() string { return n.Labels["topology.kubernetes.io/zone"] }
 
 // Link is a network interface of a speaker's own node that can carry announcements.
 type Link struct {

@@ -28,6 +28,14 @@ const (
 	FailedToStartServiceHealthcheck Reason = "FailedToStartServiceHealthcheck"
 )
 
+// What of a Service a node's datapath leaves out.
+const (
+	ListenerTaken       Reason = "ListenerTaken"       // another Service has the same address, port and protocol, and comes first
+	TooManyEndpoints    Reason = "TooManyEndpoints"    // a port has more endpoints than a node uses
+	TooManyListeners    Reason = "TooManyListeners"    // its ports at all its addresses are more than a node serves
+	TooManySourceRanges Reason = "TooManySourceRanges" // spec.loadBalancerSourceRanges is longer than a node can check
+)
+
 // Why an IPAddressPool, an advertisement or a BGPPeer is not ready.
 const (
 	InvalidSpec    Reason = "InvalidSpec"    // a field is wrong; what depends on it is ignored

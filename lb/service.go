@@ -97,6 +97,7 @@ type Port struct {
 	Name     string
 	Protocol Protocol
 	Port     uint16
+	NodePort uint16 // 0 = none
 }
 
 // Quota is how many addresses of all pools together the Services of one namespace may own; one that several of them share
@@ -112,8 +113,7 @@ type Ingress struct {
 	Mode IPMode
 }
 
-// Service is a Service of type LoadBalancer that belongs to Fairlead. Those of other types or classes never reach the
-// deciders: internal/kube leaves them out.
+// Service is a Service of type LoadBalancer that belongs to Fairlead, or, in [Snapshot.Others], one that it merely forwards for.
 type Service struct {
 	Key             ServiceKey
 	UID             string
@@ -125,10 +125,16 @@ type Service struct {
 	Ports        []Port
 
 	ExternalTrafficPolicy TrafficPolicy
+	InternalTrafficPolicy TrafficPolicy  // concerns ClusterIPs only
 	HealthCheckNodePort   uint16         // with externalTrafficPolicy Local: where nodes say whether they have endpoints; else 0 (H1)
 	SessionAffinity       time.Duration  // 0 = none; else the ClientIP timeout, 1 s to 24 h
 	SourceRanges          []netip.Prefix // loadBalancerSourceRanges; empty = everybody
+	Scheduler             string         // what the annotation asks for; "" = the datapath's default
 	Selector              string         // the pod selector in canonical form; "" = endpoints come from custom slices
+
+	// Where else it is reached. Known in datapath mode full only.
+	ClusterIPs  []netip.Addr
+	ExternalIPs []netip.Addr
 
 	// What the user asked the allocator for.
 	RequestedAddrs []netip.Addr

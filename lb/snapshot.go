@@ -9,7 +9,8 @@ import (
 // sort the slices; readers must not write.
 type Snapshot struct {
 	Self      NodeName
-	Services  []Service // sorted by key
+	Services  []Service // ours, sorted by key
+	Others    []Service // in datapath mode full, those that we forward for and that are not ours, sorted by key
 	Endpoints map[ServiceKey][]Endpoint
 	Nodes     map[NodeName]Node
 	Pools     []Pool // sorted by name
@@ -18,6 +19,9 @@ type Snapshot struct {
 	BGPPeers  []BGPPeer          // sorted by name
 	Members   []Member           // living speakers, this one included, sorted by node
 	Links     []Link             // of this node, sorted by name
+
+	// Addrs are the addresses that this node's interfaces have, of whatever kind, sorted. Datapath mode full needs them.
+	Addrs []netip.Addr
 
 	// Programmed holds the addresses that this node's datapath has reported as able to forward. An address is announced
 	// only while it is in here (the gate).
@@ -58,6 +62,33 @@ type Snapshot struct {
 	// Forwards is false where Fairlead announces only and somebody else forwards (datapath mode none): then the gate is
 	// open for every address.
 	Forwards bool
+
+	// Forwarding is how it does where it does.
+	Forwarding Forwarding
+}
+
+// Forwarding is what the operator says about the datapath, on all nodes the same.
+type Forwarding struct {
+	// Full is datapath mode full: all Services, at all their addresses, as kube-proxy would. Otherwise it is our Services at the
+	// addresses in their status whose ipMode is Proxy.
+	Full bool
+
+	// MasqueradeAll hides the clients of ClusterIPs from the endpoints, pods too.
+	MasqueradeAll bool
+
+	// NodePorts says at which of the node's addresses node ports are; those of a family without a prefix here are all good. With
+	// NodePortsPrimary these are the addresses in the Node object instead.
+	NodePorts        []netip.Prefix
+	NodePortsPrimary bool
+
+	Pods PodDetection
+}
+
+// PodDetection is how a node recognises its own pods as clients (S21). Without any of it they count as strangers.
+type PodDetection struct {
+	NodeCIDRs  bool           // by the node's spec.podCIDRs
+	Ranges     []netip.Prefix // by ranges that hold the pods of the whole cluster
+	Interfaces []string       // by the interface they come in through; "cali*" = every one whose name begins so
 }
 
 // HealthCheck is the answer of a forwarder at a Service's health check node port.

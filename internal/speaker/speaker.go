@@ -160,6 +160,8 @@ type Speaker struct {
 	wire      families
 	speech    speech
 	checks    map[lb.ServiceKey]lb.HealthCheck // what the Forwarder answered as of this step
+	decider   datapath.Decider
+	refused   map[datapath.Refused]bool // what of Services the datapath leaves out
 
 	mu      sync.Mutex // guards the following, which the two loops exchange
 	want    *datapath.State

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/announce"
-	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/election"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -56,7 +55,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	st.Claims, st.Strangers, st.KernelAnswers = claims, s.reviewStrangers(decisions, now), s.reviewKernel(decisions)
 	s.tell(st)
 	if s.o.Engine != nil && s.haveFacts {
-		s.handOver(datapath.Desired(forwards)) // only now: what is unprogrammed by it is no longer announced
+		s.handOver(s.decider.Desired(forwards)) // only now: what is unprogrammed by it is no longer announced
 	}
 	s.shareHealth(snap)
 	s.beat.Store(time.Now().UnixNano())

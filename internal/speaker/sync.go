@@ -10,8 +10,9 @@ import (
 	"github.com/fairlead-lb/fairlead/datapath"
 )
 
-// handOver gives the engine's loop its next goal.
+// handOver gives the engine's loop its next goal, and tells what of Services is not in it.
 func (s *Speaker) handOver(want datapath.State) {
+	s.reviewRefused(want.Refused)
 	s.mu.Lock()
 	news := s.want == nil || !s.want.Equal(want)
 	s.want = &want
@@ -21,6 +22,19 @@ func (s *Speaker) handOver(want datapath.State) {
 	s.mu.Unlock()
 	if news {
 		s.syncs.Trigger()
+	}
+}
+
+// reviewRefused puts an Event on each Service of which something is left out, once.
+func (s *Speaker) reviewRefused(all []datapath.Refused) {
+	before := s.refused
+	s.refused = make(map[datapath.Refused]bool, len(all))
+	for _, r := range all {
+		s.refused[r] = true
+		if !before[r] {
+			s.o.Log.Warn("datapath leaves something out", "service", r.Service, "reason", r.Reason, "message", r.Message)
+			s.o.Events.Event(r.Service, true, string(r.Reason), r.Message)
+		}
 	}
 }
 

@@ -1,0 +1,90 @@
+package datapath
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// lists are the endpoints of one port and family, as two kinds of connections see them.
+type lists struct {
+	cluster, local list
+	cut            int // how many usable endpoints were left out of cluster as too many
+}
+
+type list struct {
+	destinations []Destination
+	usable       bool // one of them takes new connections
+}
+
+// verdict is that of a server with this list: while endpoints elsewhere serve, a refusal would be a lie (S53, S57). Otherwise nobody
+// serves (S52).
+func (l list) verdict(cluster list) Verdict {
+	switch {
+	case l.usable:
+		return Forward
+	case cluster.usable:
+		return Drop
+	default:
+		return Reject
+	}
+}
+
+// choose returns the lists of a port for one family. That for a policy that the Service does not have stays empty.
+func (f frame) choose(svc *lb.Service, port lb.Port, family lb.Family, endpoints []lb.Endpoint) lists {
+	var eps []lb.Endpoint
+	for _, e := range endpoints { // S4: an endpoint belongs to a port if name and protocol are equal
+		if e.PortName == port.Name && e.Protocol == port.Protocol && lb.FamilyOf(e.Addr.Addr()) == family {
+			eps = append(eps, e)
+		}
+	}
+	var l lists
+	usable := lb.Usable(eps, lb.Cluster, f.self)
+	l.cluster, l.cut = f.list(eps, spare(lb.Near(usable, f.self, f.zone), f.down))
+	if svc.ExternalTrafficPolicy == lb.Local || f.rules.Full && svc.InternalTrafficPolicy == lb.Local {
+		here := slices.DeleteFunc(eps, func(e lb.Endpoint) bool { return e.Node != f.self })
+		l.local, _ = f.list(here, lb.Usable(here, lb.Local, f.self))
+	}
+	return l
+}
+
+// spare leaves out endpoints on nodes that are down, so that they get no new connection: the API server needs most of a minute to
+// notice. It leaves out at most half of the endpoints, the lowest addresses first, on every node the same: should the nodes be
+// down in our eyes only, enough of the Service is left.
+func spare(usable []lb.Endpoint, down map[lb.NodeName]bool) []lb.Endpoint {
+	if len(down) == 0 {
+		return usable
+	}
+	usable = slices.Clone(usable)
+	slices.SortFunc(usable, func(a, b lb.Endpoint) int { return cmp.Or(unmap(a.Addr).Compare(unmap(b.Addr)), a.Compare(b)) })
+	usable = slices.CompactFunc(usable, func(a, b lb.Endpoint) bool { return unmap(a.Addr) == unmap(b.Addr) })
+	most := len(usable) / 2
+	return slices.DeleteFunc(usable, func(e lb.Endpoint) bool {
+		if !down[e.Node] || most == 0 {
+			return false
+		}
+		most--
+		return true
+	})
+}
+
+// list gives the usable endpoints weight 1. Endpoints that exist but must get no new connection are kept with weight 0,
+// so that the connections they have may end in peace (S65). It returns how many usable ones were left out as too many.
+func (f frame) list(eps, usable []lb.Endpoint) (list, int) {
+	out := make([]Destination, 0, len(eps))
+	for _, e := range usable {
+		out = append(out, Destination{Addr: unmap(e.Addr), Weight: 1, Method: NAT})
+	}
+	for _, e := range eps {
+		out = append(out, Destination{Addr: unmap(e.Addr), Method: NAT})
+	}
+	slices.SortFunc(out, func(a, b Destination) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(b.Weight, a.Weight)) })
+	// S7: the same address in several slices is one destination, and its better record wins.
+	out = slices.CompactFunc(out, func(a, b Destination) bool { return a.Addr == b.Addr })
+	out, cut := f.few(out)
+	return list{slices.Clip(out), len(usable) > 0}, cut
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

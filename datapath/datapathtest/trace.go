@@ -1,0 +1,143 @@
+package datapathtest
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// Packet is the first one of a connection.
+type Packet struct {
+	From, To netip.AddrPort
+	Protocol lb.Protocol
+	Via      string // the interface it comes in through; "" = none of those that pods are recognised by
+}
+
+// Fate is what became of a packet.
+type Fate struct {
+	Dest       netip.AddrPort   // where it went, if anywhere
+	Verdict    datapath.Verdict // Forward, or why it went nowhere; "" if it is none of our business
+	Masquerade bool             // the endpoint does not see the client's address
+}
+
+// String returns "10.244.1.2:8080", with " masqueraded" where it applies, "REJECT", "DROP" or "NOT OURS".
+func (f Fate) String() string {
+	switch {
+	case f.Verdict == "":
+		return "NOT OURS"
+	case f.Verdict != datapath.Forward:
+		return strings.ToUpper(string(f.Verdict))
+	case f.Masquerade:
+		return f.Dest.String() + " masqueraded"
+	default:
+		return f.Dest.String()
+	}
+}
+
+// client is who has affinity to what: all servers of one port of a Service share the memory (S35).
+type client struct {
+	addr     netip.Addr
+	service  lb.ServiceKey
+	port     string
+	protocol lb.Protocol
+}
+
+type memory struct {
+	dest  netip.AddrPort
+	until time.Time
+}
+
+// Connect sends a packet from an address to an address and port ("192.0.2.200:80").
+func (k *Kernel) Connect(from, to string, protocol lb.Protocol) Fate {
+	return k.Send(Packet{From: netip.AddrPortFrom(netip.MustParseAddr(from), 40000), To: netip.MustParseAddrPort(to), Protocol: protocol})
+}
+
+// Send answers the questions of package datapath's contract in their order.
+func (k *Kernel) Send(p Packet) Fate {
+	from := p.From.Addr()
+	who := k.who(p)
+	v, ok := k.server(p, who)
+	switch {
+	case !ok && slices.Contains(k.state.VIPs, p.To.Addr()):
+		return Fate{Verdict: datapath.Reject} // S46: another port of a VIP never reaches the host
+	case !ok:
+		return Fate{}
+	case len(v.SourceRanges) > 0 && !slices.ContainsFunc(v.SourceRanges, func(p netip.Prefix) bool { return p.Contains(from) }):
+		return Fate{Verdict: datapath.Drop} // S49
+	case v.Verdict != datapath.Forward:
+		return Fate{Verdict: v.Verdict}
+	}
+	var open []netip.AddrPort
+	for _, d := range v.Destinations {
+		for range d.Weight {
+			open = append(open, d.Addr)
+		}
+	}
+	if len(open) == 0 {
+		return Fate{Verdict: datapath.Reject} // S58
+	}
+	dest := k.choose(from, v, open)
+	return Fate{Dest: dest, Verdict: datapath.Forward, Masquerade: v.Masquerade&who != 0 || dest.Addr() == from} // S28
+}
+
+// who tells the kind of client.
+func (k *Kernel) who(p Packet) datapath.Clients {
+	from := p.From.Addr()
+	switch {
+	case slices.Contains(k.Host, from) || slices.Contains(k.state.NodeAddrs, from) || slices.Contains(k.state.VIPs, from):
+		return datapath.Host // a VIP is an address of the node where it is delivered locally
+	case slices.ContainsFunc(k.state.Pods.Sources, func(r netip.Prefix) bool { return r.Contains(from) }),
+		slices.ContainsFunc(k.state.Pods.Interfaces, func(name string) bool { return matches(name, p.Via) }):
+		return datapath.Pods
+	default:
+		return datapath.Outside
+	}
+}
+
+func matches(pattern, name string) bool {
+	prefix, wild := strings.CutSuffix(pattern, "*")
+	return name != "" && (name == pattern || wild && strings.HasPrefix(name, prefix))
+}
+
+// server finds the one that answers.
+func (k *Kernel) server(p Packet, who datapath.Clients) (datapath.VirtualServer, bool) {
+	at := []netip.AddrPort{p.To}
+	if slices.Contains(k.state.NodeAddrs, p.To.Addr()) {
+		any := netip.IPv4Unspecified()
+		if p.To.Addr().Is6() {
+			any = netip.IPv6Unspecified()
+		}
+		at = append(at, netip.AddrPortFrom(any, p.To.Port()))
+	}
+	for _, addr := range at {
+		l := datapath.Listener{Addr: addr, Protocol: p.Protocol, Inside: who != datapath.Outside}
+		if v, ok := k.state.Server(l); ok {
+			return v, true
+		}
+		l.Inside = false
+		if v, ok := k.state.Server(l); ok {
+			return v, true
+		}
+	}
+	return datapath.VirtualServer{}, false
+}
+
+// choose takes turns, or returns to the client's earlier choice where the server has affinity and the choice is still open.
+func (k *Kernel) choose(from netip.Addr, v datapath.VirtualServer, open []netip.AddrPort) netip.AddrPort {
+	if k.turn == nil {
+		k.turn, k.affinity = map[datapath.Listener]int{}, map[client]memory{}
+	}
+	c := client{from, v.Service, v.Port, v.Protocol}
+	dest := open[k.turn[v.Listener]%len(open)]
+	if m, ok := k.affinity[c]; ok && v.Affinity > 0 && k.Now.Before(m.until) && slices.Contains(open, m.dest) {
+		dest = m.dest
+	} else {
+		k.turn[v.Listener]++
+	}
+	k.affinity[c] = memory{dest, k.Now.Add(v.Affinity)}
+	return dest
+}

@@ -1,0 +1,92 @@
+package datapath
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// frame is what decides about every Service alike.
+type frame struct {
+	self      lb.NodeName
+	zone      string
+	rules     lb.Forwarding
+	pods      Detector
+	down      map[lb.NodeName]bool
+	nodes     map[netip.Addr]bool // addresses of nodes, which are never taken as a whole (S47)
+	own       []netip.Addr        // those of this node by its Node object
+	nodePorts []netip.Addr        // addresses of this node that node ports listen on
+}
+
+func newFrame(s lb.Snapshot) frame {
+	self := s.Nodes[s.Self]
+	f := frame{self: s.Self, zone: self.Zone(), rules: s.Forwarding, down: s.Down, own: self.Addrs, nodes: map[netip.Addr]bool{}}
+	for _, n := range s.Nodes {
+		for _, a := range n.Addrs {
+			f.nodes[a.Unmap()] = true
+		}
+	}
+	f.pods = detector(s.Forwarding.Pods, self)
+	if s.Forwarding.Full {
+		f.nodePorts = f.whereNodePortsAre(s)
+	}
+	return f
+}
+
+// equal reports whether g leads to the same decisions.
+func (f frame) equal(g frame) bool {
+	return f.self == g.self && f.zone == g.zone && f.pods.Equal(g.pods) && maps.Equal(f.down, g.down) && maps.Equal(f.nodes, g.nodes) &&
+		slices.Equal(f.own, g.own) && slices.Equal(f.nodePorts, g.nodePorts) && f.rules.Full == g.rules.Full && f.rules.MasqueradeAll == g.rules.MasqueradeAll
+}
+
+// detector returns how the pods of a node are recognised (S21).
+func detector(p lb.PodDetection, self lb.Node) Detector {
+	sources := slices.Clone(p.Ranges)
+	if p.NodeCIDRs {
+		sources = append(sources, self.PodCIDRs...)
+	}
+	d := Detector{Interfaces: slices.Clone(p.Interfaces)}
+	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+		d.Sources = append(d.Sources, outermost(sources, family)...)
+	}
+	slices.Sort(d.Interfaces)
+	d.Interfaces = slices.Compact(d.Interfaces)
+	return d
+}
+
+// whereNodePortsAre returns the addresses of this node that node ports listen on, sorted (S40).
+func (f frame) whereNodePortsAre(s lb.Snapshot) []netip.Addr {
+	addrs := s.Addrs
+	if f.rules.NodePortsPrimary {
+		addrs = f.own
+	}
+	vips := map[netip.Addr]bool{} // somebody may have assigned them to an interface
+	for svc := range all(s) {
+		for _, in := range svc.Ingress {
+			vips[in.Addr.Unmap()] = true
+		}
+	}
+	var out []netip.Addr
+	for _, a := range addrs {
+		a = a.Unmap()
+		loop := a.IsLoopback() || a.Is6() && a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified()
+		if !loop && f.nodePortsAllowed(a) && (f.nodes[a] || !vips[a]) {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+func (f frame) nodePortsAllowed(a netip.Addr) bool {
+	restricted := false
+	for _, p := range f.rules.NodePorts {
+		if p.Contains(a) {
+			return true
+		}
+		restricted = restricted || p.Addr().Is4() == a.Is4()
+	}
+	return !restricted || f.rules.NodePortsPrimary
+}

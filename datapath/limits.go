@@ -1,0 +1,111 @@
+package datapath
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// What one Service may cost a node at most. IPVS's scheduler mh takes no more than 4093 destinations, and a Service of a hundred
+// ports on two families at four addresses each has 800 listeners.
+const (
+	maxDestinations = 4000
+	maxListeners    = 4096
+	maxRanges       = 1024
+)
+
+// Refused is something about a Service that the datapath does not do, and why.
+type Refused struct {
+	Service lb.ServiceKey
+	lb.Refusal
+}
+
+// String returns "namespace/name: Reason: message".
+func (r Refused) String() string { return r.Service.String() + ": " + r.Refusal.String() }
+
+func refused(svc lb.ServiceKey, reason lb.Reason, format string, args ...any) Refused {
+	return Refused{svc, lb.Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}}
+}
+
+func tooManyEndpoints(svc lb.ServiceKey, port lb.Port, cut int) Refused {
+	return refused(svc, lb.TooManyEndpoints, "port %d/%s has %d usable endpoints; this node uses %d of them, others use others; split the Service",
+		port.Port, port.Protocol, maxDestinations+cut, maxDestinations)
+}
+
+func taken(v VirtualServer, by lb.ServiceKey) Refused {
+	return refused(v.Service, lb.ListenerTaken, "%s is served for %s, which has it too and comes first by name; change the port or the address of one of them",
+		v.Listener, by)
+}
+
+// few returns at most maxDestinations of the destinations, which are sorted, and how many with a weight it has left out. Which ones these are
+// differs from node to node.
+func (f frame) few(all []Destination) ([]Destination, int) {
+	if len(all) <= maxDestinations {
+		return all, 0
+	}
+	type ranked struct {
+		Destination
+		rank uint64
+	}
+	ranks := make([]ranked, len(all))
+	for i, d := range all {
+		h := fnv.New64a()
+		h.Write([]byte(f.self))
+		b, _ := d.Addr.MarshalBinary()
+		h.Write(b)
+		ranks[i] = ranked{d, h.Sum64()}
+	}
+	slices.SortFunc(ranks, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.rank, b.rank), a.Addr.Compare(b.Addr))
+	})
+	cut := 0
+	for _, r := range ranks[maxDestinations:] {
+		cut += r.Weight
+	}
+	out := make([]Destination, maxDestinations)
+	for i := range out {
+		out[i] = ranks[i].Destination
+	}
+	slices.SortFunc(out, func(a, b Destination) int { return a.Addr.Compare(b.Addr) })
+	return out, cut
+}
+
+// bound keeps what a Service costs within limits. Too many source ranges let nobody in: less of them would be another wish.
+func (f frame) bound(svc *lb.Service, r result) result {
+	if n := len(r.servers); n > maxListeners {
+		r.servers = slices.Clip(r.servers[:maxListeners])
+		if last := r.servers[maxListeners-1]; !last.Inside {
+			r.servers = r.servers[:maxListeners-1] // its server for the inside may be what was cut off
+		}
+		r.refused = append(r.refused, refused(svc.Key, lb.TooManyListeners,
+			"its ports at all of its addresses make %d listeners, of which %d are served; give it fewer ports or externalIPs", n, len(r.servers)))
+	}
+	tooMany := 0
+	for i := range r.servers {
+		if v := &r.servers[i]; len(v.SourceRanges) > maxRanges {
+			tooMany = len(v.SourceRanges)
+			v.SourceRanges, v.Verdict = nil, Drop
+		}
+	}
+	if tooMany > 0 {
+		r.refused = append(r.refused, refused(svc.Key, lb.TooManySourceRanges,
+			"spec.loadBalancerSourceRanges has %d ranges, %d at most are possible, so that nobody may connect; join neighbouring ranges", tooMany, maxRanges))
+	}
+	return r
+}
+
+// sameEndpoints reports whether nothing about the endpoints has changed.
+func sameEndpoints(a, b []lb.Endpoint) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
+}
+
+// sameService reports whether nothing has changed of what is decided by.
+func sameService(a, b *lb.Service) bool {
+	return a == b || a.Scheduler == b.Scheduler && a.SessionAffinity == b.SessionAffinity &&
+		a.ExternalTrafficPolicy == b.ExternalTrafficPolicy && a.InternalTrafficPolicy == b.InternalTrafficPolicy &&
+		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Ingress, b.Ingress) && slices.Equal(a.SourceRanges, b.SourceRanges) &&
+		slices.Equal(a.ClusterIPs, b.ClusterIPs) && slices.Equal(a.ExternalIPs, b.ExternalIPs)
+}
