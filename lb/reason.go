@@ -110,6 +110,7 @@ const (
 	BGPProtocolError Reason = "BGPProtocolError" // the peer has sent what BGP does not allow
 	BGPChanged       Reason = "BGPChanged"       // the peer's settings have changed: a new session is being opened
 	BGPCrashed       Reason = "BGPCrashed"       // an error of ours ended it
+	BGPProcessDown   Reason = "BGPProcessDown"   // the process of the sessions does not answer
 )
 
 // Why the session with a peer is established, but not all of it is in order.

@@ -14,15 +14,20 @@ import (
 
 // newLogger returns the process's logger and sends there what the Kubernetes libraries say.
 func newLogger(c config) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.logLevel}
-	var h slog.Handler = slog.NewJSONHandler(os.Stderr, opts)
-	if c.logFormat == "text" {
-		h = slog.NewTextHandler(os.Stderr, opts)
-	}
+	h := logHandler(c.logFormat, c.logLevel)
 	bridge := logr.FromSlogHandler(h)
 	ctrl.SetLogger(bridge)
 	klog.SetLogger(bridge)
 	return slog.New(h)
+}
+
+// logHandler writes to standard error.
+func logHandler(format string, level slog.Level) slog.Handler {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.NewTextHandler(os.Stderr, opts)
+	}
+	return slog.NewJSONHandler(os.Stderr, opts)
 }
 
 // memberlistLog turns memberlist's lines, "date time [LEVEL] memberlist: text", into records. Its levels are lowered by one:

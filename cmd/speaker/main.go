@@ -37,6 +37,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "bgp" {
+		return runBGP(ctx, args[1:])
+	}
 	c, err := parse(args)
 	if err != nil || c.version {
 		if err == nil {

@@ -34,6 +34,18 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseBGP(t *testing.T) {
+	c, err := parseBGP([]string{"--socket=/x", "--keep-on-crash=5s", "--grace=1s", "--log-level=debug"})
+	if err != nil || c.Path != "/x" || c.KeepOnCrash != 5*time.Second || c.Grace != time.Second || c.serve {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	for _, args := range [][]string{{"--socket="}, {"--keep-on-crash=-1s"}, {"--grace=-1s"}, {"--log-format=xml"}, {"--node-name=x"}} {
+		if c, err := parseBGP(args); err == nil {
+			t.Errorf("%q is accepted: %+v", args, c)
+		}
+	}
+}
+
 func TestMemberlistLog(t *testing.T) {
 	var out bytes.Buffer
 	w := memberlistLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {

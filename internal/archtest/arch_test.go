@@ -44,6 +44,8 @@ var rules = map[string]rule{
 	"election/heartbeat":   {project: []string{"lb", "bfd", "bfd/udp", "election/keyring"}, outside: []string{"golang.org/x/sync", "github.com/prometheus/"}},
 	"bfd/udp":              {project: []string{"bfd"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
 	"announce/bgp/session": {project: []string{"lb", "announce/bgp", "announce/bgp/wire"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys"}},
+	"announce/bgp/bgptest": {project: []string{"lb", "announce/bgp", "announce/bgp/wire"}},
+	"announce/bgp/process": {project: []string{"lb", "announce/bgp", "announce/bgp/session"}, outside: []string{"golang.org/x/sync", "golang.org/x/sys"}},
 	"announce/neighbour": {project: []string{"lb", "announce"},
 		outside: []string{"github.com/mdlayher/", "golang.org/x/net/bpf", "golang.org/x/sync", "golang.org/x/sys", "github.com/prometheus/"}},
 	"announce/arp": {project: []string{"lb", "announce/neighbour"}},

@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -107,4 +108,19 @@ func (f *FRR) Neighbor(addr string) FRRNeighbor {
 		return FRRNeighbor{}
 	}
 	return out[addr]
+}
+
+// Installed returns how many routes of BGP the kernel of the router has.
+func (f *FRR) Installed() (n int) {
+	f.Host.Within(func() error {
+		for _, family := range []string{"-4", "-6"} {
+			out, err := exec.Command("ip", "-o", family, "route", "show", "proto", "bgp").Output()
+			if err != nil {
+				return fmt.Errorf("listing routes: %w", err)
+			}
+			n += strings.Count(string(out), "\n")
+		}
+		return nil
+	})
+	return n
 }
