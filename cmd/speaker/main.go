@@ -135,7 +135,8 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 		}
 	}
 	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
-		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave"}
+		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
+		Reporter: kube.NewSpeakerStatusWriter(live, p.cache, c.node, c.kube), Version: version}
 	p.addOptional(&options)
 	p.speaker, err = speaker.New(options)
 	return p, err

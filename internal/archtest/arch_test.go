@@ -72,7 +72,7 @@ var rules = map[string]rule{
 	"internal/admission":  {pure: true, project: []string{"lb", "api/"}, outside: kubernetes},
 	"internal/pki":        {pure: true},
 	"internal/webhook":    {project: []string{"api/", "internal/admission", "internal/pki", "internal/kube"}, outside: []string{"github.com/prometheus/"}},
-	"internal/kube":       {project: []string{"lb", "api/", "internal/admission", "election/keyring"}, outside: append(kubernetes, "github.com/go-logr/logr", "golang.org/x/sys")}, // logr: the type in which controller-runtime takes its logger
+	"internal/kube":       {project: []string{"lb", "api/", "announce/bgp", "internal/admission", "election/keyring"}, outside: append(kubernetes, "github.com/go-logr/logr", "golang.org/x/sys")}, // logr: the type in which controller-runtime takes its logger
 	"internal/controller": {project: []string{"lb", "api/", "ipam", "internal/kube", "internal/runner"}, outside: append(kubernetes, "github.com/prometheus/")},
 	"internal/speaker": {project: []string{"lb", "healthnodeport", "election", "election/keyring", "announce", "announce/bgp", "datapath", "internal/kube", "internal/runner", "internal/view"},
 		outside: []string{"github.com/prometheus/", "github.com/vishvananda/netlink", "golang.org/x/"}},

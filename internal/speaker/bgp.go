@@ -122,7 +122,7 @@ func refuseUnheard(routes []announce.Decision, report bgp.Report) []announce.Dec
 		if !d.Announce || slices.ContainsFunc(d.Tell, func(t announce.Telling) bool { return up[t.Peer] }) {
 			continue
 		}
-		message := "the process that runs the sessions has not reported"
+		message := unreported
 		if text, ok := why[d.Tell[0].Peer]; ok {
 			message = text
 		}
@@ -203,6 +203,31 @@ func (s *Speaker) reportBGP() bgp.Report {
 	}
 	return s.o.BGP.Report()
 }
+
+// sessions returns one for each peer that is wanted, also of those that nothing has been reported of, and where the peers are.
+func sessions(want bgp.State, report bgp.Report) ([]bgp.Session, map[string]string) {
+	out := make([]bgp.Session, 0, len(want.Peers))
+	addrs := make(map[string]string, len(want.Peers))
+	for _, p := range want.Peers {
+		addrs[p.Name] = p.Interface
+		if p.Addr.IsValid() {
+			addrs[p.Name] = p.Addr.String()
+		}
+		i := slices.IndexFunc(report.Sessions, func(x bgp.Session) bool { return x.Peer == p.Name })
+		switch {
+		case i >= 0:
+			out = append(out, report.Sessions[i])
+		case !p.Held.OK():
+			out = append(out, bgp.Session{Peer: p.Name, State: bgp.Idle, Reason: p.Held.Reason, Message: p.Held.Message})
+		default:
+			out = append(out, bgp.Session{Peer: p.Name, State: bgp.Idle, Reason: lb.NoSession, Message: unreported})
+		}
+	}
+	return out, addrs
+}
+
+// unreported says why there is no session that nothing is known of.
+const unreported = "the process that runs the sessions has not reported; see the log of its container"
 
 // tellRoutes reports what has changed between two statuses: log lines about addresses, and Events about sessions. There is no
 // Event for each address: every node announces each of them.

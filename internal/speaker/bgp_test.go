@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/announce/bgp"
@@ -24,6 +26,7 @@ type fakeBGP struct {
 	// All guarded by world.mu.
 	want  bgp.State
 	done  bgp.State
+	bfd   string
 	down  bool // no peer can be reached
 	stuck bool // it no longer reports
 }
@@ -75,7 +78,7 @@ func (f *fakeBGP) Report() bgp.Report {
 	defer f.n.world.mu.Unlock()
 	out := bgp.Report{Seq: f.done.Seq}
 	for _, p := range f.done.Peers {
-		x := bgp.Session{Peer: p.Name, State: bgp.Established, PeerASN: p.PeerASN, Sent: len(p.Paths)}
+		x := bgp.Session{Peer: p.Name, State: bgp.Established, PeerASN: p.PeerASN, Sent: len(p.Paths), BFD: f.bfd}
 		if f.down {
 			x.State, x.Reason, x.Message, x.LastError = bgp.Active, "BGPRefused", "nobody listens", "connection refused"
 		}
@@ -263,6 +266,10 @@ func TestBGPSessions(t *testing.T) {
 		if len(pathsOf(f.want, "tor")) != 2 {
 			t.Error("what is wanted does not depend on what is reached")
 		}
+		f.down, f.bfd = false, "Up"
+		n.Trigger()
+		pass(time.Second)
+		checkMetrics(t, n, map[string]float64{"fairlead_bgp_session_up": 1, "fairlead_bfd_session_up": 1, "fairlead_bgp_announced_prefixes_total": 2})
 	})
 }
 
@@ -281,6 +288,65 @@ func TestSpeakerWithoutBGP(t *testing.T) {
 		<-n.done
 		if took := time.Since(start); took > time.Second {
 			t.Errorf("the drain took %s", took)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// checkMetrics compares the series of peer tor.
+func checkMetrics(t *testing.T, n *node, want map[string]float64) {
+	t.Helper()
+	families, err := n.o.Registerer.(*prometheus.Registry).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				if _, asked := want[f.GetName()]; asked && l.GetName() == "peer" && l.GetValue() == "tor" {
+					got[f.GetName()] = m.GetGauge().GetValue()
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// reports remembers what was published.
+type reports struct{ list []kube.SpeakerReport }
+
+// Write implements Reporter.
+func (r *reports) Write(_ context.Context, s kube.SpeakerReport, _ time.Time) error {
+	r.list = append(r.list, s)
+	return nil
+}
+
+// A speaker publishes how it is: at once, then at most every five seconds, and at its end.
+func TestSpeakerReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, nodes: map[lb.NodeName]*node{}, facts: bgpFacts()}
+		fake, r := &fakeBGP{}, &reports{}
+		n := w.newNode("n1", 11, func(n *node, o *Options) { fake.n, o.BGP, o.Reporter, o.Version = n, fake, r, "v7" })
+		w.nodes["n1"] = n
+		n.start()
+		pass(4 * time.Second)
+		if len(r.list) != 1 {
+			t.Errorf("%d reports in the first seconds, want 1", len(r.list))
+		}
+		pass(4 * time.Second)
+		last := r.list[len(r.list)-1]
+		want := kube.SpeakerReport{Version: "v7", Ready: true, Engine: "fake", Programmed: 2, Members: 1, Sessions: fake.Report().Sessions,
+			PeerAddrs: map[string]string{"gr": "192.0.2.2", "tor": "192.0.2.1"}, BGPAddresses: 2}
+		if diff := cmp.Diff(want, last); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		n.stop()
+		<-n.done
+		if last := r.list[len(r.list)-1]; !last.Draining {
+			t.Errorf("the last report is %+v", last)
 		}
 		time.Sleep(time.Minute)
 	})

@@ -1,9 +1,14 @@
 package speaker
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	speaker *Speaker
+	bgp     bgpMetrics
 
 	changes    prometheus.Counter
 	syncs      prometheus.Histogram
@@ -16,6 +21,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 	m := &metrics{
 		speaker: s,
+		bgp:     newBGPMetrics(),
 		changes: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_speaker_ownership_changes_total",
 			Help: "How often this node began or ceased to announce an address."}),
 		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fairlead_datapath_sync_duration_seconds",
@@ -41,6 +47,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.announced
 	ch <- m.conflict
 	ch <- m.kernel
+	m.bgp.describe(ch)
 	ch <- m.members
 	ch <- m.engine
 }
@@ -48,7 +55,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector: what is true now is read from the status, so that no stale series remains.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	st := m.speaker.status.Load()
-	for _, d := range st.Decisions {
+	for _, d := range slices.Concat(st.Decisions, st.Routes) {
 		if !d.Announce {
 			continue
 		}
@@ -62,6 +69,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for addr := range st.KernelAnswers {
 		ch <- prometheus.MustNewConstMetric(m.kernel, prometheus.GaugeValue, 1, addr.String())
 	}
+	m.bgp.collect(ch, st.Sessions)
 	ch <- prometheus.MustNewConstMetric(m.members, prometheus.GaugeValue, float64(len(st.Members)))
 	ch <- prometheus.MustNewConstMetric(m.engine, prometheus.GaugeValue, 1, m.speaker.engineName())
 }

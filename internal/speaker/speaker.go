@@ -92,6 +92,9 @@ type Options struct {
 	HealthPorts HealthPorts // nil = somebody else answers at health check node ports
 	Forwarder   Forwarder   // where Engine is nil: who forwards instead; nil = it is believed without being asked
 
+	Reporter Reporter // nil = nobody is told how this speaker is
+	Version  string   // of this program, for the Reporter
+
 	Events     Recorder
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -111,7 +114,7 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, BGP, HealthPorts and Forwarder may be nil")
+		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, BGP, HealthPorts, Forwarder and Reporter may be nil")
 	case o.Engine != nil && o.Forwarder != nil:
 		return o, errors.New("speaker: Engine and Forwarder exclude each other")
 	case o.DrainTimeout < 0:
@@ -137,6 +140,7 @@ type Speaker struct {
 	metrics *metrics
 	steps   *runner.Runner
 	syncs   *runner.Runner
+	reports *runner.Runner
 	status  atomic.Pointer[Status]
 	fence   fence
 	beat    atomic.Int64 // when the last step ended, Unix nanoseconds
@@ -196,6 +200,7 @@ func New(o Options) (*Speaker, error) {
 	s.metrics = newMetrics(o.Registerer, s)
 	s.steps = runner.New(s.step, runner.Options{MinInterval: stepRest, MaxInterval: stepAnyway, RetryMax: stepAnyway})
 	s.syncs = runner.New(s.sync, runner.Options{MinInterval: syncRest, MaxInterval: syncAnyway, RetryMax: syncAnyway})
+	s.reports = runner.New(s.publish, runner.Options{MinInterval: reportRest, MaxInterval: reportAnyway, RetryMin: reportRest, RetryMax: reportAnyway})
 	s.factsChanged.Store(true)
 	s.linksChanged.Store(true)
 	return s, nil
@@ -220,12 +225,20 @@ func (s *Speaker) Run(ctx context.Context) error {
 	if s.o.Engine != nil {
 		group.Go(func() error { return s.syncs.Run(working) })
 	}
+	if s.o.Reporter != nil {
+		group.Go(func() error { return s.reports.Run(working) })
+	}
 	<-ctx.Done()
 	s.drain()
 	stop()
 	err := group.Wait()
 	s.farewell()
 	s.wire.set(nil)
+	if s.o.Reporter != nil {
+		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
+		defer cancel()
+		_ = s.publish(leave) // it logs itself
+	}
 	s.o.Gossip.SetSelf(lb.Member{Draining: true})
 	return err
 }

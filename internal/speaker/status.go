@@ -24,6 +24,8 @@ type Status struct {
 	Routes   []announce.Decision
 	Sessions []bgp.Session
 
+	PeerAddrs map[string]string // of the BGP peers, or the interfaces of unnumbered ones, by name
+
 	Speaking bool          // there is somebody to tell by BGP
 	Farewell bool          // nothing more is wanted of the peers, but for those that are kept over a restart
 	Told     bool          // they have been told everything

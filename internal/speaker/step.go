@@ -74,7 +74,8 @@ func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions, routes 
 	st := &Status{Node: s.o.Node, Draining: self.Draining, Ready: self.Ready, Eligible: known && !node.Deleting, Joined: len(snap.Members) > 0,
 		Members: snap.Members, Decisions: decisions, Routes: routes}
 	report := s.reportBGP()
-	st.Sessions, st.Speaking = report.Sessions, s.speech.wanted.Seq > 0 && len(s.speech.wanted.Peers) > 0
+	st.Sessions, st.PeerAddrs = sessions(s.speech.wanted, report)
+	st.Speaking = s.speech.wanted.Seq > 0 && len(s.speech.wanted.Peers) > 0
 	st.Farewell, st.Told, st.DrainBy = silent(s.speech.wanted), report.Seq >= s.speech.wanted.Seq, longestDrain(snap.BGPPeers)
 	return st
 }
@@ -183,6 +184,7 @@ func (s *Speaker) tell(st *Status) {
 		before[d.VIP] = d
 	}
 	s.tellRoutes(s.status.Swap(st), st)
+	s.reports.Trigger()
 	for _, d := range st.Decisions {
 		old := before[d.VIP]
 		delete(before, d.VIP)
