@@ -11,16 +11,16 @@ import (
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 )
 
-// openEngine opens the datapath engine called name (auto, ipvs or nft) and says in the log which one it is and why.
-func openEngine(ctx context.Context, name, procSys string, log *slog.Logger) (speaker.Engine, error) {
+// openEngine opens a datapath engine and says in the log which one it is and why.
+func openEngine(ctx context.Context, f config, log *slog.Logger) (speaker.Engine, error) {
 	logrus.SetOutput(io.Discard) // the IPVS library complains there about what engine.Open reports properly
-	c, err := engine.Open(ctx, name, procSys)
+	c, err := engine.Open(ctx, engine.Options{Name: f.engine, ProcSys: f.procSys, Mark: uint32(f.mark)})
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range c.Raised {
 		log.Info("kernel setting raised, it will stay so", "setting", s.String())
 	}
-	log.Info("datapath engine opened", "engine", c.Engine.Name(), "asked", name, "why", c.Why)
+	log.Info("datapath engine opened", "engine", c.Engine.Name(), "asked", f.engine, "why", c.Why)
 	return c.Engine, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/datapath/link"
+	"github.com/fairlead-lb/fairlead/datapath/nft"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -32,6 +33,7 @@ type config struct {
 	suspicionMult                    int
 	mode, engine                     string
 	procSys                          string
+	mark                             uint
 	httpAddr, healthzAddr, logFormat string
 	logLevel                         slog.Level
 	cleanup, version                 bool
@@ -57,6 +59,7 @@ func parse(args []string) (config, error) {
 	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
 	fs.StringVar(&c.onCordon, "on-cordon", "keep", "keep: a cordoned node goes on announcing; leave: it hands over what other nodes can take")
+	fs.UintVar(&c.mark, "masquerade-mark", nft.DefaultMark, "the bit of packet marks that means masquerade; nobody else on the node may use it")
 	fs.StringVar(&c.procSys, "proc-sys", link.ProcSys, "where to write kernel settings: in a container, where the node's /proc/sys is mounted")
 	fs.StringVar(&c.stateDir, "state-dir", "", "directory, for us alone, that keeps what a restart without the API server needs; none if empty")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /livez, /readyz and /debug")

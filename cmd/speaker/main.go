@@ -130,7 +130,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	}
 	var engine speaker.Engine // none: announce only
 	if c.mode == "external" {
-		if engine, err = openEngine(ctx, c.engine, c.procSys, log); err != nil {
+		if engine, err = openEngine(ctx, c, log); err != nil {
 			return nil, err
 		}
 	}

@@ -56,11 +56,7 @@ type rule struct {
 
 func changed(have, want datapath.State) rules {
 	out := rules{}
-	for _, w := range want.Servers {
-		h, known := have.Server(w.Listener)
-		if known && (w.Protocol != lb.UDP || h.Equal(w)) {
-			continue
-		}
+	add := func(w datapath.VirtualServer, any bool) {
 		open := map[netip.AddrPort]bool{}
 		for _, d := range w.Destinations {
 			if d.Weight > 0 {
@@ -68,12 +64,33 @@ func changed(have, want datapath.State) rules {
 			}
 		}
 		if len(open) > 0 {
-			out[w.Listener] = rule{any: w.Protocol != lb.UDP, open: open}
+			out[w.Listener] = rule{any: any, open: open}
 		}
 	}
-	for _, h := range have.Servers {
-		if _, ok := want.Server(h.Listener); h.Protocol == lb.UDP && !ok {
-			out[h.Listener] = rule{}
+	h, w := have.Servers, want.Servers
+	for len(h) > 0 || len(w) > 0 {
+		order := 0
+		switch {
+		case len(h) == 0:
+			order = 1
+		case len(w) == 0:
+			order = -1
+		default:
+			order = h[0].Listener.Compare(w[0].Listener)
+		}
+		switch {
+		case order > 0:
+			add(w[0], w[0].Protocol != lb.UDP)
+		case order < 0 && h[0].Protocol == lb.UDP:
+			out[h[0].Listener] = rule{}
+		case order == 0 && w[0].Protocol == lb.UDP && !h[0].Equal(w[0]):
+			add(w[0], false)
+		}
+		if order <= 0 {
+			h = h[1:]
+		}
+		if order >= 0 {
+			w = w[1:]
 		}
 	}
 	return out

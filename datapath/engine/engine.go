@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -42,66 +43,77 @@ type Choice struct {
 	Raised []link.Sysctl // kernel settings that had to be changed
 }
 
-// Open returns the engine called name, for the network namespace of the calling thread, whose kernel settings are below procSys
-// (normally [link.ProcSys]). Asked for ipvs by name on a kernel without it, it
-// fails and says so; it never takes another engine then.
-func Open(ctx context.Context, name, procSys string) (Choice, error) {
-	switch name {
+// Options say which engine, and how.
+type Options struct {
+	Name    string // one of the names above
+	ProcSys string // where the kernel settings of the network namespace are, normally [link.ProcSys]
+	Mark    uint32 // the bit of packet marks that means masquerade; 0 = [nft.DefaultMark]
+}
+
+// Open returns the engine that the options ask for, for the network namespace of the calling thread. Asked for ipvs by name on a kernel
+// without it, it fails and says so; it never takes another engine then.
+func Open(ctx context.Context, o Options) (Choice, error) {
+	o.Mark = cmp.Or(o.Mark, nft.DefaultMark)
+	switch o.Name {
 	case IPVS:
 		if err := ipvs.Probe(ctx); err != nil {
 			return Choice{}, fmt.Errorf("engine ipvs is not possible here: %w", err)
 		}
-		return openIPVS(procSys)
+		return openIPVS(o)
 	case NFT:
-		return openNFT(ctx, procSys)
+		return openNFT(ctx, o)
 	case Auto:
 		if err := ipvs.Probe(ctx); err != nil {
-			c, openErr := openNFT(ctx, procSys)
+			c, openErr := openNFT(ctx, o)
 			c.Why = err.Error()
 			return c, openErr
 		}
-		c, err := openIPVS(procSys)
+		c, err := openIPVS(o)
 		c.Why = "the kernel has IPVS"
 		return c, err
 	default:
-		return Choice{}, fmt.Errorf("unknown engine %q: want %s, %s or %s", name, Auto, IPVS, NFT)
+		return Choice{}, fmt.Errorf("unknown engine %q: want %s, %s or %s", o.Name, Auto, IPVS, NFT)
 	}
 }
 
-func openIPVS(procSys string) (Choice, error) {
-	guard, err := nft.OpenTable(nft.Options{})
+func openIPVS(o Options) (Choice, error) {
+	marks, err := ipvs.NewMarks(o.Mark)
 	if err != nil {
 		return Choice{}, err
 	}
-	raised, err := link.Raise(procSys, append(link.Forwarding(), link.IPVS()...)...)
+	guard, err := nft.OpenTable(nft.Options{Mark: o.Mark, Inside: marks.Of})
 	if err != nil {
 		return Choice{}, err
 	}
-	e, err := ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Flows: conntrack.Flows{}})
+	raised, err := link.Raise(o.ProcSys, append(link.Forwarding(), link.IPVS()...)...)
+	if err != nil {
+		return Choice{}, err
+	}
+	e, err := ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Flows: conntrack.Flows{}, Marks: marks})
 	return Choice{Engine: e, Raised: raised}, err
 }
 
-func openNFT(ctx context.Context, procSys string) (Choice, error) {
-	if err := retireIPVS(ctx, procSys); err != nil {
+func openNFT(ctx context.Context, o Options) (Choice, error) {
+	if err := retireIPVS(ctx, o); err != nil {
 		return Choice{}, err
 	}
-	table, err := nft.OpenTable(nft.Options{Forward: true})
+	table, err := nft.OpenTable(nft.Options{Forward: true, Mark: o.Mark})
 	if err != nil {
 		return Choice{}, err
 	}
-	raised, err := link.Raise(procSys, link.Forwarding()...)
+	raised, err := link.Raise(o.ProcSys, link.Forwarding()...)
 	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Raised: raised}, err
 }
 
 // retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have
 // the same table.
-func retireIPVS(ctx context.Context, procSys string) error {
+func retireIPVS(ctx context.Context, o Options) error {
 	left, err := link.Routes{}.Read()
 	if err != nil || len(left) == 0 {
 		return err
 	}
 	if ipvs.Probe(ctx) == nil {
-		c, err := openIPVS(procSys)
+		c, err := openIPVS(o)
 		if err != nil {
 			return err
 		}

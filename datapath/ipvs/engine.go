@@ -12,18 +12,19 @@ import (
 	"github.com/fairlead-lb/fairlead/datapath"
 )
 
-// Guard decides who may connect to a VIP and who is masqueraded; datapath/nft.Table is one. VIPs returns those that the kernel has
-// been told, by this process or an earlier one.
+// Guard decides who may connect to a VIP and who is masqueraded, and marks connections from the inside; datapath/nft.Table is one.
+// Owned returns the VIPs, and the node ports at each address, that the kernel has been told of, by this process or an earlier one.
 type Guard interface {
-	VIPs(ctx context.Context) ([]netip.Addr, error)
+	Owned(ctx context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error)
 	Set(ctx context.Context, s datapath.State, now time.Time) error
 	Delete(ctx context.Context) error
 }
 
 // Local makes the node take packets for a VIP; datapath/link.Routes does. Read returns what Up added; Up adds nothing for an
-// address that the node has anyway.
+// address that the node has anyway. Has tells whether the node takes packets for an address, for whatever reason.
 type Local interface {
 	Read() ([]netip.Addr, error)
+	Has(vip netip.Addr) (bool, error)
 	Up(vip netip.Addr) (added bool, err error)
 	Down(vip netip.Addr) error
 }
@@ -33,29 +34,36 @@ type Flows interface {
 	Forget(ctx context.Context, have, want datapath.State) error
 }
 
-// How often at most the engine's record is compared with the kernel: the list of virtual servers and VIPs; everything.
+// How the engine's record is compared with the kernel: every verifyEvery at most some virtual servers, and all of them in the course
+// of readEvery.
 const (
 	verifyEvery = time.Second
 	readEvery   = 5 * time.Minute
+	verifyLeast = 8
 )
+
+// chunk is how many virtual servers are changed at a time; more would only cost memory.
+const chunk = 256
 
 // Options are the engine's neighbours; all are required.
 type Options struct {
 	Guard Guard
 	Local Local
 	Flows Flows
+	Marks *Marks // the guard uses the same
 }
 
 func (o Options) validate() error {
-	if o.Guard == nil || o.Local == nil || o.Flows == nil {
-		return errors.New("opening IPVS engine: guard, local delivery and flows are required")
+	if o.Guard == nil || o.Local == nil || o.Flows == nil || o.Marks == nil {
+		return errors.New("opening IPVS engine: guard, local delivery, flows and marks are required")
 	}
 	return nil
 }
 
 // backend is IPVS without its neighbours; tests put a fake here.
 type backend interface {
-	services(ctx context.Context, vips []netip.Addr) ([]datapath.VirtualServer, error)
+	services(ctx context.Context, ours func(datapath.Listener) bool) ([]datapath.VirtualServer, error)
+	service(ctx context.Context, v datapath.VirtualServer) (found datapath.VirtualServer, ok bool, err error)
 	destinations(ctx context.Context, v datapath.VirtualServer) ([]datapath.Destination, error)
 	apply(ctx context.Context, op datapath.Op) error
 	close()
@@ -65,10 +73,13 @@ type backend interface {
 type Engine struct {
 	Options
 	kernel   backend
-	have     datapath.State      // the record of what the kernel holds
+	have     datapath.State      // the record of what the kernel holds; node ports are servers at each node address
+	guarded  datapath.State      // what the guard was told last
 	borrowed map[netip.Addr]bool // VIPs that the node delivers without our doing
-	read     time.Time           // when have was read in full; zero = never
+	missing  map[string]bool     // schedulers that the kernel does not have
+	read     bool                // have is the kernel's content
 	verified time.Time
+	cursor   int // where verification goes on
 	writes   int
 }
 
@@ -77,7 +88,11 @@ func New(o Options) (*Engine, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Engine{Options: o, kernel: &kernel{}, borrowed: map[netip.Addr]bool{}}, nil
+	return newEngine(o, &kernel{marks: o.Marks}), nil
+}
+
+func newEngine(o Options, k backend) *Engine {
+	return &Engine{Options: o, kernel: k, borrowed: map[netip.Addr]bool{}, missing: map[string]bool{}}
 }
 
 // Name returns "ipvs".
@@ -85,120 +100,190 @@ func (e *Engine) Name() string { return "ipvs" }
 
 // Sync leads the kernel towards want and returns what it holds then. Destinations that are not wanted any more may be in it, without
 // weight, until their connections have ended: call Sync again from time to time, with the same want if nothing else happens. An
-// operation that fails does not stop those on other servers; the VIPs that lack something are named in the state's Partial.
+// operation that fails does not stop those on other servers; the VIPs that lack something are named in the state's Partial. A node port
+// is one virtual server at each address of the node.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
-	want = want.Plain()
-	if err := e.refresh(ctx, want, now); err != nil {
-		return e.have, err
+	servers := e.expand(want)
+	if err := e.refresh(ctx, want.VIPs, servers, now); err != nil {
+		return e.reached(), err
 	}
-	before := e.have.Clone()
-	guarded := between(before, want)
-	if err := e.Guard.Set(ctx, guarded, now); err != nil {
-		return e.have, err // nothing has changed
+	from, to := differing(e.have.Servers, servers)
+	if err := e.guard(ctx, between(e.guarded, e.have.VIPs, want), now); err != nil {
+		return e.reached(), err // nothing has changed
 	}
-	ops := datapath.Diff(e.have, want, now)
-	lacking, err := e.apply(ctx, ops)
+	lacking, err := e.change(ctx, want.VIPs, from, to, now)
 	e.have.Partial = lacking
 	errs := []error{err}
-	if after := (datapath.State{VIPs: held(e.have), Servers: want.Servers}); !after.Equal(guarded) {
-		errs = append(errs, e.Guard.Set(ctx, after, now))
+	if len(from)+len(to) > 0 || len(e.guarded.VIPs) != len(want.VIPs) {
+		after := want
+		after.VIPs = e.have.VIPs
+		errs = append(errs, e.guard(ctx, after, now), e.Flows.Forget(ctx, datapath.State{Servers: from}, datapath.State{Servers: to}))
+		e.releaseMarks(from)
 	}
-	if len(ops) > 0 {
-		errs = append(errs, e.Flows.Forget(ctx, before, want))
-	}
-	return e.have.Clone(), errors.Join(errs...)
+	return e.reached(), errors.Join(errs...)
 }
 
-// between is what the guard holds while the kernel goes from have to want: it stands before a VIP comes up and until it is down, and
-// goes on masquerading until the far endpoints, which could not answer otherwise, are out of service.
-func between(have, want datapath.State) datapath.State {
-	out := datapath.State{VIPs: union(held(have), want.VIPs), Servers: slices.Clone(want.Servers)}
-	for i, w := range out.Servers {
-		h, _ := have.Server(w.Listener)
-		out.Servers[i].Masquerade = w.Masquerade | h.Masquerade
+// reached is the record as a state that stays as it is.
+func (e *Engine) reached() datapath.State {
+	out := e.have
+	out.Servers = slices.Clone(out.Servers)
+	return out
+}
+
+func (e *Engine) guard(ctx context.Context, s datapath.State, now time.Time) error {
+	if err := e.Guard.Set(ctx, s, now); err != nil {
+		return err
+	}
+	e.guarded = s
+	return nil
+}
+
+// between is what the guard holds while the kernel goes from one state to another: it stands before a VIP comes up and until it is
+// down, and goes on masquerading until the far endpoints, which could not answer otherwise, are out of service.
+func between(before datapath.State, vips []netip.Addr, want datapath.State) datapath.State {
+	out := want
+	if !slices.Equal(vips, want.VIPs) {
+		out.VIPs = union(vips, want.VIPs)
+	}
+	cloned := false
+	for i, j := 0, 0; i < len(want.Servers) && j < len(before.Servers); {
+		w, b := &want.Servers[i], &before.Servers[j]
+		switch order := w.Listener.Compare(b.Listener); {
+		case order < 0:
+			i++
+			continue
+		case order > 0:
+			j++
+			continue
+		}
+		if b.Masquerade&^w.Masquerade != 0 {
+			if !cloned {
+				out.Servers, cloned = slices.Clone(want.Servers), true
+			}
+			out.Servers[i].Masquerade |= b.Masquerade
+		}
+		i, j = i+1, j+1
 	}
 	return out
 }
 
-// held returns the VIPs of a state, and the addresses of its servers, should one have outlived its VIP.
-func held(s datapath.State) []netip.Addr {
-	addrs := make([]netip.Addr, 0, len(s.Servers))
-	for _, v := range s.Servers {
-		addrs = append(addrs, v.Addr.Addr())
+// expand returns the virtual servers that IPVS needs for a state: a node port at every address, a scheduler that the kernel has.
+func (e *Engine) expand(want datapath.State) []datapath.VirtualServer {
+	special := func(v datapath.VirtualServer) bool { return v.NodePort() && !v.Inside || e.missing[v.Scheduler] }
+	if !slices.ContainsFunc(want.Servers, special) {
+		return want.Servers
 	}
-	return union(s.VIPs, addrs)
-}
-
-// apply carries the operations out, keeps the record, and returns the VIPs on which something failed, sorted. What depends on a
-// failed operation is not tried: destinations of a server that could not be added, and taking a VIP down that still has servers.
-func (e *Engine) apply(ctx context.Context, ops []datapath.Op) (lacking []netip.Addr, err error) {
-	var errs []error
-	absent, failed := map[datapath.Listener]bool{}, map[netip.Addr]bool{}
-	for _, op := range ops {
-		vip := op.VIP
-		if !vip.IsValid() {
-			vip = op.Server.Addr.Addr()
+	var out []datapath.VirtualServer
+	for _, v := range want.Servers {
+		if e.missing[v.Scheduler] {
+			v.Scheduler = datapath.RoundRobin
 		}
-		if absent[op.Server.Listener] || op.Verb == datapath.VIPDown && failed[vip] {
+		if !v.NodePort() || v.Inside { // by its mark, a listener for the inside is one for all addresses
+			out = append(out, v)
 			continue
 		}
-		if err := e.applyOne(ctx, op); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", op, err))
-			failed[vip] = true
-			absent[op.Server.Listener] = op.Verb == datapath.AddServer
-			e.read = time.Time{} // the record may be wrong: look at the kernel next time
+		for _, a := range want.NodeAddrs {
+			l := v.Listener
+			l.Addr = netip.AddrPortFrom(a, l.Addr.Port())
+			if _, taken := want.Server(l); a.Is4() == v.Addr.Addr().Is4() && !taken {
+				at := v
+				at.Listener = l
+				out = append(out, at)
+			}
 		}
 	}
+	slices.SortFunc(out, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+	return out
+}
+
+// differing returns the servers of two sorted lists that are not equal, and those that have a destination to retire.
+func differing(have, want []datapath.VirtualServer) (from, to []datapath.VirtualServer) {
+	for len(have) > 0 || len(want) > 0 {
+		order := 0
+		switch {
+		case len(have) == 0:
+			order = 1
+		case len(want) == 0:
+			order = -1
+		default:
+			order = have[0].Listener.Compare(want[0].Listener)
+		}
+		same := order == 0 && have[0].Equal(want[0]) && !retiring(have[0])
+		if order <= 0 {
+			if !same {
+				from = append(from, have[0])
+			}
+			have = have[1:]
+		}
+		if order >= 0 {
+			if !same {
+				to = append(to, want[0])
+			}
+			want = want[1:]
+		}
+	}
+	return from, to
+}
+
+// retiring reports whether v has a destination that waits for its last connection to end.
+func retiring(v datapath.VirtualServer) bool {
+	for i := range v.Destinations {
+		if v.Destinations[i].Weight == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// change carries out what leads from one list of servers to another and to the wanted VIPs, and returns the addresses on which something
+// failed, sorted.
+func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []datapath.VirtualServer, now time.Time) ([]netip.Addr, error) {
+	failed := map[netip.Addr]bool{}
+	up := datapath.State{VIPs: union(e.have.VIPs, vips)}
+	errs := []error{e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, up, now), failed)}
+	for len(from) > 0 || len(to) > 0 {
+		h, w := head(from, to)
+		ops := datapath.Diff(datapath.State{Servers: from[:h]}, datapath.State{Servers: to[:w]}, now)
+		errs = append(errs, e.apply(ctx, ops, failed))
+		from, to = from[h:], to[w:]
+	}
+	errs = append(errs, e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, datapath.State{VIPs: vips}, now), failed))
 	return slices.SortedFunc(maps.Keys(failed), netip.Addr.Compare), errors.Join(errs...)
 }
 
-func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {
-	if err := e.carryOut(ctx, op); err != nil {
-		return err
-	}
-	return e.have.Apply(op)
-}
-
-func (e *Engine) carryOut(ctx context.Context, op datapath.Op) error {
-	if !e.concerns(op) {
-		return nil
-	}
-	e.writes++
-	switch op.Verb {
-	case datapath.VIPUp:
-		return e.up(op.VIP)
-	case datapath.VIPDown:
-		if e.borrowed[op.VIP] {
-			delete(e.borrowed, op.VIP)
-			return nil
+// head returns how many servers of each list make the next chunk: all those of the listeners up to some one.
+func head(from, to []datapath.VirtualServer) (h, w int) {
+	for h+w < chunk && (h < len(from) || w < len(to)) {
+		switch {
+		case h == len(from):
+			w++
+		case w == len(to):
+			h++
+		default:
+			order := from[h].Listener.Compare(to[w].Listener)
+			if order <= 0 {
+				h++
+			}
+			if order >= 0 {
+				w++
+			}
 		}
-		return e.Local.Down(op.VIP)
-	default:
-		return e.kernel.apply(ctx, op)
 	}
+	return h, w
 }
 
-func (e *Engine) up(vip netip.Addr) error {
-	added, err := e.Local.Up(vip)
-	if added || err != nil {
-		delete(e.borrowed, vip)
-	} else {
-		e.borrowed[vip] = true
-	}
-	return err
-}
-
-// concerns reports whether the kernel has to change: not for what only the guard does or only the record keeps.
-func (e *Engine) concerns(op datapath.Op) bool {
-	v, ok := e.have.Server(op.Server.Listener)
-	switch {
-	case ok && op.Verb == datapath.EditServer:
-		return v.Scheduler != op.Server.Scheduler || v.Affinity != op.Server.Affinity
-	case ok && op.Verb == datapath.EditDestination:
-		i := slices.IndexFunc(v.Destinations, func(d datapath.Destination) bool { return d.Addr == op.Destination.Addr })
-		return i < 0 || v.Destinations[i].Weight != op.Destination.Weight || v.Destinations[i].Method != op.Destination.Method
-	default:
-		return true
+// releaseMarks gives back those of listeners that are gone.
+func (e *Engine) releaseMarks(from []datapath.VirtualServer) {
+	for _, v := range from {
+		if !v.Inside {
+			continue
+		}
+		if _, wanted := e.guarded.Server(v.Listener); wanted {
+			continue
+		}
+		if _, stays := e.have.Server(v.Listener); !stays {
+			e.Marks.release(v.Listener)
+		}
 	}
 }
 
@@ -207,13 +292,13 @@ func (e *Engine) Writes() int { return e.writes }
 
 // Cleanup removes our VIPs, everything that IPVS holds at them, and the guard.
 func (e *Engine) Cleanup(ctx context.Context) error {
-	if err := e.readAll(ctx, nil, time.Time{}); err != nil {
+	if err := e.readAll(ctx, nil, nil, time.Time{}); err != nil {
 		return err
 	}
-	before := e.have.Clone()
-	_, err := e.apply(ctx, datapath.Diff(e.have, datapath.State{}, time.Time{}))
-	e.read = time.Time{}
-	err = errors.Join(err, e.Guard.Delete(ctx), e.Flows.Forget(ctx, before, datapath.State{}))
+	before := e.have.Servers
+	_, err := e.change(ctx, nil, before, nil, time.Time{})
+	e.read, e.guarded = false, datapath.State{}
+	err = errors.Join(err, e.Guard.Delete(ctx), e.Flows.Forget(ctx, datapath.State{Servers: before}, datapath.State{}))
 	e.kernel.close()
 	return err
 }
@@ -223,3 +308,6 @@ func union(sets ...[]netip.Addr) []netip.Addr {
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
 }
+
+// errorOn says what was tried.
+func errorOn(op datapath.Op, err error) error { return fmt.Errorf("%s: %w", op, err) }

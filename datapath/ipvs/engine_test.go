@@ -31,7 +31,11 @@ type node struct {
 }
 
 func (n *node) engine() *Engine {
-	return &Engine{Options: Options{Guard: guard{n}, Local: local{n}, Flows: n}, kernel: n, borrowed: map[netip.Addr]bool{}}
+	marks, err := NewMarks(0x1000)
+	if err != nil {
+		panic(err)
+	}
+	return newEngine(Options{Guard: guard{n}, Local: local{n}, Flows: n, Marks: marks}, n)
 }
 
 func (n *node) maybe() error {
@@ -45,15 +49,20 @@ func (n *node) close() {}
 
 func (n *node) Forget(context.Context, datapath.State, datapath.State) error { return nil }
 
-func (n *node) services(_ context.Context, vips []netip.Addr) ([]datapath.VirtualServer, error) {
+func (n *node) services(_ context.Context, ours func(datapath.Listener) bool) ([]datapath.VirtualServer, error) {
 	var out []datapath.VirtualServer
 	for _, v := range n.ipvs {
-		if slices.Contains(vips, v.Addr.Addr()) {
+		if ours(v.Listener) {
 			v.Destinations = nil
 			out = append(out, v)
 		}
 	}
 	return out, n.maybe()
+}
+
+func (n *node) service(_ context.Context, v datapath.VirtualServer) (datapath.VirtualServer, bool, error) {
+	found, ok := datapath.State{Servers: n.ipvs}.Server(v.Listener)
+	return found, ok, n.maybe()
 }
 
 func (n *node) destinations(_ context.Context, v datapath.VirtualServer) ([]datapath.Destination, error) {
@@ -83,6 +92,10 @@ type local struct{ *node }
 
 func (l local) Read() ([]netip.Addr, error) { return slices.Clone(l.routes), l.maybe() }
 
+func (l local) Has(vip netip.Addr) (bool, error) {
+	return slices.Contains(l.routes, vip) || slices.Contains(l.addresses, vip), l.maybe()
+}
+
 func (l local) Up(vip netip.Addr) (bool, error) {
 	if err := l.maybe(); err != nil || slices.Contains(l.addresses, vip) {
 		return false, err
@@ -109,13 +122,22 @@ func (l local) Down(vip netip.Addr) error {
 
 type guard struct{ *node }
 
-func (g guard) VIPs(context.Context) ([]netip.Addr, error) { return g.guard.VIPs, nil }
+func (g guard) Owned(context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error) {
+	for _, v := range g.guard.Servers {
+		for _, a := range g.guard.NodeAddrs {
+			if v.NodePort() && !v.Inside {
+				nodePorts = append(nodePorts, datapath.Listener{Addr: netip.AddrPortFrom(a, v.Addr.Port()), Protocol: v.Protocol})
+			}
+		}
+	}
+	return g.guard.VIPs, nodePorts, nil
+}
 
 func (g guard) Set(_ context.Context, s datapath.State, _ time.Time) error {
 	if err := g.maybe(); err != nil {
 		return err
 	}
-	g.node.guard = datapath.State{VIPs: slices.Clone(s.VIPs), Servers: s.Servers}
+	g.node.guard = datapath.State{VIPs: slices.Clone(s.VIPs), Servers: s.Servers, NodeAddrs: s.NodeAddrs}
 	for _, a := range g.routes {
 		if !slices.Contains(s.VIPs, a) {
 			g.unguarded = append(g.unguarded, a)
@@ -140,17 +162,21 @@ func (n *node) setConns(f func() int) {
 	}
 }
 
-// state draws servers at three VIPs.
+// state draws servers at three VIPs and node ports, some with a server for the inside.
 func state(r *rand.Rand) datapath.State {
-	var s datapath.State
-	for vip := range 3 {
-		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(200 + vip)})
-		for port := range 2 {
+	s := datapath.State{NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("192.0.2.12")}[:r.IntN(3)]}
+	for vip := range 4 {
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(199 + vip)})
+		if vip == 0 {
+			addr = netip.IPv4Unspecified()
+		}
+		for n := range 4 {
+			port, inside := n/2, n%2 == 1
 			if r.IntN(2) == 0 {
 				continue
 			}
 			v := datapath.VirtualServer{
-				Listener:  datapath.Listener{Addr: netip.AddrPortFrom(addr, uint16(80+port)), Protocol: []lb.Protocol{lb.TCP, lb.UDP}[port]},
+				Listener:  datapath.Listener{Addr: netip.AddrPortFrom(addr, uint16(80+port)), Protocol: []lb.Protocol{lb.TCP, lb.UDP}[port], Inside: inside},
 				Scheduler: datapath.RoundRobin, Affinity: time.Duration(r.IntN(2)) * time.Hour, Masquerade: datapath.Everybody * datapath.Clients(r.IntN(2)),
 				Verdict: []datapath.Verdict{datapath.Forward, datapath.Reject, datapath.Drop}[r.IntN(3)],
 			}
@@ -161,7 +187,9 @@ func state(r *rand.Rand) datapath.State {
 				}
 			}
 			s.Servers = append(s.Servers, v)
-			s.VIPs = union(s.VIPs, []netip.Addr{addr})
+			if !v.NodePort() {
+				s.VIPs = union(s.VIPs, []netip.Addr{addr})
+			}
 		}
 	}
 	return s
@@ -249,7 +277,7 @@ func TestFailuresAreNamedByVIP(t *testing.T) {
 	}
 	n := &node{}
 	e := n.engine()
-	broken := want.Servers[0].Addr.Addr()
+	broken := want.VIPs[0]
 	e.kernel = failing{n, broken}
 	reached, err := e.Sync(context.Background(), want, t0)
 	if err == nil {
@@ -277,4 +305,34 @@ func (f failing) apply(ctx context.Context, op datapath.Op) error {
 		return errors.New("no memory")
 	}
 	return f.node.apply(ctx, op)
+}
+
+// TestMarksTellListenersApart: every listener has its own, none means masquerade, and one that is given back is free again.
+func TestMarksTellListenersApart(t *testing.T) {
+	m, err := NewMarks(0x1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[uint32]bool{}
+	listener := func(i int) datapath.Listener {
+		return datapath.Listener{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 80), Protocol: lb.TCP, Inside: true}
+	}
+	for i := range 20000 {
+		mark := m.Of(listener(i))
+		if seen[mark] || mark&0x1000 != 0 || mark&markMask != ourMarks {
+			t.Fatalf("mark %#x", mark)
+		}
+		seen[mark] = true
+		if m.Of(listener(i)) != mark || m.listener(mark, netip.IPv4Unspecified()) != listener(i) {
+			t.Fatalf("mark %#x changed its listener", mark)
+		}
+	}
+	was := m.Of(listener(7))
+	m.release(listener(7))
+	if m.Of(listener(7)) != was {
+		t.Error("a mark that was given back is not free")
+	}
+	if _, err := NewMarks(0x80000000); err == nil {
+		t.Error("a bit that distinguishes listeners was accepted")
+	}
 }

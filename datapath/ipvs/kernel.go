@@ -27,9 +27,14 @@ const patience = 5 * time.Second
 // persistent is IP_VS_SVC_F_PERSISTENT of linux/ip_vs.h: a client returns to its destination until Timeout is over.
 const persistent = 0x1
 
+// hashFlags are IP_VS_SVC_F_SCHED1 and 2, which schedulers sh and mh understand: fall back to another destination if the hashed one has no
+// weight, and hash the client's port too. Without the first they would refuse clients of an endpoint that drains (fact 12).
+const hashFlags = 0x8 | 0x10
+
 // kernel is IPVS in one network namespace. It is not safe for concurrent use.
 type kernel struct {
 	handle *ipvs.Handle // nil = to be opened
+	marks  *Marks
 }
 
 // do runs one request. After a timeout the handle is gone and the next request opens another.
@@ -63,8 +68,8 @@ func (k *kernel) close() {
 	}
 }
 
-// services returns the virtual servers at the given VIPs, without destinations, sorted.
-func (k *kernel) services(ctx context.Context, vips []netip.Addr) ([]datapath.VirtualServer, error) {
+// services returns the virtual servers that are ours, without destinations, sorted.
+func (k *kernel) services(ctx context.Context, ours func(datapath.Listener) bool) ([]datapath.VirtualServer, error) {
 	var all []*ipvs.Service
 	err := k.do(ctx, func(h *ipvs.Handle) (err error) {
 		all, err = h.GetServices()
@@ -75,28 +80,58 @@ func (k *kernel) services(ctx context.Context, vips []netip.Addr) ([]datapath.Vi
 	}
 	var out []datapath.VirtualServer
 	for _, s := range all {
-		a, ok := netip.AddrFromSlice(s.Address)
-		if _, ours := slices.BinarySearchFunc(vips, a, netip.Addr.Compare); s.FWMark != 0 || !ok || !ours {
-			continue
+		if v, ok := k.read(s); ok && ours(v.Listener) {
+			out = append(out, v)
 		}
-		v := datapath.VirtualServer{
-			Listener:  datapath.Listener{Addr: netip.AddrPortFrom(a, s.Port), Protocol: protocolOf(s.Protocol)},
-			Scheduler: s.SchedName,
-		}
-		if s.Flags&persistent != 0 {
-			v.Affinity = time.Duration(s.Timeout) * time.Second
-		}
-		out = append(out, v)
 	}
 	slices.SortFunc(out, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
 	return out, nil
+}
+
+// service returns what the kernel has at v's listener.
+func (k *kernel) service(ctx context.Context, v datapath.VirtualServer) (found datapath.VirtualServer, ok bool, err error) {
+	var one *ipvs.Service
+	err = k.do(ctx, func(h *ipvs.Handle) (err error) {
+		one, err = h.GetService(k.of(v))
+		return err
+	})
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
+		return found, false, nil
+	}
+	if err != nil {
+		return found, false, fmt.Errorf("reading virtual server %s: %w", v.Listener, err)
+	}
+	found, ok = k.read(one)
+	return found, ok, nil
+}
+
+// read translates what the kernel says about a virtual server; those with marks of others are none of ours.
+func (k *kernel) read(s *ipvs.Service) (datapath.VirtualServer, bool) {
+	v := datapath.VirtualServer{Scheduler: s.SchedName}
+	a, ok := netip.AddrFromSlice(s.Address)
+	switch {
+	case s.FWMark&markMask == ourMarks:
+		family := netip.IPv4Unspecified()
+		if s.AddressFamily == unix.AF_INET6 {
+			family = netip.IPv6Unspecified()
+		}
+		v.Listener = k.marks.listener(s.FWMark, family)
+	case s.FWMark != 0 || !ok:
+		return v, false
+	default:
+		v.Listener = datapath.Listener{Addr: netip.AddrPortFrom(a, s.Port), Protocol: protocolOf(s.Protocol)}
+	}
+	if s.Flags&persistent != 0 {
+		v.Affinity = time.Duration(s.Timeout) * time.Second
+	}
+	return v, true
 }
 
 // destinations reads those of one virtual server, with their connections.
 func (k *kernel) destinations(ctx context.Context, v datapath.VirtualServer) ([]datapath.Destination, error) {
 	var all []*ipvs.Destination
 	err := k.do(ctx, func(h *ipvs.Handle) (err error) {
-		all, err = h.GetDestinations(service(v))
+		all, err = h.GetDestinations(k.of(v))
 		return err
 	})
 	if err != nil {
@@ -104,20 +139,25 @@ func (k *kernel) destinations(ctx context.Context, v datapath.VirtualServer) ([]
 	}
 	out := make([]datapath.Destination, 0, len(all))
 	for _, d := range all {
-		a, ok := netip.AddrFromSlice(d.Address)
+		a, ok := addrPort(d)
 		if !ok {
 			continue
 		}
-		out = append(out, datapath.Destination{Addr: netip.AddrPortFrom(a, d.Port), Weight: d.Weight, Method: methodOf(d.ConnectionFlags),
+		out = append(out, datapath.Destination{Addr: a, Weight: d.Weight, Method: methodOf(d.ConnectionFlags),
 			Conns: d.ActiveConnections + d.InactiveConnections})
 	}
 	slices.SortFunc(out, func(a, b datapath.Destination) int { return a.Addr.Compare(b.Addr) })
 	return out, nil
 }
 
+func addrPort(d *ipvs.Destination) (netip.AddrPort, bool) {
+	a, ok := netip.AddrFromSlice(d.Address)
+	return netip.AddrPortFrom(a, d.Port), ok
+}
+
 // apply carries out one operation on a virtual server or destination.
 func (k *kernel) apply(ctx context.Context, op datapath.Op) error {
-	s, d := service(op.Server), destination(op.Destination)
+	s, d := k.of(op.Server), destination(op.Destination)
 	return k.do(ctx, func(h *ipvs.Handle) error {
 		switch op.Verb {
 		case datapath.AddServer:
@@ -145,16 +185,22 @@ func ignore(err error, these ...error) error {
 	return err
 }
 
-func service(v datapath.VirtualServer) *ipvs.Service {
-	s := &ipvs.Service{
-		Address: net.IP(v.Addr.Addr().AsSlice()), Port: v.Addr.Port(), Protocol: number(v.Protocol),
-		SchedName: cmp.Or(v.Scheduler, datapath.RoundRobin), AddressFamily: unix.AF_INET, Netmask: 0xffffffff,
+// of returns v in the kernel's terms: by its mark if it is for the inside, by its address if not.
+func (k *kernel) of(v datapath.VirtualServer) *ipvs.Service {
+	s := &ipvs.Service{SchedName: cmp.Or(v.Scheduler, datapath.RoundRobin), AddressFamily: unix.AF_INET, Netmask: 0xffffffff}
+	if v.Inside {
+		s.FWMark = k.marks.Of(v.Listener)
+	} else {
+		s.Address, s.Port, s.Protocol = net.IP(v.Addr.Addr().AsSlice()), v.Addr.Port(), number(v.Protocol)
 	}
 	if v.Addr.Addr().Is6() {
 		s.AddressFamily, s.Netmask = unix.AF_INET6, 128
 	}
 	if v.Affinity > 0 {
 		s.Flags, s.Timeout = persistent, uint32(v.Affinity/time.Second)
+	}
+	if v.Scheduler == "mh" || v.Scheduler == "sh" {
+		s.Flags |= hashFlags
 	}
 	return s
 }
@@ -211,11 +257,9 @@ func Probe(ctx context.Context) error {
 	if err := ignore(k.apply(ctx, datapath.Op{Verb: datapath.AddServer, Server: v}), unix.EEXIST); err != nil {
 		return fmt.Errorf("writing a virtual server: %w", err)
 	}
-	found, err := k.services(ctx, []netip.Addr{v.Addr.Addr()})
-	if err != nil {
+	if _, ok, err := k.service(ctx, v); err != nil {
 		return err
-	}
-	if len(found) != 1 {
+	} else if !ok {
 		return errors.New("IPVS does not keep the virtual server that was written")
 	}
 	return k.apply(ctx, datapath.Op{Verb: datapath.DeleteServer, Server: v})

@@ -11,41 +11,54 @@ import (
 	"github.com/fairlead-lb/fairlead/datapath"
 )
 
-// refresh brings the record up to date: from the kernel if it has never been read, if somebody else changed it or from time to
-// time; otherwise only the connection counts of destinations that wait for their end.
-func (e *Engine) refresh(ctx context.Context, want datapath.State, now time.Time) error {
-	if e.read.IsZero() || now.Sub(e.read) >= readEvery {
-		return e.readAll(ctx, want.VIPs, now)
+// refresh brings the record up to date: from the kernel if it has never been read or if somebody else changed it; otherwise only the
+// connection counts of servers with destinations that wait for their end.
+func (e *Engine) refresh(ctx context.Context, vips []netip.Addr, servers []datapath.VirtualServer, now time.Time) error {
+	if !e.read {
+		return e.readAll(ctx, vips, servers, now)
 	}
 	if now.Sub(e.verified) >= verifyEvery {
-		e.verified = now
-		same, err := e.unchanged(ctx)
+		same, err := e.verify(ctx, now)
 		if err != nil {
 			return err
 		}
 		if !same {
-			return e.readAll(ctx, want.VIPs, now)
+			return e.readAll(ctx, vips, servers, now)
 		}
 	}
 	return e.countConns(ctx)
 }
 
-// unchanged reports whether the kernel has the VIPs and virtual servers of the record and no others at those VIPs.
-func (e *Engine) unchanged(ctx context.Context) (bool, error) {
-	vips, err := e.vips()
-	if err != nil {
+// verify compares some servers and VIPs with the kernel, as many as the time since the last look has a share in readEvery, and goes on
+// behind them next time. A flush shows whichever servers it looks at.
+func (e *Engine) verify(ctx context.Context, now time.Time) (same bool, err error) {
+	share := min(1, float64(now.Sub(e.verified))/float64(readEvery))
+	e.verified = now
+	n := len(e.have.Servers)
+	for range min(n, max(verifyLeast, int(share*float64(n)+0.5))) {
+		e.cursor = (e.cursor + 1) % n
+		if same, err := e.verifyOne(ctx, e.have.Servers[e.cursor]); err != nil || !same {
+			return false, err
+		}
+	}
+	n = len(e.have.VIPs)
+	for i := range min(n, max(verifyLeast, int(share*float64(n)+0.5))) {
+		if has, err := e.Local.Has(e.have.VIPs[(e.cursor+i)%n]); err != nil || !has {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (e *Engine) verifyOne(ctx context.Context, v datapath.VirtualServer) (same bool, err error) {
+	found, ok, err := e.kernel.service(ctx, v)
+	if err != nil || !ok || found.Scheduler != v.Scheduler || found.Affinity != v.Affinity {
 		return false, err
 	}
-	if !slices.Equal(vips, e.have.VIPs) {
-		return false, nil
-	}
-	servers, err := e.kernel.services(ctx, e.have.VIPs)
-	if err != nil {
-		return false, err
-	}
-	return slices.EqualFunc(servers, e.have.Servers, func(a, b datapath.VirtualServer) bool {
-		return a.Listener == b.Listener && a.Scheduler == b.Scheduler && a.Affinity == b.Affinity
-	}), nil
+	dests, err := e.kernel.destinations(ctx, v)
+	return slices.EqualFunc(dests, v.Destinations, func(a, b datapath.Destination) bool {
+		return a.Addr == b.Addr && a.Weight == b.Weight && a.Method == b.Method
+	}), err
 }
 
 // vips returns the VIPs that the node delivers for us. Those that it had anyway are asked for again, in case it lost them.
@@ -60,19 +73,34 @@ func (e *Engine) vips() ([]netip.Addr, error) {
 }
 
 // readAll replaces the record by what the kernel holds. Ours is what sits at a VIP that carries our mark, that the guard knows, or
-// that is wanted now. What IPVS does not know about a server (its Service, verdict, source ranges) is taken over from the old record,
-// as are the deadlines.
-func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, now time.Time) error {
+// that is wanted now; at the node's own addresses, the ports that the guard knows, that were in the record or are wanted. What IPVS
+// does not know about a server (its Service, verdict, source ranges) is taken over from the old record, as are the deadlines.
+func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []datapath.VirtualServer, now time.Time) error {
 	vips, err := e.vips()
 	if err != nil {
 		return err
 	}
-	guarded, err := e.Guard.VIPs(ctx)
+	guarded, nodePorts, err := e.Guard.Owned(ctx)
 	if err != nil {
 		return err
 	}
+	all := union(vips, guarded, wanted, e.have.VIPs)
+	known, want := e.have, datapath.State{Servers: servers}
+	ports := map[datapath.Listener]bool{}
+	for _, l := range nodePorts {
+		ports[l] = true
+	}
+	e.reserve(servers)
 	have := datapath.State{VIPs: vips}
-	if have.Servers, err = e.kernel.services(ctx, union(vips, guarded, wanted, held(e.have))); err != nil {
+	have.Servers, err = e.kernel.services(ctx, func(l datapath.Listener) bool {
+		if _, vip := slices.BinarySearchFunc(all, l.Addr.Addr(), netip.Addr.Compare); vip || l.Inside {
+			return true
+		}
+		_, recorded := known.Server(l)
+		_, wanted := want.Server(l)
+		return recorded || wanted || ports[l]
+	})
+	if err != nil {
 		return err
 	}
 	for i := range have.Servers {
@@ -81,7 +109,7 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, now time.Time
 		if err != nil {
 			return err
 		}
-		if old, ok := e.have.Server(v.Listener); ok {
+		if old, ok := known.Server(v.Listener); ok {
 			scheduler, affinity := v.Scheduler, v.Affinity
 			*v = old
 			v.Scheduler, v.Affinity = scheduler, affinity
@@ -89,8 +117,17 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, now time.Time
 		}
 		v.Destinations = dests
 	}
-	e.have, e.read, e.verified = have, now, now
+	e.have, e.read, e.verified, e.cursor = have, true, now, 0
 	return nil
+}
+
+// reserve gives the listeners for the inside their marks, so that they are recognised.
+func (e *Engine) reserve(servers []datapath.VirtualServer) {
+	for _, v := range servers {
+		if v.Inside {
+			e.Marks.Of(v.Listener)
+		}
+	}
 }
 
 func keepDeadlines(dests, old []datapath.Destination) {
@@ -104,17 +141,18 @@ func keepDeadlines(dests, old []datapath.Destination) {
 
 // countConns reads the connections of servers that have destinations without weight, and of no others.
 func (e *Engine) countConns(ctx context.Context) error {
-	for i, v := range e.have.Servers {
-		if !slices.ContainsFunc(v.Destinations, func(d datapath.Destination) bool { return d.Weight == 0 }) {
+	for i := range e.have.Servers {
+		v := &e.have.Servers[i]
+		if !retiring(*v) {
 			continue
 		}
-		dests, err := e.kernel.destinations(ctx, v)
+		dests, err := e.kernel.destinations(ctx, *v)
 		if err != nil {
-			e.read = time.Time{}
+			e.read = false
 			return fmt.Errorf("counting connections: %w", err)
 		}
 		keepDeadlines(dests, v.Destinations)
-		e.have.Servers[i].Destinations = dests
+		v.Destinations = dests
 	}
 	return nil
 }

@@ -42,6 +42,18 @@ func (Routes) Read() ([]netip.Addr, error) {
 	return slices.Compact(out), nil
 }
 
+// Has reports whether the node delivers packets to vip locally, for whatever reason.
+func (Routes) Has(vip netip.Addr) (bool, error) {
+	routes, err := netlink.RouteGet(vip.AsSlice())
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking up the route to %s: %w", vip, err)
+	}
+	return len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, nil
+}
+
 // Up makes the node deliver packets to vip locally. An address that the node already has, ours or not, is left as it is; then
 // nothing was added.
 func (Routes) Up(vip netip.Addr) (added bool, err error) {

@@ -5,78 +5,70 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"sigs.k8s.io/knftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
-	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// family holds the words that differ between IPv4 and IPv6.
-type family struct {
-	digit string // "4"
-	ip    string // nft's protocol keyword
-	addr  string // nft's type of an address
-	ping  string // matches a ping
-	may   string // matches what may reach a VIP besides its Services
-}
-
-func familyOf(a netip.Addr) family {
-	if a.Is4() {
-		return family{"4", "ip", "ipv4_addr", "icmp type echo-request", "icmp type echo-request"}
-	}
-	return family{"6", "ip6", "ipv6_addr", "icmpv6 type echo-request", "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert }"}
-}
-
-func families() []family {
-	return []family{familyOf(netip.IPv4Unspecified()), familyOf(netip.IPv6Unspecified())}
-}
-
-func (f family) vips() string     { return "vips" + f.digit }
-func (f family) masq() string     { return "masquerade" + f.digit }
-func (f family) verdicts() string { return "verdicts" + f.digit }
-func (f family) services() string { return "services" + f.digit }
-func (f family) affinity() string { return "affinity" + f.digit }
-
-// listener is the expression that a listener's key is looked up with.
-func (f family) listener() string { return f.ip + " daddr . meta l4proto . th dport" }
-
-// changed returns the parts of two states in which they differ. Everything in the table belongs to one VIP or one server, so the
-// difference of the tables of the parts is that of the whole tables.
+// changed returns the parts of two states in which they differ. Everything in the table that is no part of the frame belongs to one
+// address, or to the servers of one listener, so the difference of the tables of the parts is that of the whole tables.
 func changed(old, new datapath.State) (from, to datapath.State) {
 	from.VIPs, to.VIPs = except(old.VIPs, new.VIPs), except(new.VIPs, old.VIPs)
-	i, j := 0, 0
-	for i < len(old.Servers) || j < len(new.Servers) {
-		order := 0
-		switch {
-		case i == len(old.Servers):
-			order = 1
-		case j == len(new.Servers):
-			order = -1
-		default:
-			order = old.Servers[i].Compare(new.Servers[j].Listener)
+	from.NodeAddrs, to.NodeAddrs = except(old.NodeAddrs, new.NodeAddrs), except(new.NodeAddrs, old.NodeAddrs)
+	from.Pods, to.Pods = old.Pods, new.Pods
+	a, b, i, j := old.Servers, new.Servers, 0, 0
+	for i < len(a) || j < len(b) {
+		if i < len(a) && j < len(b) && a[i].Equal(b[j]) {
+			i, j = i+1, j+1
+			continue
 		}
-		if order < 0 || order == 0 && !old.Servers[i].Equal(new.Servers[j]) {
-			from.Servers = append(from.Servers, old.Servers[i])
+		i, j = first(a, i), first(b, j) // the one with the same listener that was equal belongs to the difference too
+		x, y := listened(a[i:]), listened(b[j:])
+		if len(x) > 0 && len(y) > 0 {
+			switch order := compare(x[0], y[0]); {
+			case order < 0:
+				y = nil
+			case order > 0:
+				x = nil
+			}
 		}
-		if order > 0 || order == 0 && !old.Servers[i].Equal(new.Servers[j]) {
-			to.Servers = append(to.Servers, new.Servers[j])
-		}
-		if order <= 0 {
-			i++
-		}
-		if order >= 0 {
-			j++
-		}
+		from.Servers, to.Servers = append(from.Servers, x...), append(to.Servers, y...)
+		i, j = i+len(x), j+len(y)
 	}
 	return from, to
 }
 
+// first returns where in the list those start that share a listener with the i-th.
+func first(list []datapath.VirtualServer, i int) int {
+	for i > 0 && i < len(list) && compare(list[i-1], list[i]) == 0 {
+		i--
+	}
+	return i
+}
+
+// compare orders servers by listener, whoever's clients they are for.
+func compare(a, b datapath.VirtualServer) int {
+	a.Inside, b.Inside = false, false
+	return a.Listener.Compare(b.Listener)
+}
+
+// listened returns the servers at the head of a sorted list that share a listener: the one for everybody, the one for the inside.
+func listened(list []datapath.VirtualServer) []datapath.VirtualServer {
+	n := min(1, len(list))
+	for n < len(list) && compare(list[0], list[n]) == 0 {
+		n++
+	}
+	return list[:n]
+}
+
 // except returns the addresses of a that are not in b; both are sorted.
 func except(a, b []netip.Addr) []netip.Addr {
+	if slices.Equal(a, b) {
+		return nil
+	}
 	var out []netip.Addr
 	for _, x := range a {
 		if _, in := slices.BinarySearchFunc(b, x, netip.Addr.Compare); !in {
@@ -86,211 +78,225 @@ func except(a, b []netip.Addr) []netip.Addr {
 	return out
 }
 
-// render returns the table's content for a state.
+// render returns what the table holds of a state besides the frame.
 func (o Options) render(s datapath.State) ruleset {
 	r := newRuleset()
-	o.frame(r)
 	for _, a := range s.VIPs {
-		r.sets[familyOf(a).vips()].elements[a.String()] = ""
+		r.element(familyOf(a).vips(), addrKey(a), "")
 	}
-	for _, v := range s.Servers {
-		o.guard(r, v)
-		if o.Forward {
-			o.forward(r, v)
+	for _, a := range s.NodeAddrs {
+		r.element(familyOf(a).nodes(), addrKey(a), "")
+	}
+	for rest := s.Servers; len(rest) > 0; rest = rest[len(listened(rest)):] {
+		group := listened(rest)
+		for _, v := range group {
+			o.server(r, v, len(group) > 1, s.Pods)
 		}
 	}
 	return r
 }
 
-// The base chains.
-const (
-	guardIn  = "guard-prerouting"
-	guardOut = "guard-output"
-	natIn    = "nat-prerouting"
-	natOut   = "nat-output"
-	strays   = "strays"
-	snat     = "nat-postrouting"
-)
-
-// hooked returns the names of all base chains, whatever the options.
-func hooked() []string { return []string{guardIn, guardOut, natIn, natOut, strays, snat} }
-
-// frame writes what does not depend on the state.
-func (o Options) frame(r ruleset) {
-	base := func(name string, kind knftables.BaseChainType, hook knftables.BaseChainHook, priority knftables.BaseChainPriority) {
-		r.chains[name] = chain{kind: kind, hook: hook, priority: priority}
+// server writes one server; split tells that there is another one for the same listener.
+func (o Options) server(r ruleset, v datapath.VirtualServer, split bool, pods datapath.Detector) {
+	f, key := familyOf(v.Addr.Addr()), listenerKey(v.Listener)
+	to := o.leaf(r, f, v, pods)
+	if len(v.SourceRanges) > 0 && to != silent {
+		to = r.from(f, v.SourceRanges, to)
 	}
-	base(guardIn, knftables.FilterType, knftables.PreroutingHook, "-120")
-	base(guardOut, knftables.FilterType, knftables.OutputHook, "-120")
-	base(snat, knftables.NATType, knftables.PostroutingHook, "90")
-	r.rule(guardIn, "jump guard")
-	r.rule(guardOut, "jump guard")
-	r.rule("guard", "ct state established,related return")
-	r.rule("refuse", "meta l4proto tcp reject with tcp reset")
-	r.rule("refuse", "meta l4proto { udp, sctp } reject")
-	r.rule("refuse", "drop")
-	r.rule(snat, fmt.Sprintf("meta mark & %#x == 0 return", o.Mark))
-	r.rule(snat, fmt.Sprintf("meta mark set meta mark ^ %#x", o.Mark))
-	r.rule(snat, "masquerade fully-random")
-	if o.Forward {
-		base(natIn, knftables.NATType, knftables.PreroutingHook, "-110")
-		base(natOut, knftables.NATType, knftables.OutputHook, "-110")
-		base(strays, knftables.FilterType, knftables.PostroutingHook, "0")
-		r.rule(natIn, "jump services")
-		r.rule(natOut, "jump services")
+	switch {
+	case v.Inside:
+		r.element(f.inside(), key, to)
+	case split:
+		r.element(f.outside(), key, to)
+	default:
+		r.element(f.listeners(), key, to)
 	}
-	for _, f := range families() {
-		o.frameFamily(r, f)
-	}
-}
-
-func (o Options) frameFamily(r ruleset, f family) {
-	listener := f.addr + " . inet_proto . inet_service"
-	r.sets[f.vips()] = set{kind: f.addr, elements: map[string]string{}}
-	r.sets[f.verdicts()] = set{kind: listener, verdicts: true, elements: map[string]string{}}
-
-	vip := "vip" + f.digit
-	r.rule("guard", f.ip, "daddr @"+f.vips(), "goto", vip)
-	if o.Forward {
-		// Without a connection there is no endpoint to send the packet to, and the VIP is not an address of this node.
-		r.rule(vip, "ct state invalid drop")
-	} else {
-		r.rule(vip, "ct state invalid return")
-		r.sets[f.masq()] = set{kind: listener, elements: map[string]string{}}
-		r.rule(vip, f.listener(), "@"+f.masq(), o.setMark())
-	}
-	r.rule(vip, f.listener(), "vmap @"+f.verdicts())
-	r.rule(vip, f.may, "return")
-	r.rule(vip, "goto refuse")
-	if o.Forward {
-		r.sets[f.services()] = set{kind: listener, verdicts: true, elements: map[string]string{}}
-		r.sets[f.affinity()] = set{kind: f.client(1), memory: true}
-		r.rule("services", f.listener(), "vmap @"+f.services())
-		r.rule("services", f.ip, "daddr @"+f.vips(), f.ping, "redirect") // this node answers pings for the VIP
-		r.rule(strays, f.ip, "daddr @"+f.vips(), "ct state new drop")
-	}
-}
-
-// name turns a listener into something that nft takes as part of an identifier.
-func name(l datapath.Listener) string {
-	return strings.ReplaceAll(l.Addr.Addr().String(), ":", "_") + "-" + proto(l.Protocol) + "-" + port(l.Addr)
-}
-
-func proto(p lb.Protocol) string   { return strings.ToLower(string(p)) }
-func port(a netip.AddrPort) string { return strconv.Itoa(int(a.Port())) }
-func key(l datapath.Listener) string {
-	return l.Addr.Addr().String() + " . " + proto(l.Protocol) + " . " + port(l.Addr)
-}
-
-func (o Options) setMark() string { return fmt.Sprintf("meta mark set meta mark | %#x", o.Mark) }
-
-// guard writes who may connect to v and whether the endpoints see them.
-func (o Options) guard(r ruleset, v datapath.VirtualServer) {
-	f := familyOf(v.Addr.Addr())
-	if v.Masquerade != datapath.Nobody && !o.Forward {
-		r.sets[f.masq()].elements[key(v.Listener)] = ""
-	}
-	verdict := "return"
-	switch v.Verdict {
-	case datapath.Drop:
-		verdict = "drop"
-	case datapath.Reject:
-		verdict = "goto refuse"
-	}
-	if len(v.SourceRanges) > 0 {
-		from := make([]string, len(v.SourceRanges))
-		for i, p := range v.SourceRanges {
-			from[i] = p.String()
+	if v.Inside { // also without a sibling: whoever is outside meets no server then
+		chain := "split" + f.digit
+		if v.NodePort() {
+			chain += "-node"
 		}
-		ch := "from-" + name(v.Listener)
-		r.rule(ch, f.ip, "saddr {", strings.Join(from, ", "), "}", verdict)
-		r.rule(ch, "drop")
-		verdict = "goto " + ch
+		r.element(f.listeners(), key, chain)
 	}
-	r.sets[f.verdicts()].elements[key(v.Listener)] = verdict
+	if v.Inside && !o.Forward && v.Verdict == datapath.Forward {
+		mark := word(o.Inside(v.Listener))
+		r.element(f.marks(), key, string(mark))
+		if v.Masquerade&datapath.Host != 0 {
+			r.element(hostMarks, string(mark), "")
+		}
+		if v.Masquerade&datapath.Pods != 0 {
+			r.element(podMarks, string(mark), "")
+		}
+	}
 }
 
-// forward writes the DNAT of v. The mark is set in the same chain, not by the guard: a packet that met the guard before a change
-// from Local to Cluster and the DNAT after it would reach a far endpoint that cannot answer it.
-func (o Options) forward(r ruleset, v datapath.VirtualServer) {
+// leaf returns the chain in which a permitted connection to v ends, and writes what the chain needs.
+func (o Options) leaf(r ruleset, f family, v datapath.VirtualServer, pods datapath.Detector) string {
+	open := slots(v)
+	switch {
+	case v.Verdict == datapath.Drop:
+		return silent
+	case v.Verdict == datapath.Reject || len(open) == 0:
+		return refuse
+	}
+	if v.Masquerade&datapath.Pods == 0 {
+		for _, a := range open { // S28: a pod that comes to itself
+			if here(pods, a.Addr()) {
+				r.shared(f.hairpins(), addrKey(a.Addr())+addrKey(a.Addr()), "")
+			}
+		}
+	}
+	if o.Forward {
+		return o.forward(r, f, v, open)
+	}
+	if v.Masquerade == datapath.Nobody || v.Inside { // masquerading the inside is decided where the packet leaves
+		return serve
+	}
+	return masqueradeChain(f, v.Masquerade)
+}
+
+// here reports whether a may be a pod of this node.
+func here(pods datapath.Detector, a netip.Addr) bool {
+	return len(pods.Sources) == 0 || len(pods.Interfaces) > 0 || slices.ContainsFunc(pods.Sources, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// slots are the endpoints that get new connections, as often as they weigh.
+func slots(v datapath.VirtualServer) []netip.AddrPort {
 	var open []netip.AddrPort
 	for _, d := range v.Destinations {
 		for range d.Weight {
 			open = append(open, d.Addr)
 		}
 	}
-	if v.Verdict != datapath.Forward || len(open) == 0 {
-		return
+	return open
+}
+
+// from returns a chain that leads clients in the ranges to another chain and is silent to all others.
+func (r ruleset) from(f family, ranges []netip.Prefix, to string) string {
+	h := fnv.New64a()
+	for _, p := range ranges {
+		fmt.Fprint(h, p, ",")
 	}
-	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
-	r.sets[f.services()].elements[key(v.Listener)] = "goto " + ch
-	if v.Masquerade != datapath.Nobody {
-		r.rule(ch, o.setMark())
+	name := fmt.Sprintf("ranges%s-%x", f.digit, h.Sum64())
+	r.uses[use{'s', place{set: name}}]++
+	if _, has := r.sets[name]; !has {
+		r.sets[name] = set{key: fields{f.addr}, interval: true}
+		for _, p := range ranges {
+			r.prefix(name, p)
+		}
 	}
-	dnat := "meta l4proto " + proto(v.Protocol) + " dnat " + f.ip + " to "
-	switch {
-	case v.Affinity > 0:
-		sticky(r, v, open, dnat)
-	case len(open) == 1:
-		r.rule(ch, dnat+open[0].String())
-	default:
-		r.rule(ch, dnat+oneOf(open))
+	chain := "from-" + name + "-" + to
+	if r.share(chain) {
+		r.rule(chain, rule{f.loadSource(0), in(name, 0)}, goTo(to))
+		r.rule(chain, drop())
+	}
+	return chain
+}
+
+// prefix adds the addresses of p to a set of ranges. Where one range ends as the next one starts they are one.
+func (r ruleset) prefix(set string, p netip.Prefix) {
+	start := place{set: set, key: addrKey(p.Masked().Addr())}
+	if end := (place{set: set, key: start.key, end: true}); r.has(end) {
+		delete(r.elements, end)
+	} else {
+		r.elements[start] = ""
+	}
+	last := []byte(start.key)
+	for i := p.Bits(); i < len(last)*8; i++ {
+		last[i/8] |= 0x80 >> (i % 8)
+	}
+	for i := len(last) - 1; i >= 0; i-- {
+		if last[i]++; last[i] != 0 {
+			r.elements[place{set, string(last), true}] = ""
+			return
+		}
 	}
 }
 
-// oneOf is an expression that picks one of the endpoints at random.
-func oneOf(open []netip.AddrPort) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "numgen random mod %d map { ", len(open))
+func (r ruleset) has(p place) bool {
+	_, ok := r.elements[p]
+	return ok
+}
+
+// forward writes the endpoints of v and returns the chain that leads to one of them. Servers with equally many share it: they differ in
+// what the chain finds in the maps.
+func (o Options) forward(r ruleset, f family, v datapath.VirtualServer, open []netip.AddrPort) string {
+	key := listenerKey(v.Listener)
 	for i, a := range open {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%d : %s . %s", i, a.Addr(), port(a))
+		r.element(f.endpoints(v.Inside), key+string(word(uint32(i))), endpointKey(a))
+		r.element(f.members(v.Inside), key+endpointKey(a), "")
 	}
-	b.WriteString(" }")
-	return b.String()
+	p := pick{f, len(open), v.NodePort(), v.Inside, v.Affinity, v.Masquerade}
+	if v.Affinity > 0 {
+		r.shared(f.sessions(), key, string(word(session(v))))
+	}
+	if r.share(p.name()) {
+		o.pick(r, p)
+	}
+	return p.name()
 }
 
-// client is the key of the affinity memory: who came to which listener, and the number of the endpoint they were given. A rule can only
-// bring a constant into a key as a counter that never moves.
-func (f family) client(endpoint uint32) string {
-	return fmt.Sprintf("%s saddr . %s . numgen inc mod 1 offset %d", f.ip, f.listener(), endpoint)
-}
-
-// sticky writes a server with affinity: first a rule per endpoint for the clients that it has, then one per endpoint for newcomers, the
-// i-th of n with probability 1/(n-i). Each remembers the client, from now on for the affinity's time. All servers share one memory,
-// because every set makes every nft transaction slower; an endpoint that goes away has no rule, so its clients choose anew.
-func sticky(r ruleset, v datapath.VirtualServer, open []netip.AddrPort, dnat string) {
-	f, ch := familyOf(v.Addr.Addr()), "to-"+name(v.Listener)
-	var known, newcomers []string
-	numbers := map[uint32]netip.AddrPort{}
-	for i, a := range open {
-		client := f.client(number(numbers, a))
-		remember := fmt.Sprintf("update @%s { %s timeout %ds } %s%s", f.affinity(), client, v.Affinity/time.Second, dnat, a)
-		if i == 0 || open[i-1] != a { // a weight above 1 counts for newcomers only
-			known = append(known, fmt.Sprintf("%s @%s %s", client, f.affinity(), remember))
-		}
-		if left := len(open) - i; left > 1 {
-			remember = fmt.Sprintf("numgen random mod %d == 0 %s", left, remember)
-		}
-		newcomers = append(newcomers, remember)
-	}
-	for _, rule := range append(known, newcomers...) {
-		r.rule(ch, rule)
-	}
-}
-
-// number names an endpoint within its server: a hash of its address, so that every instance of the program gives it the same one.
-func number(taken map[uint32]netip.AddrPort, a netip.AddrPort) uint32 {
+// session numbers the port of a Service, the same for all its addresses (S35). Should two get the same number, a client of both loses
+// its affinity to one when it comes to the other.
+func session(v datapath.VirtualServer) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(a.String()))
-	n := h.Sum32()
-	for {
-		if holder, ok := taken[n]; !ok || holder == a {
-			taken[n] = a
-			return n
-		}
-		n++
-	}
+	fmt.Fprint(h, v.Service, v.Port, v.Protocol)
+	return h.Sum32()
 }
+
+// pick is all that distinguishes the chains that choose an endpoint.
+type pick struct {
+	family
+	n          int
+	nodePort   bool
+	inside     bool
+	affinity   time.Duration
+	masquerade datapath.Clients
+}
+
+func (p pick) name() string {
+	name := fmt.Sprintf("to%s-%d", p.digit, p.n)
+	if p.nodePort {
+		name += "-node"
+	}
+	name += kind(p.inside)
+	if p.affinity > 0 {
+		name += fmt.Sprintf("-sticky-%d", p.affinity/time.Second)
+	}
+	if p.masquerade != datapath.Nobody {
+		name += "-" + masqueradeChain(p.family, p.masquerade)
+	}
+	return name
+}
+
+// pick writes a chain that chooses one of n endpoints at random, or the one that the client had before. The last rule is for packets
+// that the maps changed under: the client sends them again.
+func (o Options) pick(r ruleset, p pick) {
+	name, r0 := p.name(), p.width()+2
+	switch p.masquerade {
+	case datapath.Nobody:
+	case datapath.Everybody:
+		r.rule(name, setMark(o.Mark))
+	default:
+		r.rule(name, jump(masqueradeChain(p.family, p.masquerade)))
+	}
+	listener := p.loadListener(p.nodePort)
+	choose := rule{&expr.Numgen{Register: reg(r0), Modulus: uint32(p.n), Type: unix.NFT_NG_RANDOM}, find(p.endpoints(p.inside), 0, r0)}
+	dnat := rule{&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(p.nfproto), RegAddrMin: reg(r0), RegProtoMin: reg(r0 + p.width())}}
+	if p.affinity > 0 {
+		// The session's key lies behind the endpoint: a number and the client's address.
+		client := r0 + p.width() + 1
+		who := func(at int) rule { return rule{find(p.sessions(), 0, at), p.loadSource(at + 1)} }
+		remember := func(op uint32) rule {
+			return rule{&expr.Dynset{SrcRegKey: reg(client), SrcRegData: reg(r0), SetName: p.family.affinity(), Operation: op, Timeout: p.affinity}}
+		}
+		r.rule(name, listener, who(r0), rule{find(p.family.affinity(), r0, r0), in(p.members(p.inside), 0)},
+			who(client), remember(unix.NFT_DYNSET_OP_UPDATE), dnat)
+		r.rule(name, listener, choose, who(client), remember(dynsetDelete), remember(unix.NFT_DYNSET_OP_ADD), dnat)
+	}
+	r.rule(name, listener, choose, dnat)
+	r.rule(name, drop())
+}
+
+// dynsetDelete is NFT_DYNSET_OP_DELETE, which package unix does not have.
+const dynsetDelete = 2

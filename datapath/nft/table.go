@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"sigs.k8s.io/knftables"
-
 	"github.com/fairlead-lb/fairlead/datapath"
 )
 
@@ -21,16 +19,22 @@ const TableName = "fairlead"
 // of kube-proxy's 0x4000 and 0x8000, the portmap plugin's 0x2000, and what Calico (0xffff0000) and kubelet use by default.
 const DefaultMark = 0x1000
 
-// verifyEvery is how often at most the table is compared with what was written, and only after somebody changed nftables.
-const verifyEvery = time.Second
+// How often at most the table is compared with what was written, and only after somebody changed nftables: the rules, which is where
+// a flush shows; and every element.
+const (
+	verifyEvery = time.Second
+	readEvery   = 5 * time.Minute
+)
 
 // Options configure a Table.
 type Options struct {
 	Forward bool   // DNAT to the endpoints too, not only the guard
 	Mark    uint32 // one bit; 0 = DefaultMark
 
-	nft        knftables.Interface    // tests put a fake here
-	generation func() (uint32, error) // and here
+	// Inside tells, without Forward, by which packet mark IPVS knows a listener for the inside; the same as long as the table has it.
+	Inside func(datapath.Listener) uint32
+
+	kernel kernel // tests put a fake here
 }
 
 func (o Options) validate() (Options, error) {
@@ -40,31 +44,48 @@ func (o Options) validate() (Options, error) {
 	if o.Mark&(o.Mark-1) != 0 {
 		return o, fmt.Errorf("mark %#x: exactly one bit must be set", o.Mark)
 	}
-	if o.nft == nil {
-		nft, err := knftables.New(knftables.InetFamily, TableName)
-		if err != nil {
-			return o, fmt.Errorf("preparing nftables: %w", err)
-		}
-		o.nft, o.generation = nft, generation
+	if !o.Forward && o.Inside == nil {
+		return o, errors.New("a table without Forward must know the marks of listeners for the inside")
+	}
+	if o.kernel == nil {
+		o.kernel = netfilter{}
 	}
 	return o, nil
+}
+
+// kernel is nftables in the network namespace of the calling thread.
+type kernel interface {
+	commit(ctx context.Context, transaction []byte) error
+	generation() (uint32, error)             // grows with every transaction of anybody
+	names() (chains, sets []string, _ error) // of our table
+	rules() (map[string]int, error)          // how many each chain of our table has
+	elements(set string, each func(key, value []byte, packets, bytes uint64)) error
 }
 
 // Table is the table in the kernel of the calling thread's network namespace. It is not safe for concurrent use.
 type Table struct {
 	Options
-	have     datapath.State // what the kernel holds, if rules is not empty
-	rules    map[string]int // how many each chain has; empty = what the kernel holds is unknown
+	have     datapath.State // what the kernel holds, if known
+	known    bool
+	sets     map[string]set // those that depend on no server
+	used     map[use]int
+	count    map[string]int // elements of each set that is not filled by packets
+	rules    map[string]int // rules of each chain
 	trash    garbage
 	seen     uint32 // generation of nftables after our last look
+	foreign  bool   // somebody else wrote since the elements were read
 	verified time.Time
+	read     time.Time
 	writes   int // committed transactions
 }
 
-// OpenTable prepares access to the table and changes nothing. It fails where nft is missing or may not be used.
+// OpenTable prepares access to the table and changes nothing. It fails where nftables may not be used.
 func OpenTable(o Options) (*Table, error) {
 	o, err := o.validate()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := o.kernel.generation(); err != nil {
 		return nil, err
 	}
 	return &Table{Options: o, trash: newGarbage()}, nil
@@ -74,192 +95,228 @@ func OpenTable(o Options) (*Table, error) {
 // only differences, and nothing if there are none. The first Set takes over whatever a predecessor left; so does one that finds
 // that somebody else flushed the table, which is noticed a second after the flush at the latest if Set is called then.
 func (t *Table) Set(ctx context.Context, s datapath.State, now time.Time) error {
-	if t.lost(ctx, now) {
-		t.rules, t.trash = nil, newGarbage()
-	}
-	if len(t.rules) == 0 {
-		return t.takeOver(ctx, s)
-	}
-	from, to := changed(t.have, s)
-	if len(from.VIPs)+len(to.VIPs)+len(from.Servers)+len(to.Servers) == 0 && t.trash.empty() {
-		return nil
-	}
-	tx := t.nft.NewTransaction()
-	old, new := t.render(from), t.render(to)
-	return t.commit(ctx, tx, s, new, diff(tx, old, new))
-}
-
-// commit runs the transaction, after which the kernel holds s: written of it by this transaction, the rest before. Then it tries
-// to get rid of what is left over; what cannot be deleted yet is tried again at the next Set.
-func (t *Table) commit(ctx context.Context, tx *knftables.Transaction, s datapath.State, written ruleset, trash garbage) error {
-	before, err := t.generation()
-	if err != nil {
-		return err
-	}
-	commits := uint32(0)
-	if tx.NumOperations() > 0 {
-		if err := t.nft.Run(ctx, tx); err != nil {
-			return fmt.Errorf("writing table %s: %w", TableName, err)
-		}
-		commits++
-		t.writes++
-	}
-	t.account(s, written, trash)
-	if !t.trash.empty() && t.sweep(ctx) {
-		commits++
-		t.writes++
-	}
-	if commits == 0 {
-		return nil
-	}
-	t.seen, err = t.generation()
-	if t.seen != before+commits {
-		t.seen = before // somebody else wrote meanwhile: look again
-	}
+	_, _, err := t.set(ctx, s, now)
 	return err
 }
 
-// account records what a transaction did.
-func (t *Table) account(s datapath.State, written ruleset, trash garbage) {
-	if t.rules == nil {
-		t.rules = map[string]int{}
+// set is Set that also returns the parts of the state before and of s in which they differ.
+func (t *Table) set(ctx context.Context, s datapath.State, now time.Time) (from, to datapath.State, err error) {
+	if t.lost(now) {
+		t.known = false
 	}
-	for name := range trash.chains {
-		delete(t.rules, name)
-		t.trash.chains[name] = true
+	if !t.known || !t.have.Pods.Equal(s.Pods) {
+		from, to = t.have, s
+		return from, to, t.takeOver(ctx, s, now)
 	}
-	maps.Copy(t.trash.sets, trash.sets)
-	for name, c := range written.chains {
-		t.rules[name] = len(c.rules)
-		delete(t.trash.chains, name)
+	from, to = changed(t.have, s)
+	if len(from.VIPs)+len(to.VIPs)+len(from.NodeAddrs)+len(to.NodeAddrs)+len(from.Servers)+len(to.Servers) == 0 {
+		t.have = s
+		return from, to, t.sweep(ctx)
 	}
-	for name := range written.sets {
-		delete(t.trash.sets, name)
-	}
-	t.have = s
+	old, new := t.render(from), t.render(to)
+	return from, to, t.commit(ctx, diff(t.used, t.trash, old, new), old, s)
 }
 
-func (t *Table) sweep(ctx context.Context) bool {
-	tx := t.nft.NewTransaction()
-	for _, name := range slices.Sorted(maps.Keys(t.trash.chains)) {
-		tx.Flush(&knftables.Chain{Name: name})
-	}
-	for _, name := range slices.Sorted(maps.Keys(t.trash.chains)) {
-		tx.Delete(&knftables.Chain{Name: name})
-	}
-	for _, name := range slices.Sorted(maps.Keys(t.trash.sets)) {
-		if t.trash.sets[name] {
-			tx.Delete(&knftables.Map{Name: name})
-		} else {
-			tx.Delete(&knftables.Set{Name: name})
+// commit runs the transaction, after which the kernel holds s: written of it by this transaction, the rest before.
+func (t *Table) commit(ctx context.Context, c change, old ruleset, s datapath.State) error {
+	if !c.empty() {
+		packet, err := c.encode(t.sets)
+		if err == nil {
+			err = t.write(ctx, packet)
+		}
+		if err != nil {
+			return fmt.Errorf("writing table %s: %w", TableName, err)
 		}
 	}
-	if err := t.nft.Run(ctx, tx); err != nil {
-		return false // the kernel still counts references; the objects do no harm
+	t.account(c, old)
+	t.have, t.known = s, true
+	return nil
+}
+
+// write runs one transaction and keeps count of generations.
+func (t *Table) write(ctx context.Context, transaction []byte) error {
+	before, err := t.kernel.generation()
+	if err != nil {
+		return err
 	}
-	t.trash = newGarbage()
-	return true
+	if err := t.kernel.commit(ctx, transaction); err != nil {
+		return err
+	}
+	t.writes++
+	t.seen = before // unless nobody else wrote meanwhile, lost shall look again
+	if after, err := t.kernel.generation(); err == nil && after == before+1 {
+		t.seen = after
+	}
+	return nil
+}
+
+// sweep tries to get rid of what is left over. It is for quiet moments: the kernel makes the next transaction wait until what this one
+// deleted is gone, some 30 ms. What cannot be deleted yet, because the kernel still counts references, does no harm until next time.
+func (t *Table) sweep(ctx context.Context) error {
+	if t.trash.empty() {
+		return nil
+	}
+	if err := t.write(ctx, t.trash.sweep()); err == nil {
+		t.trash = newGarbage()
+	}
+	return ctx.Err()
+}
+
+// account records what a transaction did.
+func (t *Table) account(c change, old ruleset) {
+	for u, n := range old.uses {
+		if t.used[u] -= n; t.used[u] <= 0 {
+			delete(t.used, u)
+		}
+	}
+	for u, n := range c.content.uses {
+		t.used[u] += n
+	}
+	for _, e := range c.delElements {
+		t.count[e.set]--
+	}
+	for _, e := range c.addElements {
+		t.count[e.set]++
+	}
+	for name := range c.trash.chains {
+		delete(t.rules, name)
+	}
+	for name := range c.trash.sets {
+		delete(t.count, name)
+	}
+	maps.Copy(t.trash.chains, c.trash.chains)
+	maps.Copy(t.trash.sets, c.trash.sets)
+	for name, ch := range c.content.chains {
+		t.rules[name] = len(ch.rules)
+		delete(t.trash.chains, name)
+	}
+	for name := range c.content.sets {
+		delete(t.trash.sets, name)
+	}
 }
 
 // takeOver replaces the content of a table that may exist in any shape, except the memory of who has affinity to what.
-func (t *Table) takeOver(ctx context.Context, s datapath.State) error {
-	want := t.render(s)
-	tx := t.nft.NewTransaction()
-	tx.Add(&knftables.Table{})
-	found, err := t.nft.ListAll(ctx)
+func (t *Table) takeOver(ctx context.Context, s datapath.State, now time.Time) error {
+	want := t.Options.frame(s.Pods)
+	sets := maps.Clone(want.sets)
+	part := t.render(s)
+	maps.Copy(want.chains, part.chains)
+	maps.Copy(want.sets, part.sets)
+	maps.Copy(want.elements, part.elements)
+	want.uses = part.uses
+
+	chains, found, err := t.kernel.names()
 	if err != nil {
-		found = nil // no table; should nftables not work at all, the transaction will say so
+		return err
 	}
-	trash := newGarbage()
-	for _, name := range found["chain"] {
-		trash.chains[name] = true
-		if _, stays := want.chains[name]; stays || slices.Contains(hooked(), name) {
-			tx.Flush(&knftables.Chain{Name: name})
+	c := diff(nil, newGarbage(), newRuleset(), want)
+	c.newTable = true
+	for _, name := range chains {
+		c.flushChains = append(c.flushChains, name)
+		if _, stays := want.chains[name]; !stays {
+			c.trash.chains[name] = false
 		}
 	}
-	for _, name := range found["map"] {
-		tx.Flush(&knftables.Map{Name: name})
-		trash.sets[name] = true
-	}
-	for _, name := range found["set"] {
-		trash.sets[name] = false
-		if !want.sets[name].memory {
-			tx.Flush(&knftables.Set{Name: name})
+	for _, name := range found {
+		if def, stays := want.sets[name]; !stays {
+			c.trash.sets[name] = false
+		} else if def.memory {
+			continue
 		}
+		c.flushSets = append(c.flushSets, name)
 	}
-	diff(tx, newRuleset(), want)
-	if err := t.commit(ctx, tx, s, want, trash); err == nil || len(found) == 0 {
+	t.sets, t.used, t.count, t.rules, t.trash = sets, map[use]int{}, map[string]int{}, map[string]int{}, newGarbage()
+	t.read, t.foreign, t.known = now, false, false
+	if err := t.commit(ctx, c, newRuleset(), s); err == nil || len(chains)+len(found) == 0 {
 		return err
 	}
 	// The predecessor's objects have other types: start from nothing, still in one step.
-	tx = t.nft.NewTransaction()
-	tx.Add(&knftables.Table{})
-	tx.Delete(&knftables.Table{})
-	tx.Add(&knftables.Table{})
-	diff(tx, newRuleset(), want)
-	t.trash = newGarbage()
-	return t.commit(ctx, tx, s, want, newGarbage())
+	c.wipe, c.flushChains, c.flushSets, c.trash = true, nil, nil, newGarbage()
+	return t.commit(ctx, c, newRuleset(), s)
 }
 
-// lost reports whether the kernel no longer has the chains and rules that were written. As long as nobody writes to nftables it
-// costs one small netlink request.
-func (t *Table) lost(ctx context.Context, now time.Time) bool {
-	if len(t.rules) == 0 || now.Sub(t.verified) < verifyEvery {
+// lost reports whether the kernel no longer has what was written. As long as nobody writes to nftables it costs one small netlink
+// request.
+func (t *Table) lost(now time.Time) bool {
+	if !t.known || now.Sub(t.verified) < verifyEvery {
 		return false
 	}
-	current, err := t.generation()
-	if err != nil || current == t.seen {
+	t.verified = now
+	current, err := t.kernel.generation()
+	if err != nil || current == t.seen && !t.foreign {
 		return false
 	}
-	t.verified, t.seen = now, current
-	rules, err := t.nft.ListRules(ctx, "")
-	if err != nil {
-		return true
+	t.foreign = true
+	if current != t.seen {
+		t.seen = current
+		rules, err := t.kernel.rules()
+		if err != nil {
+			return true
+		}
+		for name, n := range t.rules {
+			if rules[name] != n {
+				return true
+			}
+		}
 	}
-	count := map[string]int{}
-	for _, r := range rules {
-		count[r.Chain]++
+	if now.Sub(t.read) < readEvery {
+		return false
 	}
-	for name, n := range t.rules {
-		if count[name] != n {
+	t.read, t.foreign = now, false
+	for name, n := range t.count {
+		if err := t.kernel.elements(name, func(_, _ []byte, _, _ uint64) { n-- }); err != nil || n != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// VIPs returns the VIPs that the table in the kernel guards, sorted; none if there is no table.
-func (t *Table) VIPs(ctx context.Context) ([]netip.Addr, error) {
-	found, err := t.nft.ListAll(ctx)
+// Owned returns the VIPs that the table in the kernel knows, and its node ports at each of the node's addresses, all sorted; none if there
+// is no table.
+func (t *Table) Owned(context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error) {
+	_, sets, err := t.kernel.names()
 	if err != nil {
-		return nil, nil // no table; if nftables does not work at all, Set will say so
+		return nil, nil, err
 	}
-	var out []netip.Addr
+	read := func(name string, each func(key []byte)) {
+		if slices.Contains(sets, name) {
+			err = errors.Join(err, t.kernel.elements(name, func(key, _ []byte, _, _ uint64) { each(key) }))
+		}
+	}
 	for _, f := range families() {
-		if !slices.Contains(found["set"], f.vips()) {
-			continue
-		}
-		elements, err := t.nft.ListElements(ctx, "set", f.vips())
-		if err != nil {
-			return nil, fmt.Errorf("reading VIPs of table %s: %w", TableName, err)
-		}
-		for _, e := range elements {
-			if a, err := netip.ParseAddr(e.Key[0]); err == nil {
-				out = append(out, a)
+		read(f.vips(), func(key []byte) {
+			if a, ok := netip.AddrFromSlice(key); ok {
+				vips = append(vips, a)
 			}
-		}
+		})
+		var nodes []netip.Addr
+		read(f.nodes(), func(key []byte) {
+			if a, ok := netip.AddrFromSlice(key); ok {
+				nodes = append(nodes, a)
+			}
+		})
+		read(f.listeners(), func(key []byte) {
+			if l, ok := f.listenerOf(key); ok && l.NodePort() {
+				for _, a := range nodes {
+					nodePorts = append(nodePorts, datapath.Listener{Addr: netip.AddrPortFrom(a, l.Addr.Port()), Protocol: l.Protocol})
+				}
+			}
+		})
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return out, nil
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading table %s: %w", TableName, err)
+	}
+	slices.SortFunc(nodePorts, datapath.Listener.Compare)
+	return sorted(vips), nodePorts, nil
 }
 
 // Delete removes the table with everything in it.
 func (t *Table) Delete(ctx context.Context) error {
-	tx := t.nft.NewTransaction()
-	tx.Add(&knftables.Table{}) // so that deleting one that is not there is no error
-	tx.Delete(&knftables.Table{})
-	t.have, t.rules, t.trash = datapath.State{}, nil, newGarbage()
-	if err := t.nft.Run(ctx, tx); err != nil && !errors.Is(err, context.Canceled) {
+	b := newBatch()
+	b.addTable() // so that deleting one that is not there is no error
+	b.deleteTable()
+	t.known, t.have, t.trash = false, datapath.State{}, newGarbage()
+	if err := t.kernel.commit(ctx, b.finish()); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("deleting table %s: %w", TableName, err)
 	}
 	return nil

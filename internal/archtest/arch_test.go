@@ -53,7 +53,7 @@ var rules = map[string]rule{
 	"datapath/ipvs": {project: []string{"lb", "datapath"},
 		outside: []string{"github.com/moby/ipvs", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"datapath/nft": {project: []string{"lb", "datapath"},
-		outside: []string{"sigs.k8s.io/knftables", "github.com/vishvananda/netlink", "golang.org/x/sys", "github.com/ti-mo/"}},
+		outside: []string{"github.com/google/nftables/expr", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"datapath/conntrack": {project: []string{"lb", "datapath"},
 		outside: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"datapath/engine": {project: []string{"datapath", "datapath/ipvs", "datapath/nft", "datapath/link", "datapath/conntrack"}},

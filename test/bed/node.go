@@ -129,7 +129,7 @@ func (o NodeOptions) engine(ctx context.Context) (speaker.Engine, error) {
 	if o.Backend == 0 {
 		return nil, nil
 	}
-	c, err := engine.Open(ctx, "nft", link.ProcSys)
+	c, err := engine.Open(ctx, engine.Options{Name: engine.NFT, ProcSys: link.ProcSys})
 	return c.Engine, err
 }
 

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
@@ -66,6 +67,24 @@ pod() { # namespace address
 }
 pod pod-a 10.244.1.2
 pod pod-b 10.244.1.3
+
+sysctl -qw net.ipv6.conf.all.forwarding=1
+ip -6 addr add fd00:2::11/64 dev eth0 nodad
+ip -6 addr add fe80::11/64 dev eth0 nodad # the kernel asks for neighbours from a link-local address
+ip -n client -6 addr add fd00:2::100/64 dev eth0 nodad
+ip -n client -6 addr add fd00:2::101/64 dev eth0 nodad preferred_lft 0
+ip -n client -6 route add fd00:ff::/64 via fd00:2::11
+ip -n far -6 addr add fd00:2::12/64 dev eth0 nodad
+ip -n far -6 addr add fd00:1:2::2/128 dev lo nodad
+ip -6 route add fd00:1:2::/64 via fd00:2::12
+ip -6 route add default via fd00:2::1
+pod6() { # namespace address
+  ip -6 addr add fd00:1:1::1/128 dev $1 nodad; ip -6 addr add fe80::1/64 dev $1 nodad; ip -6 route add $2/128 dev $1
+  ip -n $1 -6 addr add $2/128 dev eth0 nodad
+  ip -n $1 -6 route add fd00:1:1::1 dev eth0; ip -n $1 -6 route add default via fd00:1:1::1 dev eth0
+}
+pod6 pod-a fd00:1:1::2
+pod6 pod-b fd00:1:1::3
 `
 
 // The pods: two on this node, one on the far one. Each answers on TCP and UDP ports 8080 and 8081.
@@ -76,10 +95,12 @@ var build = sync.OnceValue(func() error {
 	if err != nil {
 		return fmt.Errorf("building the test bed: %w\n%s", err, out)
 	}
-	for name, addr := range pods {
-		for _, port := range []string{":8080", ":8081"} {
-			if err := serve(name, addr+port); err != nil {
-				return err
+	for name := range pods {
+		for _, f := range families {
+			for _, port := range []string{"8080", "8081"} {
+				if err := serve(name, net.JoinHostPort(f.pods[name], port)); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -166,6 +187,9 @@ func newBed(t *testing.T, name string) *bed {
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
+	if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil { // a flow of an earlier test would go on where this one chances on its port
+		t.Fatal(err)
+	}
 	b := &bed{now: time.Now()}
 	b.restart(t, name)
 	before := kernelDump(t)
@@ -183,7 +207,7 @@ func newBed(t *testing.T, name string) *bed {
 // restart replaces the engine by a new instance, as a new process would be.
 func (b *bed) restart(t *testing.T, name string) {
 	t.Helper()
-	c, err := engine.Open(context.Background(), name, link.ProcSys)
+	c, err := engine.Open(context.Background(), engine.Options{Name: name, ProcSys: link.ProcSys})
 	if err != nil {
 		t.Fatal(err)
 	}

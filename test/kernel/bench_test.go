@@ -65,7 +65,7 @@ func BenchmarkSync(b *testing.B) {
 func benchmarkSync(b *testing.B, name string, full datapath.State) {
 	ctx, now := context.Background(), time.Now()
 	open := func(b *testing.B) engine.Engine {
-		c, err := engine.Open(ctx, name, link.ProcSys)
+		c, err := engine.Open(ctx, engine.Options{Name: name, ProcSys: link.ProcSys})
 		if err != nil {
 			b.Fatal(err)
 		}

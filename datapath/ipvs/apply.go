@@ -1,0 +1,99 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+)
+
+// apply carries the operations out, keeps the record, and notes the addresses on which something failed. What depends on a failed
+// operation is not tried: destinations of a server that could not be added, and taking a VIP down on which something failed.
+func (e *Engine) apply(ctx context.Context, ops []datapath.Op, failed map[netip.Addr]bool) error {
+	var errs []error
+	absent := map[datapath.Listener]bool{}
+	for _, op := range ops {
+		addr := op.VIP
+		if !addr.IsValid() {
+			addr = op.Server.Addr.Addr()
+		}
+		if absent[op.Server.Listener] || op.Verb == datapath.VIPDown && failed[addr] {
+			continue
+		}
+		if err := e.applyOne(ctx, op); err != nil {
+			errs = append(errs, errorOn(op, err))
+			failed[addr] = true
+			absent[op.Server.Listener] = op.Verb == datapath.AddServer
+			e.read = false // the record may be wrong: look at the kernel next time
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// applyOne carries out one operation. A scheduler that the kernel does not have is replaced by the one that it always has (S77).
+func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {
+	err := e.carryOut(ctx, op)
+	isServer := op.Verb == datapath.AddServer || op.Verb == datapath.EditServer
+	if isServer && op.Server.Scheduler != datapath.RoundRobin && errors.Is(err, unix.ENOENT) {
+		e.missing[op.Server.Scheduler] = true
+		op.Server.Scheduler = datapath.RoundRobin
+		err = e.carryOut(ctx, op)
+	}
+	if err != nil {
+		return err
+	}
+	if i, ok := slices.BinarySearchFunc(e.have.Servers, op.Server.Listener, byListener); ok && op.Destination.Addr.IsValid() {
+		v := &e.have.Servers[i] // states that were returned share the destinations
+		v.Destinations = slices.Clone(v.Destinations)
+	}
+	return e.have.Apply(op)
+}
+
+func byListener(v datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) }
+
+func (e *Engine) carryOut(ctx context.Context, op datapath.Op) error {
+	if !e.concerns(op) {
+		return nil
+	}
+	e.writes++
+	switch op.Verb {
+	case datapath.VIPUp:
+		return e.up(op.VIP)
+	case datapath.VIPDown:
+		if e.borrowed[op.VIP] {
+			delete(e.borrowed, op.VIP)
+			return nil
+		}
+		return e.Local.Down(op.VIP)
+	default:
+		return e.kernel.apply(ctx, op)
+	}
+}
+
+func (e *Engine) up(vip netip.Addr) error {
+	added, err := e.Local.Up(vip)
+	if added || err != nil {
+		delete(e.borrowed, vip)
+	} else {
+		e.borrowed[vip] = true
+	}
+	return err
+}
+
+// concerns reports whether the kernel has to change: not for what only the guard does or only the record keeps.
+func (e *Engine) concerns(op datapath.Op) bool {
+	v, ok := e.have.Server(op.Server.Listener)
+	switch {
+	case ok && op.Verb == datapath.EditServer:
+		return v.Scheduler != op.Server.Scheduler || v.Affinity != op.Server.Affinity
+	case ok && op.Verb == datapath.EditDestination:
+		i := slices.IndexFunc(v.Destinations, func(d datapath.Destination) bool { return d.Addr == op.Destination.Addr })
+		return i < 0 || v.Destinations[i].Weight != op.Destination.Weight || v.Destinations[i].Method != op.Destination.Method
+	default:
+		return true
+	}
+}

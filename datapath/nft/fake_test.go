@@ -1,0 +1,220 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fake is a kernel that carries out encoded transactions on one table, all or nothing, and refuses what the real one refuses. Rules are
+// bytes to it.
+type fake struct {
+	table   *fakeTable
+	commits uint32
+	refuse  func() error // asked before each transaction
+}
+
+type fakeTable struct {
+	chains map[string][]string          // -> rules
+	hooks  map[string]bool              // base chains
+	sets   map[string]map[string]string // -> key -> value
+}
+
+func (t *fakeTable) clone() *fakeTable {
+	if t == nil {
+		return nil
+	}
+	out := &fakeTable{maps.Clone(t.chains), maps.Clone(t.hooks), map[string]map[string]string{}}
+	for name, elements := range t.sets {
+		out.sets[name] = maps.Clone(elements)
+	}
+	return out
+}
+
+func (k *fake) generation() (uint32, error) { return k.commits, nil }
+
+func (k *fake) names() (chains, sets []string, _ error) {
+	if k.table == nil {
+		return nil, nil, nil
+	}
+	return slices.Collect(maps.Keys(k.table.chains)), slices.Collect(maps.Keys(k.table.sets)), nil
+}
+
+func (k *fake) rules() (map[string]int, error) {
+	if k.table == nil {
+		return nil, unix.ENOENT
+	}
+	out := map[string]int{}
+	for name, rules := range k.table.chains {
+		out[name] = len(rules)
+	}
+	return out, nil
+}
+
+func (k *fake) elements(set string, each func(key, value []byte, packets, bytes uint64)) error {
+	if k.table == nil {
+		return unix.ENOENT
+	}
+	for key, value := range k.table.sets[set] {
+		each([]byte(key), []byte(value), 0, 0)
+	}
+	return nil
+}
+
+func (k *fake) commit(_ context.Context, transaction []byte) error {
+	if k.refuse != nil {
+		if err := k.refuse(); err != nil {
+			return err
+		}
+	}
+	next := &fake{table: k.table.clone()}
+	acknowledge := false
+	for rest := transaction; len(rest) > 0; {
+		size := binary.NativeEndian.Uint32(rest)
+		kind, flags, body := binary.NativeEndian.Uint16(rest[4:]), binary.NativeEndian.Uint16(rest[6:]), attributes(rest[unix.NLMSG_HDRLEN+4:size])
+		acknowledge = acknowledge || flags&unix.NLM_F_ACK != 0
+		if kind>>8 == unix.NFNL_SUBSYS_NFTABLES {
+			if err := next.message(kind&0xff, body); err != nil {
+				return fmt.Errorf("message %d of type %#x: %w", binary.NativeEndian.Uint32(rest[8:]), kind, err)
+			}
+		}
+		rest = rest[size:]
+	}
+	if !acknowledge {
+		return errors.New("the transaction asks for no answer")
+	}
+	if err := next.table.references(); err != nil {
+		return err
+	}
+	k.table = next.table
+	k.commits++
+	return nil
+}
+
+// references reports a verdict map that leads to a chain which is not there.
+func (t *fakeTable) references() error {
+	if t == nil {
+		return nil
+	}
+	for set, elements := range t.sets {
+		for _, v := range elements {
+			if name, ok := strings.CutPrefix(v, "goto "); ok && t.chains[name] == nil {
+				return fmt.Errorf("set %s leads to chain %s: %w", set, name, unix.ENOENT)
+			}
+		}
+	}
+	return nil
+}
+
+func (k *fake) message(kind uint16, body attributes) error {
+	const name = 2 // the attribute that names a chain or set in most messages
+	switch kind {
+	case unix.NFT_MSG_NEWTABLE:
+		if k.table == nil {
+			k.table = &fakeTable{map[string][]string{}, map[string]bool{}, map[string]map[string]string{}}
+		}
+		return nil
+	case unix.NFT_MSG_DELTABLE:
+		k.table = nil
+		return nil
+	}
+	t := k.table
+	if t == nil {
+		return unix.ENOENT
+	}
+	switch kind {
+	case unix.NFT_MSG_NEWCHAIN:
+		chain := body.text(unix.NFTA_CHAIN_NAME)
+		if t.chains[chain] == nil {
+			t.chains[chain] = []string{}
+		}
+		t.hooks[chain] = body.get(unix.NFTA_CHAIN_HOOK) != nil
+	case unix.NFT_MSG_DELCHAIN:
+		return remove(t.chains, body.text(unix.NFTA_CHAIN_NAME))
+	case unix.NFT_MSG_NEWRULE:
+		chain := body.text(name)
+		if t.chains[chain] == nil {
+			return unix.ENOENT
+		}
+		t.chains[chain] = append(slices.Clone(t.chains[chain]), string(body.get(unix.NFTA_RULE_EXPRESSIONS)))
+	case unix.NFT_MSG_DELRULE:
+		if t.chains[body.text(name)] == nil {
+			return unix.ENOENT
+		}
+		t.chains[body.text(name)] = []string{}
+	case unix.NFT_MSG_NEWSET:
+		if set := body.text(unix.NFTA_SET_NAME); t.sets[set] == nil {
+			t.sets[set] = map[string]string{}
+		}
+	case unix.NFT_MSG_DELSET:
+		return remove(t.sets, body.text(unix.NFTA_SET_NAME))
+	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
+		return t.setElements(kind == unix.NFT_MSG_NEWSETELEM, body)
+	}
+	return nil
+}
+
+func remove[V any](m map[string]V, name string) error {
+	if _, ok := m[name]; !ok {
+		return unix.ENOENT
+	}
+	delete(m, name)
+	return nil
+}
+
+func (t *fakeTable) setElements(add bool, body attributes) (err error) {
+	set := t.sets[body.text(unix.NFTA_SET_ELEM_LIST_SET)]
+	if set == nil {
+		return unix.ENOENT
+	}
+	list := body.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	if list == nil {
+		clear(set)
+		return nil
+	}
+	list.each(func(_ uint16, e attributes) {
+		key := string(e.nested(unix.NFTA_SET_ELEM_KEY).get(unix.NFTA_DATA_VALUE)) + string(e.get(unix.NFTA_SET_ELEM_FLAGS))
+		data := e.nested(unix.NFTA_SET_ELEM_DATA)
+		value := string(data.get(unix.NFTA_DATA_VALUE))
+		if v := data.nested(unix.NFTA_DATA_VERDICT); v != nil {
+			value = "goto " + v.text(unix.NFTA_VERDICT_CHAIN)
+		}
+		was, has := set[key]
+		switch {
+		case !add && !has:
+			err = errors.Join(err, unix.ENOENT)
+		case add && has && was != value:
+			err = errors.Join(err, unix.EBUSY)
+		case add:
+			set[key] = value
+		default:
+			delete(set, key)
+		}
+	})
+	return err
+}
+
+// dump prints everything but how a rule works.
+func (k *fake) dump() string {
+	if k.table == nil {
+		return ""
+	}
+	var out []string
+	for name, rules := range k.table.chains {
+		out = append(out, fmt.Sprintf("chain %s hooked=%v %x", name, k.table.hooks[name], rules))
+	}
+	for name, elements := range k.table.sets {
+		out = append(out, "set "+name)
+		for key, value := range elements {
+			out = append(out, fmt.Sprintf("set %s: %x -> %q", name, key, value))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
+}

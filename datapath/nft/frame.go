@@ -1,0 +1,272 @@
+package nft
+
+import (
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+)
+
+// The base chains.
+const (
+	guardIn  = "guard-prerouting"
+	guardOut = "guard-output"
+	markIn   = "mark-input"
+	markOut  = "mark-output"
+	countIn  = "count-prerouting"
+	countOut = "count-output"
+	natIn    = "nat-prerouting"
+	natOut   = "nat-output"
+	snat     = "nat-postrouting"
+)
+
+// The chains that end a connection attempt, and the one that lets it pass on to IPVS.
+const (
+	refuse = "refuse"
+	silent = "drop"
+	serve  = "serve"
+)
+
+// The sets and maps of one family.
+func (f family) vips() string      { return "vips" + f.digit }      // addresses of which every port is ours
+func (f family) nodes() string     { return "nodes" + f.digit }     // addresses with node ports
+func (f family) pods() string      { return "pods" + f.digit }      // sources that are pods of this node
+func (f family) listeners() string { return "listeners" + f.digit } // listener -> chain
+func (f family) inside() string    { return "inside" + f.digit }    // the same, for the node and its pods, of those that differ
+func (f family) outside() string   { return "outside" + f.digit }   // the same, for all others
+func (f family) hairpins() string  { return "hairpins" + f.digit }  // pairs of an endpoint's address with itself
+func (f family) sessions() string  { return "sessions" + f.digit }  // listener -> number of its Service's port
+func (f family) affinity() string  { return "affinity" + f.digit }  // that number . client -> endpoint
+func (f family) marks() string     { return "marks" + f.digit }     // listener -> mark by which IPVS knows it from the inside
+
+// endpoints is listener . slot -> endpoint, members listener . endpoint.
+func (f family) endpoints(inside bool) string { return "endpoints" + f.digit + kind(inside) }
+func (f family) members(inside bool) string   { return "members" + f.digit + kind(inside) }
+
+func kind(inside bool) string {
+	if inside {
+		return "-inside"
+	}
+	return ""
+}
+
+// dnatStatus is IPS_DST_NAT of nf_conntrack_common.h: the connection's destination is translated.
+const dnatStatus = 1 << 5
+
+// The sets of marks whose connections from the node, or from its pods, are masqueraded.
+const (
+	hostMarks = "masquerade-host"
+	podMarks  = "masquerade-pods"
+)
+
+// frame writes what depends on no server.
+func (o Options) frame(pods datapath.Detector) ruleset {
+	r := newRuleset()
+	for _, name := range []string{refuse, silent, serve} {
+		r.chains[name] = chain{}
+	}
+	r.rule(refuse, ifMeta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), rule{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+	for _, p := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
+		r.rule(refuse, ifMeta(expr.MetaKeyL4PROTO, p), rule{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})
+	}
+	r.rule(refuse, drop())
+	r.rule(silent, drop())
+	for _, f := range families() {
+		o.frameSets(r, f, pods)
+		o.services(r, f, pods)
+	}
+	o.hooks(r)
+	o.sources(r)
+	return r
+}
+
+// hooks connects the chains to the path of packets.
+func (o Options) hooks(r ruleset) {
+	base := func(name, kind string, hook uint32, priority int32, before ...rule) {
+		r.chains[name] = chain{kind: kind, hook: hook, priority: priority, rules: before}
+	}
+	dispatch := func(name, to string) {
+		for _, f := range families() {
+			r.rule(name, ifMeta(expr.MetaKeyNFPROTO, f.nfproto), goTo(to+f.digit))
+		}
+	}
+	if o.Forward {
+		for name, hook := range map[string]uint32{guardIn: unix.NF_INET_PRE_ROUTING, guardOut: unix.NF_INET_LOCAL_OUT} {
+			base(name, "filter", hook, -120)
+			for _, f := range families() { // without a connection there is no endpoint to send the packet to
+				r.rule(name, ifState(expr.CtStateBitINVALID), ifMeta(expr.MetaKeyNFPROTO, f.nfproto), rule{f.loadDestination(0), in(f.vips(), 0)}, drop())
+			}
+		}
+		for name, hook := range map[string]uint32{natIn: unix.NF_INET_PRE_ROUTING, natOut: unix.NF_INET_LOCAL_OUT} {
+			base(name, "nat", hook, -110)
+			dispatch(name, "services")
+		}
+		translated := append(rule{&expr.Ct{Key: expr.CtKeySTATUS, Register: reg(0)}, mask(0, dnatStatus)}, equal(0, word(0)...))
+		for name, hook := range map[string]uint32{countIn: unix.NF_INET_PRE_ROUTING, countOut: unix.NF_INET_LOCAL_OUT} {
+			base(name, "filter", hook, -150, append(translated, back()...))
+			dispatch(name, "count")
+		}
+		return
+	}
+	settled := append(ifState(expr.CtStateBitINVALID|expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()...)
+	for name, hook := range map[string]uint32{guardIn: unix.NF_INET_PRE_ROUTING, guardOut: unix.NF_INET_LOCAL_OUT} {
+		base(name, "filter", hook, -120, settled)
+		dispatch(name, "services")
+	}
+	base(markIn, "filter", unix.NF_INET_LOCAL_IN, 90, settled) // IPVS comes at 99 here and at -98 there
+	dispatch(markIn, "mark")
+	base(markOut, "filter", unix.NF_INET_LOCAL_OUT, -110, settled)
+	dispatch(markOut, "mark")
+}
+
+// sources rewrites the sources of packets that leave.
+func (o Options) sources(r ruleset) {
+	r.chains[snat] = chain{kind: "nat", hook: unix.NF_INET_POST_ROUTING, priority: 90}
+	if !o.Forward {
+		clear := rule{&expr.Immediate{Register: reg(0), Data: word(0)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
+		mark := &expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}
+		r.rule(snat, rule{mark, in(hostMarks, 0)}, ifOwnSource(), clear, masquerade())
+		r.rule(snat, rule{mark, in(podMarks, 0)}, ifForeignSource(), clear, masquerade())
+	}
+	r.rule(snat, ifMark(o.Mark), masquerade())
+	for _, f := range families() {
+		r.rule(snat, ifMeta(expr.MetaKeyNFPROTO, f.nfproto), rule{f.loadSource(0), f.loadDestination(f.width()), in(f.hairpins(), 0)}, masquerade())
+	}
+}
+
+func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
+	listener, endpoint := f.listenerFields(), f.endpointFields()
+	with := func(more ...field) fields { return append(append(fields{}, listener...), more...) }
+	r.sets[f.vips()] = set{key: fields{f.addr}}
+	r.sets[f.nodes()] = set{key: fields{f.addr}}
+	r.sets[f.pods()] = set{key: fields{f.addr}, interval: true}
+	r.sets[f.hairpins()] = set{key: fields{f.addr, f.addr}}
+	for _, name := range []string{f.listeners(), f.inside(), f.outside()} {
+		r.sets[name] = set{key: listener, verdicts: true}
+	}
+	for _, p := range pods.Sources {
+		if familyOf(p.Addr()).digit == f.digit {
+			r.prefix(f.pods(), p)
+		}
+	}
+	if !o.Forward {
+		r.sets[f.marks()] = set{key: listener, value: fields{typeMark}}
+		r.sets[hostMarks], r.sets[podMarks] = set{key: fields{typeMark}}, set{key: fields{typeMark}}
+		return
+	}
+	r.sets[f.sessions()] = set{key: listener, value: fields{typeMark}}
+	r.sets[f.affinity()] = set{key: fields{typeMark, f.addr}, value: endpoint, memory: true}
+	for _, inside := range []bool{false, true} {
+		r.sets[f.endpoints(inside)] = set{key: with(typeMark), value: endpoint, counted: true}
+		r.sets[f.members(inside)] = set{key: with(endpoint...), counted: true}
+		for _, nodePort := range []bool{false, true} {
+			r.rule("count"+f.digit, f.loadConnection(nodePort), rule{in(f.members(inside), 0)}, back())
+		}
+	}
+}
+
+// services writes the chains that a new connection goes through on its way to its listener's chain.
+func (o Options) services(r ruleset, f family, pods datapath.Detector) {
+	all, split, vip, node := "services"+f.digit, "split"+f.digit, "vip"+f.digit, "node"+f.digit
+	r.rule(all, f.loadListener(false), rule{follow(f.listeners(), 0)})
+	r.rule(all, rule{f.loadDestination(0), in(f.nodes(), 0)}, goTo(node))
+	r.rule(all, rule{f.loadDestination(0), in(f.vips(), 0)}, goTo(vip))
+	r.rule(node, f.loadListener(true), rule{follow(f.listeners(), 0)})
+
+	ping := append(ifMeta(expr.MetaKeyL4PROTO, f.icmp), &expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseTransportHeader, Len: 1}, equal(0, f.echo))
+	if o.Forward { // the VIP is no address of this node, which answers pings for it all the same
+		r.rule(vip, ping, rule{&expr.Redir{}})
+	} else {
+		r.rule(vip, ping, back())
+	}
+	if f.neighbours {
+		for _, solicit := range []byte{135, 136} {
+			r.rule(vip, ifMeta(expr.MetaKeyL4PROTO, f.icmp),
+				rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseTransportHeader, Len: 1}, equal(0, solicit)}, back())
+		}
+	}
+	r.rule(vip, goTo(refuse))
+
+	for _, nodePort := range []bool{false, true} {
+		name := split
+		if nodePort {
+			name += "-node"
+		}
+		for _, c := range append(f.host(), f.local(pods)...) {
+			r.rule(name, c, f.loadListener(nodePort), rule{follow(f.inside(), 0)})
+		}
+		r.rule(name, f.loadListener(nodePort), rule{follow(f.outside(), 0)})
+		r.rule(name, rule{f.loadDestination(0), in(f.vips(), 0)}, goTo(vip))
+		if !o.Forward {
+			o.marking(r, f, pods, nodePort)
+		}
+	}
+	for c := datapath.Nobody + 1; c <= datapath.Everybody; c++ {
+		o.masquerading(r, f, c, pods)
+	}
+}
+
+// marking gives connections from the inside the mark by which IPVS finds their destinations. The whole mark is overwritten, because
+// IPVS compares the whole, bits of others included.
+func (o Options) marking(r ruleset, f family, pods datapath.Detector, nodePort bool) {
+	var where rule
+	if nodePort {
+		where = rule{f.loadDestination(0), in(f.nodes(), 0)}
+	}
+	for _, c := range append(f.host(), f.local(pods)...) {
+		r.rule("mark"+f.digit, where, f.loadListener(nodePort), rule{find(f.marks(), 0, f.width()+2)}, c,
+			rule{&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(f.width() + 2)}}, back())
+	}
+}
+
+// host returns the conditions of which one holds for packets of the node itself, local those for its pods.
+func (f family) host() []rule { return []rule{ifOutput(), ifOwnSource()} }
+
+func (f family) local(pods datapath.Detector) []rule {
+	var out []rule
+	for _, p := range pods.Sources {
+		if familyOf(p.Addr()).digit == f.digit {
+			out = append(out, rule{f.loadSource(0), in(f.pods(), 0)})
+			break
+		}
+	}
+	for _, name := range pods.Interfaces {
+		pattern := append([]byte(name), 0)
+		if n := len(name); n > 0 && name[n-1] == '*' {
+			pattern = []byte(name[:n-1])
+		}
+		out = append(out, rule{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg(0)}, equal(0, pattern...)})
+	}
+	return out
+}
+
+// masqueradeChain is the chain that marks connections of some kinds of clients for masquerade.
+func masqueradeChain(f family, c datapath.Clients) string {
+	return "masquerade" + f.digit + "-" + strings.ReplaceAll(c.String(), ",", "-")
+}
+
+func (o Options) masquerading(r ruleset, f family, c datapath.Clients, pods datapath.Detector) {
+	name := masqueradeChain(f, c)
+	r.chains[name] = chain{}
+	if c == datapath.Everybody {
+		r.rule(name, setMark(o.Mark))
+		return
+	}
+	for _, group := range []struct {
+		who  datapath.Clients
+		when []rule
+	}{{datapath.Host, f.host()}, {datapath.Pods, f.local(pods)}} {
+		for _, when := range group.when {
+			if c&group.who != 0 {
+				r.rule(name, when, setMark(o.Mark), back())
+			} else {
+				r.rule(name, when, back())
+			}
+		}
+	}
+	if c&datapath.Outside != 0 {
+		r.rule(name, setMark(o.Mark))
+	}
+}

@@ -1,0 +1,146 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// netfilter is the real kernel.
+type netfilter struct{}
+
+func (netfilter) commit(ctx context.Context, transaction []byte) error { return send(ctx, transaction) }
+
+// generation asks for the number that grows with every nftables transaction, of anybody, in this network namespace.
+func (netfilter) generation() (id uint32, err error) {
+	err = ask(unix.NFT_MSG_GETGEN, 0, nil, func(a attributes) { id = a.number(unix.NFTA_GEN_ID) })
+	if err != nil {
+		return 0, fmt.Errorf("reading generation of nftables: %w", err)
+	}
+	return id, nil
+}
+
+func (netfilter) names() (chains, sets []string, err error) {
+	collect := func(list *[]string, table, name uint16) func(attributes) {
+		return func(a attributes) {
+			if a.text(table) == TableName {
+				*list = append(*list, a.text(name))
+			}
+		}
+	}
+	err = ask(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nil, collect(&chains, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME))
+	if err == nil {
+		table := nl.NewRtAttr(unix.NFTA_SET_TABLE, nl.ZeroTerminated(TableName))
+		err = ask(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, []*nl.RtAttr{table}, collect(&sets, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME))
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil, nil // no table
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing table %s: %w", TableName, err)
+	}
+	return chains, sets, nil
+}
+
+func (netfilter) rules() (map[string]int, error) {
+	count := map[string]int{}
+	table := nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(TableName))
+	err := ask(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, []*nl.RtAttr{table}, func(a attributes) { count[a.text(unix.NFTA_RULE_CHAIN)]++ })
+	if err != nil {
+		return nil, fmt.Errorf("listing rules of table %s: %w", TableName, err)
+	}
+	return count, nil
+}
+
+func (netfilter) elements(set string, each func(key, value []byte, packets, bytes uint64)) error {
+	where := []*nl.RtAttr{nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(TableName)),
+		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set))}
+	err := ask(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, where, func(a attributes) {
+		a.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS).each(func(_ uint16, element attributes) {
+			counter := element.nested(unix.NFTA_SET_ELEM_EXPR).nested(unix.NFTA_EXPR_DATA)
+			each(element.nested(unix.NFTA_SET_ELEM_KEY).get(unix.NFTA_DATA_VALUE), element.nested(unix.NFTA_SET_ELEM_DATA).get(unix.NFTA_DATA_VALUE),
+				counter.long(unix.NFTA_COUNTER_PACKETS), counter.long(unix.NFTA_COUNTER_BYTES))
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("listing set %s: %w", set, err)
+	}
+	return nil
+}
+
+// ask sends one request about nftables and calls each with the attributes of every message of the answer.
+func ask(kind, flags uint16, about []*nl.RtAttr, each func(attributes)) error {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|int(kind), int(flags))
+	family := uint8(unix.AF_UNSPEC)
+	if kind != unix.NFT_MSG_GETGEN {
+		family = tableFamily
+	}
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: unix.NFNETLINK_V0})
+	for _, a := range about {
+		req.AddData(a)
+	}
+	return req.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(m []byte) bool {
+		if len(m) >= nl.SizeofNfgenmsg {
+			each(attributes(m[nl.SizeofNfgenmsg:]))
+		}
+		return true
+	})
+}
+
+// attributes is a sequence of netlink attributes. What is not there reads as zero.
+type attributes []byte
+
+func (a attributes) each(f func(kind uint16, value attributes)) {
+	for len(a) >= unix.SizeofNlAttr {
+		size := int(binary.NativeEndian.Uint16(a))
+		if size < unix.SizeofNlAttr || size > len(a) {
+			return
+		}
+		f(binary.NativeEndian.Uint16(a[2:])&^uint16(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), a[unix.SizeofNlAttr:size])
+		a = a[min(len(a), (size+3)&^3):]
+	}
+}
+
+func (a attributes) get(kind uint16) (out []byte) {
+	a.each(func(k uint16, v attributes) {
+		if k == kind {
+			out = v
+		}
+	})
+	return out
+}
+
+func (a attributes) nested(kind uint16) attributes { return a.get(kind) }
+
+func (a attributes) text(kind uint16) string {
+	v := a.get(kind)
+	if i := slices.Index(v, 0); i >= 0 {
+		v = v[:i]
+	}
+	return string(v)
+}
+
+func (a attributes) number(kind uint16) uint32 {
+	if v := a.get(kind); len(v) == 4 {
+		return binary.BigEndian.Uint32(v)
+	}
+	return 0
+}
+
+func (a attributes) long(kind uint16) uint64 {
+	if v := a.get(kind); len(v) == 8 {
+		return binary.BigEndian.Uint64(v)
+	}
+	return 0
+}
+
+func sorted(list []netip.Addr) []netip.Addr {
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
+}
