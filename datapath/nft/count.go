@@ -1,0 +1,62 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+)
+
+// Counts returns what the kernel counted at every endpoint of every listener, sorted. It may be called while Sync runs, and costs two
+// map elements read per endpoint.
+func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
+	type where struct {
+		listener datapath.Listener
+		endpoint netip.AddrPort
+	}
+	counts := map[where]datapath.Count{}
+	add := func(f family, inside bool, key, endpoint []byte, conns, bytes uint64) {
+		l, ok := f.listenerOf(key)
+		a, good := f.endpointOf(endpoint)
+		if !ok || !good {
+			return
+		}
+		l.Inside = inside
+		c := counts[where{l, a}]
+		counts[where{l, a}] = datapath.Count{Listener: l, Destination: a, Conns: c.Conns + conns, Bytes: c.Bytes + bytes}
+	}
+	for _, f := range families() {
+		for _, inside := range []bool{false, true} {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			err := e.table.kernel.elements(f.endpoints(inside), func(key, value []byte, packets, bytes uint64) { add(f, inside, key, value, packets, bytes) })
+			if err != nil {
+				return nil, err
+			}
+			n := int(f.listenerFields().size())
+			err = e.table.kernel.elements(f.members(inside), func(key, _ []byte, _, bytes uint64) { add(f, inside, key, key[min(n, len(key)):], 0, bytes) })
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	out := make([]datapath.Count, 0, len(counts))
+	for _, c := range counts {
+		out = append(out, c)
+	}
+	slices.SortFunc(out, datapath.Count.Compare)
+	return out, nil
+}
+
+// endpointOf is the reverse of endpointKey.
+func (f family) endpointOf(key []byte) (netip.AddrPort, bool) {
+	n := f.addr.bytes
+	if len(key) < n+2 {
+		return netip.AddrPort{}, false
+	}
+	addr, ok := netip.AddrFromSlice(key[:n])
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[n:])), ok
+}
