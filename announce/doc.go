@@ -17,7 +17,7 @@
 //
 // # Handover
 //
-// An owner that stops being a candidate by somebody's wish (drain, cordon, exclusion, nodeSelectors, deletion of the node)
+// An owner that stops being a candidate by somebody's wish (drain, cordon, exclusion, nodeSelectors, interfaces, deletion of the node)
 // goes on answering until its successor's claim arrives: make before break. So does one that hands over to a better node; the
 // claim says so then. Cordoned nodes, where they shall leave, still serve what nobody else can.
 //

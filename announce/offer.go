@@ -83,13 +83,36 @@ func (p *poll) place(vip netip.Addr, ads []int, m lb.Member) place {
 	return out
 }
 
+// usableLinks returns the links that the advertisements name, and where one of them names none, the first link, by name, of each
+// other segment: a second answer on the same segment would only confuse it.
 func (p *poll) usableLinks(vip netip.Addr, ads []int, links []lb.Link) []string {
+	anywhere := slices.ContainsFunc(ads, func(i int) bool { return len(p.L2[i].Interfaces) == 0 })
 	var out []string
-	for _, l := range links {
-		allowed := slices.ContainsFunc(ads, func(i int) bool {
-			return len(p.L2[i].Interfaces) == 0 || slices.Contains(p.L2[i].Interfaces, l.Name)
-		})
-		if l.Up && allowed && l.Holds(vip) {
+	var served []netip.Prefix
+	take := func(ok func(l lb.Link) bool) {
+		for _, l := range links {
+			if l.Up && l.Holds(vip) && ok(l) {
+				out = append(out, l.Name)
+				served = append(served, l.Subnet(vip))
+			}
+		}
+	}
+	named := func(l lb.Link) bool {
+		return slices.ContainsFunc(ads, func(i int) bool { return slices.Contains(p.L2[i].Interfaces, l.Name) })
+	}
+	take(named)
+	if anywhere {
+		take(func(l lb.Link) bool { return !named(l) && !slices.Contains(served, l.Subnet(vip)) })
+		slices.Sort(out)
+	}
+	return out
+}
+
+// announcing returns where this node answers for vip and still could.
+func (p *poll) announcing(vip netip.Addr) []string {
+	var out []string
+	for _, l := range p.Links {
+		if l.Up && l.Holds(vip) && slices.Contains(p.Announced[vip], l.Name) {
 			out = append(out, l.Name)
 		}
 	}
@@ -115,7 +138,7 @@ type offer struct {
 	lacks      lb.Reason // why it cannot serve the first of the others, if any
 	lacksFor   int       // which of the voters that is
 	interfaces []string  // where it would announce, sorted
-	leaving    []string  // where it could go on for a while: it is no longer selected, or its last endpoints terminate
+	leaving    []string  // where it could go on for a while: it, or the interface, is no longer selected, or its last endpoints terminate
 	score      int
 }
 
@@ -136,6 +159,9 @@ func (p *poll) offer(member int, b ballot) offer {
 		}
 		if reason == lb.NodeNotSelected && v.servedOn(o.node) || reason == lb.NoLocalEndpoint && o.node == p.Self && p.terminating(v.svc) {
 			o.leaving = merge(o.leaving, at.interfaces)
+		}
+		if reason == lb.NoInterface && o.node == p.Self && v.servedOn(o.node) {
+			o.leaving = merge(o.leaving, p.announcing(b.vip))
 		}
 		if reason != "" {
 			if o.lacks == "" {
@@ -195,7 +221,8 @@ func (o offer) lacking(p *poll, b ballot) lb.Refusal {
 // mayHold reports whether the node could go on serving although it is no longer a candidate.
 func (o offer) mayHold() bool {
 	reason := o.refusal.Reason
-	return (o.refusal.OK() || o.soft || reason == lb.NodeNotSelected || reason == lb.NoLocalEndpoint) && len(o.holds()) > 0
+	going := reason == lb.NodeNotSelected || reason == lb.NoInterface || reason == lb.NoLocalEndpoint
+	return (o.refusal.OK() || o.soft || going) && len(o.holds()) > 0
 }
 
 // holds is where the node would go on.

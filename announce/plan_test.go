@@ -120,6 +120,17 @@ func ads(list ...lb.L2Advertisement) func(*lb.Snapshot) {
 	return func(s *lb.Snapshot) { s.L2 = list }
 }
 
+// also gives this node another link.
+func also(l lb.Link) func(*lb.Snapshot) {
+	return func(s *lb.Snapshot) { s.Links = append(s.Links, l) }
+}
+
+func onEth0(s *lb.Snapshot) { s.Announced = map[netip.Addr][]string{vip: {"eth0"}} }
+
+func eth1On(node lb.NodeName) func(*lb.Snapshot) {
+	return member(node, func(m *lb.Member) { m.Links = []lb.Link{link("eth1", "192.0.2.0/24")} })
+}
+
 func noPools(s *lb.Snapshot) { s.Pools = nil }
 
 func TestPlan(t *testing.T) {
@@ -162,9 +173,13 @@ func TestPlan(t *testing.T) {
 		{name: "NoInterface: down", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Links[0].Up = false }}, want: lb.NoInterface},
 		{name: "NoInterface: other subnet", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Links = s.Links[1:] }}, want: lb.NoInterface},
 		{name: "NoInterface: not allowed", change: []change{claim("n1", 1), ads(lb.L2Advertisement{Interfaces: []string{"mgmt0"}})}, want: lb.NoInterface},
-		{name: "two interfaces in the subnet", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Links = append(s.Links, link("eth1", "192.0.2.0/24")) }}, owner: "n1", on: []string{"eth0", "eth1"}},
+		{name: "two interfaces in the subnet: one answers", change: []change{claim("n1", 1), also(link("eth1", "192.0.2.0/24"))}, owner: "n1"},
+		{name: "two interfaces in the subnet: the other one answers while the first is down", change: []change{claim("n1", 1), also(link("eth1", "192.0.2.0/24")), func(s *lb.Snapshot) { s.Links[0].Up = false }}, owner: "n1", on: []string{"eth1"}},
+		{name: "two interfaces in the subnet: both are named", change: []change{claim("n1", 1), also(link("eth1", "192.0.2.0/24")), ads(lb.L2Advertisement{Interfaces: []string{"eth0", "eth1"}})}, owner: "n1", on: []string{"eth0", "eth1"}},
+		{name: "two interfaces in the subnet: the one that is named by another advertisement", change: []change{claim("n1", 1), also(link("eth1", "192.0.2.0/24")), ads(lb.L2Advertisement{Name: "a"}, lb.L2Advertisement{Name: "b", Interfaces: []string{"eth1"}})}, owner: "n1", on: []string{"eth1"}},
+		{name: "two interfaces in subnets of different size are on different segments", change: []change{claim("n1", 1), also(link("eth1", "192.0.0.0/16"))}, owner: "n1", on: []string{"eth0", "eth1"}},
 		{name: "interfaces of several advertisements are added", change: []change{claim("n1", 1), ads(lb.L2Advertisement{Name: "a", Interfaces: []string{"eth1"}}, lb.L2Advertisement{Name: "b", Interfaces: []string{"eth0"}}),
-			func(s *lb.Snapshot) { s.Links = append(s.Links, link("eth1", "192.0.2.0/24")) }}, owner: "n1", on: []string{"eth0", "eth1"}},
+			also(link("eth1", "192.0.2.0/24"))}, owner: "n1", on: []string{"eth0", "eth1"}},
 
 		{name: "NoEndpoints: none", change: []change{endpoints()}, want: lb.NoEndpoints},
 		{name: "NoEndpoints: not ready", change: []change{endpoints(endpoint("n1", false, false))}, want: lb.NoEndpoints},
@@ -189,6 +204,11 @@ func TestPlan(t *testing.T) {
 		{name: "no longer selected: nobody can take it, stop", change: []change{only("n1"), claim("n1", 3), ads(lb.L2Advertisement{NodeSelectors: name("n2")})}, want: lb.NodeNotSelected},
 		{name: "no longer selected: not on an interface that is not allowed", change: []change{claim("n1", 3), ads(lb.L2Advertisement{Interfaces: []string{"eth1"}, NodeSelectors: name("n2")}),
 			member("n2", func(m *lb.Member) { m.Links = []lb.Link{link("eth1", "192.0.2.0/24")} })}, want: lb.NodeNotSelected, owner: "n2"},
+		{name: "interface no longer allowed: answer until the successor's claim", change: []change{claim("n1", 3), onEth0, ads(lb.L2Advertisement{Interfaces: []string{"eth1"}}), eth1On("n2")}, owner: "n2"},
+		{name: "interface no longer allowed: stop at the successor's claim", change: []change{claim("n1", 3), onEth0, ads(lb.L2Advertisement{Interfaces: []string{"eth1"}}), eth1On("n2"), claim("n2", 4)}, want: lb.NoInterface, owner: "n2"},
+		{name: "interface no longer allowed: nobody can take it, stop", change: []change{claim("n1", 3), onEth0, ads(lb.L2Advertisement{Interfaces: []string{"eth1"}})}, want: lb.NoInterface},
+		{name: "interface no longer allowed and down: stop", change: []change{claim("n1", 3), onEth0, ads(lb.L2Advertisement{Interfaces: []string{"eth1"}}), eth1On("n2"), func(s *lb.Snapshot) { s.Links[0].Up = false }}, want: lb.NoInterface, owner: "n2"},
+		{name: "interface no longer allowed: the node has one that is", change: []change{claim("n1", 3), onEth0, also(link("eth1", "192.0.2.0/24")), ads(lb.L2Advertisement{Interfaces: []string{"eth1"}})}, owner: "n1", on: []string{"eth1"}},
 		{name: "losing the local endpoint: the old owner can serve nobody, stop", change: []change{claim("n1", 3), local, endpoints(endpoint("n2", true, false))}, want: lb.NoLocalEndpoint, owner: "n2"},
 		{name: "NodeCordoned: answer until the successor's claim", change: []change{claim("n1", 3), leave, node("n1", cordoned)}},
 		{name: "NodeCordoned: stop at the successor's claim", change: []change{claim("n1", 3), claim("n2", 4), leave, node("n1", cordoned)}, want: lb.NodeCordoned, owner: "n2"},

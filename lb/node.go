@@ -40,6 +40,17 @@ func (l Link) Holds(addr netip.Addr) bool {
 	return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
+// Subnet returns the smallest of the link's subnets that contains addr; the zero Prefix if none does. Two links of a node with
+// the same one are on one segment.
+func (l Link) Subnet(addr netip.Addr) (out netip.Prefix) {
+	for _, p := range l.Prefixes {
+		if p.Contains(addr) && (!out.IsValid() || p.Bits() > out.Bits()) {
+			out = p
+		}
+	}
+	return out
+}
+
 // Member is a speaker as gossip knows it: alive if it is in the list at all.
 type Member struct {
 	Node     NodeName

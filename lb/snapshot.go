@@ -27,6 +27,9 @@ type Snapshot struct {
 	// only while it is in here (the gate).
 	Programmed map[netip.Addr]bool
 
+	// Announced holds the addresses that this node answers for as of the last step, and the interfaces on which it does.
+	Announced map[netip.Addr][]string
+
 	// Down holds the nodes that enough of their watchers no longer hear: they announce nothing, and their endpoints get no new
 	// connections. election.Down computes it from what the members suspect.
 	Down map[NodeName]bool

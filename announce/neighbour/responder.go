@@ -87,7 +87,7 @@ func New(protocol string, c Codec, o Options) (*Responder, error) {
 
 // Set makes want the whole set of announced addresses; what is not in it is not answered for from the moment Set returns.
 // Addresses of another family than the protocol's are ignored. An address that is new on a link is probed there, if its Target
-// says so, and then announced; one whose epoch has grown, or that is to be announced again, is announced anew. Set returns what has been reached: the addresses with
+// says so and it does not come from another link of the segment, and then announced; one whose epoch has grown, or that is to be announced again, is announced anew. Set returns what has been reached: the addresses with
 // those of their interfaces that have a working socket and on which they are answered for. It does not block and may be called
 // from any goroutine, while Run runs or not.
 func (r *Responder) Set(want map[netip.Addr]announce.Target) map[netip.Addr]announce.Target {
@@ -96,6 +96,7 @@ func (r *Responder) Set(want map[netip.Addr]announce.Target) map[netip.Addr]anno
 	old := r.want
 	r.want = maps.Clone(want)
 	maps.DeleteFunc(r.want, func(a netip.Addr, _ announce.Target) bool { return !r.codec.Serves(a) })
+	moved := r.moved(old)
 	for addr, t := range old {
 		for _, iface := range t.Interfaces {
 			if !slices.Contains(r.want[addr].Interfaces, iface) {
@@ -120,7 +121,7 @@ func (r *Responder) Set(want map[netip.Addr]announce.Target) map[netip.Addr]anno
 			switch {
 			case !r.schedule.announced(at) && !r.schedule.probed(at):
 				if !taken {
-					r.schedule.start(at, now, t.Probe)
+					r.schedule.start(at, now, t.Probe && !moved[at])
 				}
 			case r.schedule.probed(at) && !t.Probe, r.schedule.announced(at) && (old[addr].Epoch != t.Epoch || old[addr].Again != t.Again):
 				r.schedule.start(at, now, false)
@@ -136,6 +137,26 @@ func (r *Responder) Set(want map[netip.Addr]announce.Target) map[netip.Addr]anno
 	r.publish()
 	r.notify()
 	return reached
+}
+
+// moved returns the places that an address comes to from another link of the same segment, or from one that has gone: this node
+// answered for it there, so nobody else has it. The caller holds mu.
+func (r *Responder) moved(old map[netip.Addr]announce.Target) map[place]bool {
+	out := map[place]bool{}
+	for addr, t := range r.want {
+		from := old[addr].Interfaces
+		for _, iface := range t.Interfaces {
+			if slices.Contains(from, iface) {
+				continue
+			}
+			to := r.links[iface]
+			out[place{addr, iface}] = slices.ContainsFunc(from, func(name string) bool {
+				was, there := r.links[name]
+				return r.schedule.announced(place{addr, name}) && (!there || was.Subnet(addr) == to.Subnet(addr))
+			})
+		}
+	}
+	return out
 }
 
 // SetLinks tells on which links to listen: those that are up and have a subnet of the protocol's family get a socket, the

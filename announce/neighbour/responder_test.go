@@ -216,14 +216,41 @@ func TestProbesBeforeTheFirstAnnouncement(t *testing.T) {
 		if got := s.taken(); count(got, "probe") != 0 || len(got) == 0 {
 			t.Errorf("sent %v after the socket was opened again", got)
 		}
-		r.Set(targets{s.vip: probed(1, "eth0", "eth1")})
+		second := up("eth2", 4, lb.MAC{2, 0, 0, 0, 0, 4})
+		second.Prefixes = []netip.Prefix{netip.MustParsePrefix("192.0.0.0/16"), netip.MustParsePrefix("2001:db8::/48")}
+		r.SetLinks(append(links(), second))
 		time.Sleep(ms)
-		if d := cmp.Diff(targets{s.vip: probed(1, "eth0")}, r.Set(targets{s.vip: probed(1, "eth0", "eth1")}), addrs); d != "" {
+		r.Set(targets{s.vip: probed(1, "eth0", "eth2")})
+		time.Sleep(ms)
+		if d := cmp.Diff(targets{s.vip: probed(1, "eth0")}, r.Set(targets{s.vip: probed(1, "eth0", "eth2")}), addrs); d != "" {
 			t.Errorf("with a second segment, reached (-want +got):\n%s", d)
 		}
-		r.Set(targets{s.vip: on(2, "eth0", "eth1")}) // another had it meanwhile: there is nothing to ask
-		if d := cmp.Diff(targets{s.vip: on(2, "eth0", "eth1")}, r.Set(targets{s.vip: on(2, "eth0", "eth1")}), addrs); d != "" {
+		r.Set(targets{s.vip: on(2, "eth0", "eth2")}) // another had it meanwhile: there is nothing to ask
+		if d := cmp.Diff(targets{s.vip: on(2, "eth0", "eth2")}, r.Set(targets{s.vip: on(2, "eth0", "eth2")}), addrs); d != "" {
 			t.Errorf("no longer to be probed, reached (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestMovesWithinASegmentAtOnce: from one link to another one of the segment, by an edit or because the first is down, and back.
+func TestMovesWithinASegmentAtOnce(t *testing.T) {
+	withResponder(t, func(t *testing.T, r *Responder, s *segment) {
+		r.Set(targets{s.vip: probed(1, "eth0")})
+		time.Sleep(5 * time.Second)
+		for i, to := range []struct {
+			iface string
+			links []lb.Link
+		}{{"eth1", links()}, {"eth0", links()}, {"eth1", links()[1:]}} {
+			s.taken()
+			r.SetLinks(to.links)
+			want := targets{s.vip: probed(1, to.iface)}
+			if d := cmp.Diff(want, r.Set(want), addrs); d != "" {
+				t.Errorf("move %d: reached (-want +got):\n%s", i, d)
+			}
+			time.Sleep(20 * ms) // batches are paced
+			if got := s.taken(); count(got, "probe") != 0 || count(got, "announcement") == 0 {
+				t.Errorf("move %d: sent %v", i, got)
+			}
 		}
 	})
 }

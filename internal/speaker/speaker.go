@@ -162,6 +162,7 @@ type Speaker struct {
 	settling  settling
 	wake      *time.Timer // of the next step that time alone makes necessary; nil = none
 	wire      families
+	announced map[netip.Addr][]string // what it reached in the last step, with the interfaces
 	speech    speech
 	checks    map[lb.ServiceKey]lb.HealthCheck // what the Forwarder answered as of this step
 	decider   datapath.Decider

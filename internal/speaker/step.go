@@ -42,6 +42,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	}
 	want := targets(decisions, claims, s.again)
 	reached := s.wire.set(want)
+	s.announced = interfaces(reached)
 	if cleared {
 		s.reopen(now) // what others have taken meanwhile is no longer answered for
 	}
@@ -169,7 +170,7 @@ func (s *Speaker) snapshot(now time.Time, known map[lb.NodeName]netip.Addr, fenc
 		BGP: s.facts.BGP, BGPPeers: s.facts.BGPPeers,
 		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil, Conflicts: conflicts,
 		Down: election.Down(members, s.o.Node), Epochs: s.ledger.seen, LeaveOnCordon: s.o.LeaveOnCordon,
-		Fenced: fenced, HealthChecks: s.checks,
+		Fenced: fenced, HealthChecks: s.checks, Announced: s.announced,
 	}
 	snap.Steady = s.steady.observe(members, snap.Down, now)
 	snap.Leaving = s.speech.leaving.observe(snap, now)
@@ -241,6 +242,15 @@ func targets(decisions []announce.Decision, claims []lb.Claim, again uint64) map
 			t.Interfaces = d.Interfaces
 			out[d.VIP] = t
 		}
+	}
+	return out
+}
+
+// interfaces returns where each address is announced.
+func interfaces(reached map[netip.Addr]announce.Target) map[netip.Addr][]string {
+	out := make(map[netip.Addr][]string, len(reached))
+	for addr, t := range reached {
+		out[addr] = t.Interfaces
 	}
 	return out
 }
