@@ -56,7 +56,8 @@ func Sessions(self lb.NodeName, all []lb.NodeName) []lb.NodeName {
 }
 
 // Down returns the nodes that count as dead in the eyes of self because enough of the nodes that have a session with them no
-// longer hear them: two, or all that are left. Not left are those that are no members any more, or that somebody accuses too.
+// longer hear them: two, or all that are left. Not left are those that are no members any more, that are about to leave, or that
+// somebody accuses too.
 // The word of a member that self itself no longer hears, or that is down by the word of others, counts for nothing: it is old.
 //
 // So both of two nodes that die at once are found by a single survivor, and after a partition each half calls the other one
@@ -87,8 +88,10 @@ func Down(members []lb.Member, self lb.NodeName) map[lb.NodeName]bool {
 func judge(members []lb.Member, self lb.NodeName, deaf map[lb.NodeName]bool) map[lb.NodeName]bool {
 	votes := map[lb.NodeName][]lb.NodeName{} // by accused
 	var all, left []lb.NodeName              // left: nobody speaks against them, below
+	leaving := map[lb.NodeName]bool{}
 	for _, m := range members {
 		all = append(all, m.Node)
+		leaving[m.Node] = m.Draining // it may have said goodbye to its peers already, and no longer listen
 		for _, n := range m.Suspects {
 			if n != m.Node && !deaf[m.Node] {
 				votes[n] = append(votes[n], m.Node)
@@ -96,7 +99,7 @@ func judge(members []lb.Member, self lb.NodeName, deaf map[lb.NodeName]bool) map
 		}
 	}
 	for _, n := range all {
-		if n == self || !deaf[n] && len(votes[n]) == 0 {
+		if n == self || !deaf[n] && !leaving[n] && len(votes[n]) == 0 {
 			left = append(left, n)
 		}
 	}

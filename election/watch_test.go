@@ -66,12 +66,13 @@ func TestSessionsAreSymmetric(t *testing.T) {
 	}
 }
 
-// suspecting parses "a:b,c b: c:a": members and whom they suspect.
+// suspecting parses "a:b,c b!: c:a": members and whom they suspect; one with "!" is draining.
 func suspecting(s string) []lb.Member {
 	var out []lb.Member
 	for _, word := range strings.Fields(s) {
 		node, suspects, _ := strings.Cut(word, ":")
-		m := lb.Member{Node: lb.NodeName(node)}
+		node, draining := strings.CutSuffix(node, "!")
+		m := lb.Member{Node: lb.NodeName(node), Draining: draining}
 		for _, n := range strings.FieldsFunc(suspects, func(r rune) bool { return r == ',' }) {
 			m.Suspects = append(m.Suspects, lb.NodeName(n))
 		}
@@ -106,6 +107,8 @@ func TestDown(t *testing.T) {
 		{name: "four nodes: who hears nobody is down, and its word is worth nothing", members: "a:b,c,d b:a c:a d:a", self: "b", want: []lb.NodeName{"a"}},
 		{name: "four nodes: who hears nobody serves alone", members: "a:b,c,d b: c: d:", self: "a", want: []lb.NodeName{"b", "c", "d"}},
 		{name: "the word of one that I no longer hear is old", members: "a:b b:c c: d:b,c", self: "a", want: []lb.NodeName{"b"}},
+		{name: "four nodes: one that leaves is no witness any more", members: "a!: b: c:b,d d:", self: "c", want: []lb.NodeName{"b", "d"}},
+		{name: "four nodes: but its word counts", members: "a!:d b: c:d d:", self: "b", want: []lb.NodeName{"d"}},
 		{name: "still down after gossip has lost it", members: "a:c b:c", self: "a", want: []lb.NodeName{"c"}},
 		{name: "a suspicion of oneself is nonsense", members: "a:a b:", self: "b"},
 	}
