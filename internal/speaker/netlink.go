@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,10 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Netlink reads the links of the network namespace that the process runs in.
-type Netlink struct{}
+// Netlink reads the links of the network namespace that the process runs in. The zero Netlink is ready for use.
+type Netlink struct {
+	Buffer int // the kernel's buffer for each kind of event, bytes; 0 = 1 MiB; more than net.core.rmem_max is not given
+}
 
 // Links implements [LinkSource]. What counts as a link, and as a subnet on it, says convert.
 func (Netlink) Links() ([]lb.Link, error) {
@@ -159,12 +162,13 @@ func arpIgnore(iface string) int {
 	return n
 }
 
-// eventBuffer is the kernel's buffer for each kind of event, bytes; more than net.core.rmem_max is not given.
+// eventBuffer is the default of Netlink.Buffer.
 const eventBuffer = 1 << 20
 
 // Watch implements [LinkSource]. When the kernel had more events than the buffer holds, Watch ends with an error; what was
 // missed is found by reading everything again.
-func (Netlink) Watch(ctx context.Context, changed func()) error {
+func (n Netlink) Watch(ctx context.Context, changed func()) error {
+	buffer := cmp.Or(n.Buffer, eventBuffer)
 	done := make(chan struct{})
 	defer close(done)
 	failed := make(chan error, 3)
@@ -175,15 +179,15 @@ func (Netlink) Watch(ctx context.Context, changed func()) error {
 		}
 	}
 	links, addrs, routes := make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64), make(chan netlink.RouteUpdate, 64)
-	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ErrorCallback: fail, ReceiveBufferSize: eventBuffer}); err != nil {
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ErrorCallback: fail, ReceiveBufferSize: buffer}); err != nil {
 		return fmt.Errorf("subscribing to link events: %w", err)
 	}
 	defer drain(links)
-	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: fail, ReceiveBufferSize: eventBuffer}); err != nil {
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: fail, ReceiveBufferSize: buffer}); err != nil {
 		return fmt.Errorf("subscribing to address events: %w", err)
 	}
 	defer drain(addrs)
-	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ErrorCallback: fail, ReceiveBufferSize: eventBuffer}); err != nil {
+	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ErrorCallback: fail, ReceiveBufferSize: buffer}); err != nil {
 		return fmt.Errorf("subscribing to route events: %w", err)
 	}
 	defer drain(routes)

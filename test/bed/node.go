@@ -86,7 +86,7 @@ func assemble(ctx context.Context, o NodeOptions, log *slog.Logger, registry *pr
 	if err != nil {
 		return nil, nil, err
 	}
-	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{}, Announcer: four, Announcer6: six,
+	options := speaker.Options{Node: NodeName(o.Number), Facts: o, Gossip: g, Links: speaker.Netlink{Buffer: o.EventBuffer}, Announcer: four, Announcer6: six,
 		Events: silent{}, Log: log, Registerer: registry}
 	if options.Engine, err = o.engine(ctx); err != nil {
 		return nil, nil, err

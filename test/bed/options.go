@@ -24,7 +24,10 @@ type NodeOptions struct {
 
 	Backend   int           // the node whose server is the endpoint of every Service, reached through the nft engine; 0 = the nodes' own servers, no engine
 	Heartbeat time.Duration // interval of the fast detector between speakers; 0 = off, memberlist alone
+	Failback  time.Duration // of the L2Advertisement; 0 = never
 	CPU       string        // the speaker's process runs in the cpu cgroup with this directory; "" = in its parent's
+
+	EventBuffer int // speaker.Netlink.Buffer
 }
 
 func (o NodeOptions) gossipAddr(i int) netip.Addr {
@@ -49,6 +52,9 @@ func (o NodeOptions) addresses() (out []netip.Addr) {
 // everywhere, nothing is restricted.
 func (o NodeOptions) Facts(context.Context) (kube.Facts, error) {
 	f := kube.Facts{Endpoints: map[lb.ServiceKey][]lb.Endpoint{}, Nodes: map[lb.NodeName]lb.Node{}, L2: []lb.L2Advertisement{{Name: "all"}}}
+	if o.Failback > 0 {
+		f.L2[0].Failback = &o.Failback
+	}
 	for _, i := range o.Peers {
 		f.Nodes[NodeName(i)] = lb.Node{Name: NodeName(i)}
 	}

@@ -5,9 +5,14 @@ package wire
 import (
 	"fmt"
 	"net"
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/fairlead-lb/fairlead/lb"
 	"github.com/fairlead-lb/fairlead/test/bed"
@@ -71,4 +76,59 @@ func TestAnInterfaceEndsAndReturns(t *testing.T) {
 			t.Errorf("%s is at node %d, which has left", a, owner)
 		}
 	}
+}
+
+// TestLinkEventsThatWereLost: more events come than the kernel keeps for a speaker that is stopped, and the last of them renames its
+// interface. It finds that out all the same.
+func TestLinkEventsThatWereLost(t *testing.T) {
+	g := group(2)
+	g[0].EventBuffer = 4096
+	l, _ := startAll(t, g)
+	l.Signal(1, syscall.SIGSTOP)
+	l.ip(1, "link add up0 type bridge")
+	l.Inside(1, func() error {
+		link, err := netlink.LinkByName("up0")
+		for range 200 {
+			if err == nil {
+				err = netlink.LinkSetUp(link)
+			}
+			if err == nil {
+				err = netlink.LinkSetDown(link)
+			}
+		}
+		return err
+	})
+	l.ip(1, "link del up0", "link set eth0 name lan0")
+	lost := 0
+	l.Inside(1, func() (err error) { lost, err = lostEvents(); return err })
+	if lost == 0 {
+		t.Fatal("the kernel has kept all events")
+	}
+	l.Signal(1, syscall.SIGCONT)
+	l.settled()
+	l.End(2, syscall.SIGTERM)
+	for a, owner := range l.owners() {
+		if owner != 1 {
+			t.Errorf("%s is at node %d, which has left", a, owner)
+		}
+	}
+	t.Logf("the kernel has dropped %d events", lost)
+}
+
+// lostEvents returns how many messages the kernel could not give to the netlink sockets of the network namespace.
+func lostEvents() (sum int, err error) {
+	text, err := os.ReadFile("/proc/thread-self/net/netlink")
+	if err != nil {
+		return 0, fmt.Errorf("reading the netlink sockets: %w", err)
+	}
+	for _, line := range strings.Split(string(text), "\n")[1:] {
+		if fields := strings.Fields(line); len(fields) > 8 {
+			n, err := strconv.Atoi(fields[8]) // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode
+			if err != nil {
+				return 0, fmt.Errorf("reading %q: %w", line, err)
+			}
+			sum += n
+		}
+	}
+	return sum, nil
 }

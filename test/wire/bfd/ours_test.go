@@ -43,6 +43,40 @@ func TestAStoppedPeer(t *testing.T) {
 	}
 }
 
+// TestWidening: a peer that is called down and was back at once has its intervals doubled, at both ends, and is not called down by
+// the same pause again.
+func TestWidening(t *testing.T) {
+	h := link(t)
+	p := udp.Peer{Local: us4, Remote: near4}
+	g := start(t, udp.Options{Port: port, Aligned: true, Batched: true, Widen: true}, map[udp.Peer]udp.Config{p: heartbeat()})
+	other := startPeer(h, peerConfig{Local: near4, Remotes: []netip.Addr{us4}})
+	g.next(p, bfd.Up, time.Time{})
+	before := g.Sessions()[p]
+	stop := func(d time.Duration) {
+		other.signal(syscall.SIGSTOP)
+		time.Sleep(d)
+		other.signal(syscall.SIGCONT)
+	}
+	now := time.Now()
+	stop(before.DetectionTime + 50*ms)
+	g.next(p, bfd.Down, now)
+	g.next(p, bfd.Up, now)
+	until(t, "twice as patient", func() bool {
+		s := g.Sessions()[p]
+		return s.Factor == 2 && s.TxInterval == 2*before.TxInterval && s.DetectionTime == 2*before.DetectionTime
+	})
+	now = time.Now()
+	stop(before.DetectionTime + 20*ms)
+	time.Sleep(time.Second)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.list {
+		if c.To == bfd.Down && c.At.After(now) {
+			t.Errorf("down again: %+v", c.Event)
+		}
+	}
+}
+
 // TestADeadPeer: every way to die has its cause.
 func TestADeadPeer(t *testing.T) {
 	for _, c := range []struct {
