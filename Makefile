@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STAMP := -s -w -X main.version=$(VERSION)
 KEEP ?=
 
-.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm bench lint generate build build-lab build-vm deps clean
+.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm bench lint generate manifests build build-lab build-vm deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ lint: ## gofmt, go vet, staticcheck, govulncheck where its database can be reach
 
 generate: ## deepcopy functions and CRDs from the API types
 	go generate ./api/...
+
+manifests: build-lab ## the chart as plain manifests with its defaults, for those without Helm: bin/fairlead.yaml
+	@mkdir -p bin
+	(printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: fairlead-system\n'; \
+		bin/helm template fairlead charts/fairlead --namespace fairlead-system --kube-version 1.36) > bin/fairlead.yaml
 
 build: build-lab ## every binary into bin/
 	go build -ldflags '$(STAMP)' -o bin/ ./cmd/...

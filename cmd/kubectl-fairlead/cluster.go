@@ -53,7 +53,7 @@ func (o *options) objects(ctx context.Context) (kube.Objects, error) {
 		{&corev1.NamespaceList{}, nil},
 		{&corev1.NodeList{}, nil},
 		{&discoveryv1.EndpointSliceList{}, nil},
-		{&corev1.PodList{}, []client.ListOption{here, client.MatchingLabels{kube.SpeakerLabel: kube.SpeakerValue}}},
+		{&corev1.PodList{}, []client.ListOption{here}},
 		{&networkingv1.ServiceCIDRList{}, nil},
 	} {
 		found, err := list(ctx, c, ask.list, ask.opts)

@@ -13,10 +13,13 @@ import (
 
 // options are the flags that every command has.
 type options struct {
-	output    string
-	fairlead  string // the namespace that Fairlead runs in
-	class     string
-	require   bool
+	output   string
+	fairlead string // the namespace that Fairlead runs in
+	class    string
+	require  bool
+
+	speakerPort int // of the speakers' pages
+
 	rules     *clientcmd.ClientConfigLoadingRules
 	overrides *clientcmd.ConfigOverrides
 }
@@ -26,6 +29,7 @@ func (o *options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.fairlead, "fairlead-namespace", "fairlead-system", "namespace that Fairlead runs in")
 	flags.StringVar(&o.class, "load-balancer-class", kube.LoadBalancerClass, "spec.loadBalancerClass of the Services that Fairlead serves")
 	flags.BoolVar(&o.require, "require-class", false, "Services without a class are not Fairlead's")
+	flags.IntVar(&o.speakerPort, "speaker-port", 9381, "port at which the speakers tell how they are")
 	o.rules, o.overrides = clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{}
 	flags.StringVar(&o.rules.ExplicitPath, "kubeconfig", "", "kubeconfig file; default: $KUBECONFIG, then ~/.kube/config")
 	bindings := clientcmd.RecommendedConfigOverrideFlags("")

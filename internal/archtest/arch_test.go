@@ -66,6 +66,8 @@ var rules = map[string]rule{
 	"internal/view":     {pure: true, project: []string{"lb"}},
 	"internal/manifest": {pure: true, outside: kubernetes},
 	"internal/migrate":  {pure: true, project: []string{"lb", "api/", "internal/manifest"}, outside: kubernetes},
+	"docs":              {pure: true},
+	"internal/explain":  {pure: true, project: []string{"lb", "api/", "announce", "docs", "internal/kube", "internal/view"}, outside: kubernetes},
 	"internal/dryrun": {pure: true, project: []string{"lb", "api/", "ipam", "internal/admission", "internal/kube", "internal/manifest"},
 		outside: kubernetes},
 	"internal/runner":     {},

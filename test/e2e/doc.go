@@ -6,6 +6,7 @@
 // parallel: in the time that the rotation of the gossip key takes. Environment:
 //
 //	FAIRLEAD_E2E_ENGINE      the datapath engine that must be in use: nft (default) or ipvs
+//	FAIRLEAD_E2E_LAB         the lab's name, default e2e; another one lets two runs be on one machine
 //	FAIRLEAD_E2E_NODES       how many nodes, default 3
 //	FAIRLEAD_E2E_KUBE_PROXY  value of fairlab up --kube-proxy, default nftables
 //	FAIRLEAD_E2E_OUTAGE      how long the API server is away in TestWithoutTheAPIServer, default 60s; 10m for a long run

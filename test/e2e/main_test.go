@@ -59,7 +59,7 @@ func setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const name = "e2e"
+	name := cmp.Or(os.Getenv("FAIRLEAD_E2E_LAB"), "e2e")
 	start := time.Now()
 	if err := (&cluster.Lab{Name: name, Bin: bin}).Down(ctx); err != nil {
 		return err
