@@ -52,8 +52,11 @@ const (
 	PeerConflict        Reason = "PeerConflict"        // another BGPPeer has the same address on this node
 )
 
-// Why a change of an IPAddressPool is refused, besides the above.
+// Why a change is refused, besides the above.
 const (
+	AdvertisementConflict Reason = "AdvertisementConflict" // another BGPAdvertisement wants another value for the same prefixes
+	InUse                 Reason = "InUse"                 // a BFDProfile or a name of a Community is to go while others name it
+
 	AddressReserved Reason = "AddressReserved" // it holds addresses of nodes, pods or ClusterIPs
 	PoolInUse       Reason = "PoolInUse"       // it is to be deleted while Services have addresses of it
 )

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
@@ -30,12 +31,43 @@ type Pool struct {
 	Parsed lb.Pool
 }
 
-// Request is one change of one object: OldPool and NewPool, or OldAdvertisement and NewAdvertisement. There is no old one
-// when it is created, no new one when it is deleted.
+// Request is one change of one object: OldPool and NewPool, OldAdvertisement and NewAdvertisement, or one of the others. There is
+// no old one when it is created, no new one when it is deleted.
 type Request struct {
 	Operation                          Operation
 	OldPool, NewPool                   *Pool
 	OldAdvertisement, NewAdvertisement *v1beta1.L2Advertisement
+
+	Peer             Change[Peer]
+	BGPAdvertisement Change[Advertisement]
+	BFDProfile       Change[v1beta1.BFDProfile]
+	Community        Change[v1beta1.Community]
+}
+
+// Subject names the object that is changed; "" for what is none of ours.
+func (r Request) Subject() (kind, namespace, name string) {
+	of := func(kind string, o metav1.Object) (string, string, string) {
+		return kind, o.GetNamespace(), o.GetName()
+	}
+	switch {
+	case r.NewPool != nil:
+		return of("IPAddressPool", r.NewPool.Object)
+	case r.OldPool != nil:
+		return of("IPAddressPool", r.OldPool.Object)
+	case r.NewAdvertisement != nil:
+		return of("L2Advertisement", r.NewAdvertisement)
+	case r.OldAdvertisement != nil:
+		return of("L2Advertisement", r.OldAdvertisement)
+	case r.Peer.any() != nil:
+		return of("BGPPeer", r.Peer.any().Object)
+	case r.BGPAdvertisement.any() != nil:
+		return of("BGPAdvertisement", r.BGPAdvertisement.any().Object)
+	case r.BFDProfile.any() != nil:
+		return of("BFDProfile", r.BFDProfile.any())
+	case r.Community.any() != nil:
+		return of("Community", r.Community.any())
+	}
+	return "", "", ""
 }
 
 // Facts is what the cluster holds beside the object.
@@ -46,6 +78,7 @@ type Facts struct {
 	L2          []lb.L2Advertisement
 	Services    []lb.Service // ours
 	Reserved    []Reserved
+	BGP         BGP
 }
 
 // Reserved is a range that the cluster uses for something else than Services of type LoadBalancer.
@@ -95,6 +128,8 @@ func Decide(r Request, f Facts) Decision {
 		deletePool(&d, *r.OldPool, f)
 	case r.NewAdvertisement != nil && r.Operation != Delete:
 		writeAdvertisement(&d, r.OldAdvertisement, r.NewAdvertisement, f)
+	default:
+		decideBGP(&d, r, f)
 	}
 	return d
 }
@@ -135,11 +170,15 @@ func writeAdvertisement(d *Decision, old, now *v1beta1.L2Advertisement, f Facts)
 		misplaced(d, now.Namespace, f.Namespace)
 		return
 	}
+	unknownPools(d, now.Spec.IPAddressPools, f)
+}
+
+func unknownPools(d *Decision, names []string, f Facts) {
 	known := map[string]bool{}
 	for _, p := range f.Pools {
 		known[p.Name] = true
 	}
-	for i, name := range now.Spec.IPAddressPools {
+	for i, name := range names {
 		if !known[name] {
 			d.warn(lb.UnknownPool, "%s is %q, but there is no such IPAddressPool in namespace %q: nothing of it is announced until there is; create it or correct the name",
 				field.NewPath("spec", "ipAddressPools").Index(i), name, f.Namespace)

@@ -1,4 +1,4 @@
-// Package admission decides whether a change of an IPAddressPool or an L2Advertisement may go through, and what whoever
+// Package admission decides whether a change of one of Fairlead's objects may go through, and what whoever
 // makes it should be warned of. It holds the rules that cross objects; what an object says about itself is refused by its
 // own Validate, and mostly by the API server's schema before that.
 //
@@ -9,6 +9,8 @@
 //   - Services keep their addresses whatever happens to their pool, so editing a pool under them is allowed, with a warning
 //     that lists them. Deleting one is refused unless it is annotated [ForceDelete]. A namespace that is being deleted must
 //     come to its end, so there the deletion passes with the warning.
+//   - A BFDProfile or a Community that others name cannot be deleted before they let go: a peer would not be watched any more, or
+//     a path would lose the community that keeps it where it belongs.
 //   - Objects outside of Fairlead's namespace are in nobody's way: they get a warning that nobody reads them.
 //
 // It is best effort by design: the API server goes on without it, and two changes at once may each pass alone. What slips

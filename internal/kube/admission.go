@@ -46,10 +46,10 @@ func newNodeCache(cfg *rest.Config) (cache.Cache, error) {
 	return c, nil
 }
 
-// onlyAddresses leaves of a Node what [reservedByNode] reads.
+// onlyAddresses leaves of a Node what [reservedByNode] reads, and the labels by which it is selected.
 func onlyAddresses(in any) (any, error) {
 	if n, ok := in.(*corev1.Node); ok {
-		n.ManagedFields, n.Labels, n.Annotations = nil, nil, nil
+		n.ManagedFields, n.Annotations = nil, nil
 		n.Spec = corev1.NodeSpec{PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs}
 		n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses}
 	}
@@ -72,6 +72,9 @@ func (r *AdmissionReader) Facts(ctx context.Context, fresh bool) (admission.Fact
 	if f.Services, f.Terminating, err = r.services(ctx, fresh); err != nil {
 		return admission.Facts{}, err
 	}
+	if f.BGP, err = live.bgpForAdmission(ctx, r.nodes); err != nil {
+		return admission.Facts{}, err
+	}
 	f.Reserved, err = reserved(ctx, r.nodes, r.cluster.live)
 	return f, err
 }
@@ -91,6 +94,9 @@ func AdmissionFacts(ctx context.Context, c client.Reader, opts Options) (admissi
 	if f.Services, err = r.services(ctx); err != nil {
 		return admission.Facts{}, err
 	}
+	if f.BGP, err = r.bgpForAdmission(ctx, c); err != nil {
+		return admission.Facts{}, err
+	}
 	var ns corev1.Namespace
 	if err := c.Get(ctx, client.ObjectKey{Name: opts.Namespace}, &ns); err != nil && !apierrors.IsNotFound(err) {
 		return admission.Facts{}, fmt.Errorf("getting Namespace %s: %w", opts.Namespace, err)
@@ -98,6 +104,38 @@ func AdmissionFacts(ctx context.Context, c client.Reader, opts Options) (admissi
 	f.Terminating = ns.DeletionTimestamp != nil
 	f.Reserved, err = reserved(ctx, c, c)
 	return f, err
+}
+
+// bgpForAdmission reads what there is of BGP; the Nodes come from nodes.
+func (r *Reader) bgpForAdmission(ctx context.Context, nodes client.Reader) (admission.BGP, error) {
+	var out admission.BGP
+	var peers v1beta1.BGPPeerList
+	var advertisements v1beta1.BGPAdvertisementList
+	var profiles v1beta1.BFDProfileList
+	var communities v1beta1.CommunityList
+	for _, list := range []client.ObjectList{&peers, &advertisements, &profiles, &communities} {
+		if err := r.list(ctx, list, client.InNamespace(r.opts.Namespace)); err != nil {
+			return admission.BGP{}, err
+		}
+	}
+	var all corev1.NodeList
+	if err := nodes.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
+		return admission.BGP{}, fmt.Errorf("listing Nodes: %w", err)
+	}
+	for i := range peers.Items {
+		out.Peers = append(out.Peers, *peerAsked(&peers.Items[i]))
+	}
+	for i := range advertisements.Items {
+		out.Advertisements = append(out.Advertisements, *advertisementAsked(&advertisements.Items[i]))
+	}
+	for i := range profiles.Items {
+		out.Profiles = append(out.Profiles, profiles.Items[i].Name)
+	}
+	out.Communities = communities.Items
+	for i := range all.Items {
+		out.Nodes = append(out.Nodes, lb.Node{Name: lb.NodeName(all.Items[i].Name), Labels: all.Items[i].Labels})
+	}
+	return out, nil
 }
 
 func (r *AdmissionReader) services(ctx context.Context, fresh bool) (services []lb.Service, terminating bool, err error) {

@@ -7,7 +7,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -168,5 +170,59 @@ func TestSlimSecret(t *testing.T) {
 	s := testSecret("tor", corev1.SecretTypeBasicAuth, "hush")
 	if _, err := slim(s); err != nil || !cmp.Equal(s.Data, map[string][]byte{"password": []byte("hush")}) {
 		t.Errorf("%v, %v", s.Data, err)
+	}
+}
+
+func TestConditionsOfBGP(t *testing.T) {
+	here := func(o client.Object) client.Object { o.SetNamespace(home); return o }
+	named := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "default", Name: name} }
+	first, second := testCommunity("first", "vpn", "1:2"), testCommunity("second", "vpn", "1:3")
+	c, api, recorder := newTestCluster(
+		testPeer("good", func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" }), testPeer("blind", func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "astray" }),
+		testPeer("wrong", func(s *v1beta1.BGPPeerSpec) { s.MyASN = 0 }),
+		here(&v1beta1.BFDProfile{ObjectMeta: named("fast")}), &v1beta1.BFDProfile{ObjectMeta: named("astray")},
+		here(&v1beta1.BGPAdvertisement{ObjectMeta: named("good"), Spec: v1beta1.BGPAdvertisementSpec{Communities: []string{"vpn"}}}),
+		here(&v1beta1.BGPAdvertisement{ObjectMeta: named("lost"), Spec: v1beta1.BGPAdvertisementSpec{Communities: []string{"nothing"}}}), &first, &second,
+	)
+	if err := c.WritePools(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, list := range []client.ObjectList{&v1beta1.BGPPeerList{}, &v1beta1.BGPAdvertisementList{}, &v1beta1.BFDProfileList{}, &v1beta1.CommunityList{}} {
+		if err := api.List(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+		add := func(kind, name string, conditions []metav1.Condition) {
+			got[kind+" "+name] = meta.FindStatusCondition(conditions, ConditionReady).Reason
+		}
+		switch l := list.(type) {
+		case *v1beta1.BGPPeerList:
+			for _, o := range l.Items {
+				add("peer", o.Name, o.Status.Conditions)
+			}
+		case *v1beta1.BGPAdvertisementList:
+			for _, o := range l.Items {
+				add("advertisement", o.Name, o.Status.Conditions)
+			}
+		case *v1beta1.BFDProfileList:
+			for _, o := range l.Items {
+				add("profile", o.Name, o.Status.Conditions)
+			}
+		case *v1beta1.CommunityList:
+			for _, o := range l.Items {
+				add("community", o.Name, o.Status.Conditions)
+			}
+		}
+	}
+	want := map[string]string{"peer good": "Ready", "peer blind": "UnknownBFDProfile", "peer wrong": "InvalidSpec", "profile fast": "Ready", "profile astray": "WrongNamespace",
+		"advertisement good": "Ready", "advertisement lost": "UnknownCommunity", "community first": "Ready", "community second": "InvalidSpec"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := len(recorded(recorder)); n != 5 {
+		t.Errorf("%d events, want one for each that is not ready", n)
+	}
+	if err := c.WritePools(t.Context(), nil); err != nil || len(recorded(recorder)) > 0 {
+		t.Errorf("again: %v, or events", err)
 	}
 }

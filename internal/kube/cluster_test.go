@@ -25,7 +25,8 @@ const home = "fairlead-system"
 // newFake returns an API server in memory that holds the objects.
 func newFake(objects ...client.Object) client.Client {
 	return fake.NewClientBuilder().WithScheme(Scheme()).WithObjects(objects...).
-		WithStatusSubresource(&corev1.Service{}, &v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{}).
+		WithStatusSubresource(&corev1.Service{}, &v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{},
+			&v1beta1.BGPPeer{}, &v1beta1.BGPAdvertisement{}, &v1beta1.BFDProfile{}, &v1beta1.Community{}).
 		WithIndex(&corev1.Service{}, typeField, func(o client.Object) []string { return []string{string(o.(*corev1.Service).Spec.Type)} }).
 		Build()
 }

@@ -39,7 +39,7 @@ type AddressCounts struct {
 	Total, Assigned, Available, Resting int64
 }
 
-// WritePools brings the status of every pool and advertisement up to date: counts, and whether it is in force. What is
+// WritePools brings the status of every pool, advertisement and BGP object up to date: counts, and whether it is in force. What is
 // right already is not written. Namespaces whose quota cannot be read are told so. It must not be called concurrently.
 func (c *Cluster) WritePools(ctx context.Context, counts []PoolCounts) error {
 	var pools v1beta1.IPAddressPoolList
@@ -59,7 +59,7 @@ func (c *Cluster) WritePools(ctx context.Context, counts []PoolCounts) error {
 	for i := range pools.Items {
 		errs = append(errs, c.writePool(ctx, &pools.Items[i], byName, overlaps))
 	}
-	return errors.Join(append(errs, c.writeAdvertisements(ctx), c.reviewQuotas(ctx))...)
+	return errors.Join(append(errs, c.writeAdvertisements(ctx), c.writeBGP(ctx), c.reviewQuotas(ctx))...)
 }
 
 // reviewQuotas tells each Namespace once, by an Event, that its quota cannot be read: it has no status that could say so.
@@ -148,21 +148,26 @@ func (c *Cluster) writeAdvertisements(ctx context.Context) error {
 	for i := range list.Items {
 		a := &list.Items[i]
 		_, refusal := L2Advertisement(a)
-		if a.Namespace != c.opts.Namespace {
-			refusal = wrongNamespace(a.Namespace, c.opts.Namespace)
-		}
-		before := slices.Clone(a.Status.Conditions)
-		condition := readyCondition(refusal, nil, a.Generation)
-		if !meta.SetStatusCondition(&a.Status.Conditions, condition) {
-			continue
-		}
-		wrote, err := c.writeStatus(ctx, a, a.Status)
-		if wrote {
-			c.say(a, before, []metav1.Condition{condition})
-		}
-		errs = append(errs, err)
+		errs = append(errs, c.writeReady(ctx, a, &a.Status.Conditions, refusal, func() any { return a.Status }))
 	}
 	return errors.Join(errs...)
+}
+
+// writeReady brings the condition Ready of o up to date, which is one of conditions; status returns that of o.
+func (c *Cluster) writeReady(ctx context.Context, o client.Object, conditions *[]metav1.Condition, refusal lb.Refusal, status func() any) error {
+	if o.GetNamespace() != c.opts.Namespace {
+		refusal = wrongNamespace(o.GetNamespace(), c.opts.Namespace)
+	}
+	before := slices.Clone(*conditions)
+	condition := readyCondition(refusal, nil, o.GetGeneration())
+	if !meta.SetStatusCondition(conditions, condition) {
+		return nil
+	}
+	wrote, err := c.writeStatus(ctx, o, status())
+	if wrote {
+		c.say(o, before, []metav1.Condition{condition})
+	}
+	return err
 }
 
 // writeStatus replaces the status of o, zeros included, and reports whether o was still there. Of the fields in status that

@@ -164,7 +164,16 @@ func sources(c cache.Cache) []source.TypedSyncingSource[item] {
 		source.TypedKind(c, &corev1.Namespace{}, enqueue(func(*corev1.Namespace) item { return pools }), onlyIf[*corev1.Namespace](namespaceMatters)),
 		source.TypedKind(c, &v1beta1.IPAddressPool{}, enqueue(func(*v1beta1.IPAddressPool) item { return pools }), onlyIf[*v1beta1.IPAddressPool](specChanged)),
 		source.TypedKind(c, &v1beta1.L2Advertisement{}, enqueue(func(*v1beta1.L2Advertisement) item { return pools }), onlyIf[*v1beta1.L2Advertisement](specChanged)),
+		counted[*v1beta1.BGPPeer](c, &v1beta1.BGPPeer{}),
+		counted[*v1beta1.BGPAdvertisement](c, &v1beta1.BGPAdvertisement{}),
+		counted[*v1beta1.BFDProfile](c, &v1beta1.BFDProfile{}),
+		counted[*v1beta1.Community](c, &v1beta1.Community{}),
 	}
+}
+
+// counted has the status of pools and all else written when an object of a kind changes on which no allocation depends.
+func counted[T client.Object](c cache.Cache, kind T) source.TypedSyncingSource[item] {
+	return source.TypedKind(c, kind, enqueue(func(T) item { return item{task: doCounts} }), onlyIf[T](specChanged))
 }
 
 func enqueue[T client.Object](toItem func(T) item) handler.TypedEventHandler[T, item] {

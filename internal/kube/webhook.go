@@ -107,11 +107,47 @@ func AdmissionRequest(r admissionv1.AdmissionRequest) (admission.Request, error)
 		if out.OldAdvertisement, err = decoded[v1beta1.L2Advertisement](r.OldObject); err == nil {
 			out.NewAdvertisement, err = decoded[v1beta1.L2Advertisement](r.Object)
 		}
+	case "BGPPeer":
+		out.Peer, err = changeOf(r, peerAsked)
+	case "BGPAdvertisement":
+		out.BGPAdvertisement, err = changeOf(r, advertisementAsked)
+	case "BFDProfile":
+		out.BFDProfile, err = changeOf(r, func(p *v1beta1.BFDProfile) *v1beta1.BFDProfile { return p })
+	case "Community":
+		out.Community, err = changeOf(r, func(c *v1beta1.Community) *v1beta1.Community { return c })
 	}
 	if err != nil {
 		return admission.Request{}, fmt.Errorf("reading %s %s/%s: %w", r.Kind.Kind, r.Namespace, r.Name, err)
 	}
 	return out, nil
+}
+
+// changeOf decodes both objects and has each understood.
+func changeOf[T, U any](r admissionv1.AdmissionRequest, understood func(*T) *U) (out admission.Change[U], err error) {
+	old, err := decoded[T](r.OldObject)
+	if err != nil {
+		return out, err
+	}
+	now, err := decoded[T](r.Object)
+	if old != nil {
+		out.Old = understood(old)
+	}
+	if now != nil {
+		out.New = understood(now)
+	}
+	return out, err
+}
+
+// peerAsked reads a peer as a decision about it needs it: what it names is looked up there.
+func peerAsked(p *v1beta1.BGPPeer) *admission.Peer {
+	parsed, _ := BGPPeer(p, nil)
+	return &admission.Peer{Object: p, Parsed: parsed}
+}
+
+// advertisementAsked does the same with an advertisement.
+func advertisementAsked(a *v1beta1.BGPAdvertisement) *admission.Advertisement {
+	parsed, _ := BGPAdvertisement(a, nil)
+	return &admission.Advertisement{Object: a, Parsed: parsed}
 }
 
 func poolOf(raw runtime.RawExtension) (*admission.Pool, error) {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fairlead-lb/fairlead/api/v1beta1"
 	"github.com/fairlead-lb/fairlead/internal/admission"
 )
 
@@ -49,7 +48,7 @@ func New(reader Reader, store Store, opts Options) (*Webhook, error) {
 func (w *Webhook) Review(ctx context.Context, r admission.Request) (admission.Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	kind, namespace, name := subject(r)
+	kind, namespace, name := r.Subject()
 	log := w.log.With("kind", kind, "namespace", namespace, "name", name, "operation", r.Operation)
 	d, err := w.judge(ctx, r)
 	if err != nil {
@@ -97,18 +96,4 @@ func operation(r admission.Request) string {
 		return string(r.Operation)
 	}
 	return "other"
-}
-
-func subject(r admission.Request) (kind, namespace, name string) {
-	for _, p := range []*admission.Pool{r.NewPool, r.OldPool} {
-		if p != nil {
-			return "IPAddressPool", p.Object.Namespace, p.Object.Name
-		}
-	}
-	for _, a := range []*v1beta1.L2Advertisement{r.NewAdvertisement, r.OldAdvertisement} {
-		if a != nil {
-			return "L2Advertisement", a.Namespace, a.Name
-		}
-	}
-	return "", "", ""
 }
