@@ -8,7 +8,7 @@
 //
 // What is built: asynchronous mode with all five kinds of authentication, several keys at a time, poll sequences, the
 // passive role, and a peer that asks for demand mode. What is not: we never ask for demand mode, there is no echo function
-// (Required Min Echo RX is 0), and the C bit is always 0, since our sessions share the fate of the process.
+// (Required Min Echo RX is 0).
 //
 // Nothing here is safe for concurrent use, and nothing allocates once a session is up.
 package bfd

@@ -206,7 +206,7 @@ func (s *Session) jitter() float64 {
 }
 
 func (s *Session) packet() Packet {
-	return Packet{Diag: s.diag, State: s.state, Multiplier: s.cfg.Multiplier, MyDiscriminator: s.local,
+	return Packet{Diag: s.diag, State: s.state, ControlPlane: s.cfg.Independent, Multiplier: s.cfg.Multiplier, MyDiscriminator: s.local,
 		YourDiscriminator: s.remote.discriminator, DesiredMinTx: s.desired, RequiredMinRx: s.required}
 }
 

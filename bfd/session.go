@@ -19,9 +19,10 @@ type Config struct {
 	// second of strangers; a shorter one is for sessions between our own processes.
 	SlowTx time.Duration
 
-	Passive   bool // send nothing before the peer has spoken
-	AdminDown bool // hold the session down and tell the peer that this is on purpose
-	Auth      Keyring
+	Passive     bool // send nothing before the peer has spoken
+	Independent bool // set the C bit: we go on when the protocol that the peer closes at our end has to be restarted
+	AdminDown   bool // hold the session down and tell the peer that this is on purpose
+	Auth        Keyring
 }
 
 // Validate says what is wrong with the configuration, naming the field, its value and the way out.

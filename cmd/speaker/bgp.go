@@ -15,7 +15,7 @@ import (
 )
 
 // bgpSocket is where the two processes of a pod meet by default.
-const bgpSocket = "/run/fairlead/bgp.sock"
+const bgpSocket = "/run/fairlead-bgp/bgp.sock"
 
 // bgpConfig is what the command line of "speaker bgp" says.
 type bgpConfig struct {

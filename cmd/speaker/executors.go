@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/announce/arp"
+	"github.com/fairlead-lb/fairlead/announce/bgp/liveness"
+	bgpprocess "github.com/fairlead-lb/fairlead/announce/bgp/process"
 	"github.com/fairlead-lb/fairlead/announce/ndp"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
@@ -20,6 +22,19 @@ func (p *process) addHeartbeat(c config, log *slog.Logger, changed func()) (err 
 	}
 	p.beat, err = heartbeat.New(heartbeat.Options{Addr: c.nodeIP, Port: uint16(c.heartbeatPort), Interval: c.heartbeatInterval, Multiplier: uint8(c.heartbeatMultiplier),
 		Realtime: c.realtime, Log: log, Registerer: p.registry, Changed: changed, Met: func() { p.gossip.Rejoin() }})
+	return err
+}
+
+// addBGP makes the other end of "speaker bgp", and the BFD that watches the routers, unless there is no BGP here.
+func (p *process) addBGP(c config, log *slog.Logger, changed func()) error {
+	if c.bgpSocket == "" {
+		return nil
+	}
+	client, err := bgpprocess.NewClient(bgpprocess.ClientOptions{Path: c.bgpSocket, Log: log, Changed: changed})
+	if err != nil {
+		return err
+	}
+	p.bgp, err = liveness.New(liveness.Options{Sessions: client, Log: log, Registerer: p.registry, Changed: changed, Realtime: c.realtime})
 	return err
 }
 
@@ -40,6 +55,9 @@ func (p *process) addHealth(c config, to speaker.Recorder, log *slog.Logger, cha
 func (p *process) addOptional(o *speaker.Options) {
 	if p.beat != nil {
 		o.Heartbeat = p.beat
+	}
+	if p.bgp != nil {
+		o.BGP = p.bgp
 	}
 	if p.healthPorts != nil {
 		o.HealthPorts = p.healthPorts

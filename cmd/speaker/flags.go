@@ -38,6 +38,7 @@ type config struct {
 	logLevel                         slog.Level
 	cleanup, version                 bool
 	onCordon                         string
+	bgpSocket                        string
 }
 
 func parse(args []string) (config, error) {
@@ -62,6 +63,7 @@ func parse(args []string) (config, error) {
 	fs.UintVar(&c.mark, "masquerade-mark", nft.DefaultMark, "the bit of packet marks that means masquerade; nobody else on the node may use it")
 	fs.StringVar(&c.procSys, "proc-sys", link.ProcSys, "where to write kernel settings: in a container, where the node's /proc/sys is mounted")
 	fs.StringVar(&c.stateDir, "state-dir", "", "directory, for us alone, that keeps what a restart without the API server needs; none if empty")
+	fs.StringVar(&c.bgpSocket, "bgp-socket", "", "unix socket of \"speaker bgp\", which runs the BGP sessions; no BGP if empty")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9381", "address of /metrics, /healthz, /livez, /readyz and /debug")
 	fs.StringVar(&c.healthzAddr, "healthz-addr", ":10256", "where --datapath-mode=full answers /healthz and /livez as well, in place of kube-proxy")
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
+	"github.com/fairlead-lb/fairlead/announce/bgp/liveness"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
@@ -74,6 +76,7 @@ type process struct {
 	arp, ndp *neighbour.Responder
 	speaker  *speaker.Speaker
 
+	bgp         *liveness.Watch         // nil = none
 	healthPorts *healthnodeport.Servers // nil = kube-proxy answers there
 	prober      *healthnodeport.Prober  // nil = nobody is asked
 
@@ -122,10 +125,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if p.gossip, err = gossip.New(talk); err != nil {
 		return nil, err
 	}
-	if err := p.addResponders(log, trigger); err != nil {
-		return nil, err
-	}
-	if err := p.addHealth(c, recorder, log, trigger); err != nil {
+	if err := errors.Join(p.addResponders(log, trigger), p.addBGP(c, log, trigger), p.addHealth(c, recorder, log, trigger)); err != nil {
 		return nil, err
 	}
 	var engine speaker.Engine // none: announce only
@@ -153,6 +153,9 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 	g.Go(func() error { return p.gossip.Run(others) })
 	if p.beat != nil {
 		g.Go(func() error { return p.beat.Run(others) })
+	}
+	if p.bgp != nil {
+		g.Go(func() error { return p.bgp.Run(others) })
 	}
 	g.Go(func() error { return p.arp.Run(others) })
 	g.Go(func() error { return p.ndp.Run(others) })

@@ -14,14 +14,17 @@
 //	the process crashes or is killed                 break; back within a second            kept with graceful restart; else gone until then
 //	the process alone is told to stop                close without a NOTIFICATION           the same
 //	the speaker crashes, hangs, or is killed         stay open                              withdrawn at once; or after Options.KeepOnCrash, if it is not back
-//	the speaker alone restarts as planned (Keep)     stay open                              kept for the restart time, then withdrawn
-//	both restart as planned (Keep: an upgrade)       close without a NOTIFICATION           kept with graceful restart; else gone until they are back
+//	the speaker restarts as planned (Keep), alone    close without a NOTIFICATION; those    kept with graceful restart for its restart time; else
+//	or with the process (an upgrade)                 without graceful restart by Cease      withdrawn until they are back
 //	the node drains, or Fairlead is removed          close by Cease, after the speaker has  GRACEFUL_SHUTDOWN first, then withdrawn, then the session ends
 //	                                                 taken the paths back
 //	BFD does not hear the router                     close by Cease / BFD Down, held        gone
 //	the node loses power                             the router's BFD or hold timer         gone with it, also under graceful restart
 //	the node reboots unannounced, and comes back     open anew, and say that forwarding     gone at once
 //	within the hold time                             was not preserved (F = 0)
+//
+// BFD is the speaker's (package liveness), so it goes on while this process restarts, and ends with the attestation: it says so by
+// the C bit. With BFD a router drops the paths of a crashed speaker by itself, whatever KeepOnCrash is.
 //
 // A speaker counts as hanging when it has said nothing for [silence], although it speaks every second.
 package process

@@ -235,7 +235,7 @@ func (s *server) run(ctx, failing context.Context) {
 			s.report()
 		}
 		if stopping == nil && s.now == nil {
-			s.state.Keep = s.kept != nil // what waits for the speaker's return does so at the routers
+			s.state.Keep = s.state.Keep || s.kept != nil // what waits for the speaker's return does so at the routers
 			s.set()
 			return
 		}
@@ -257,23 +257,29 @@ func (s *server) leave(c *client) {
 		return
 	}
 	s.now = nil
-	hold := s.o.KeepOnCrash
 	if s.state.Keep {
-		hold = 0
-		for _, p := range s.state.Peers {
-			if p.GracefulRestart {
-				hold = max(hold, p.RestartTime)
-			}
-		}
+		s.park()
+		return
 	}
-	if hold > 0 {
-		s.o.Log.Info("paths are kept for the speaker's return", "planned", s.state.Keep, "for", hold)
+	if hold := s.o.KeepOnCrash; hold > 0 {
+		s.o.Log.Warn("paths are kept for the speaker's return", "for", hold)
 		s.kept, s.away = map[string][]bgp.Path{}, time.After(hold)
 		for _, p := range s.state.Peers {
 			s.kept[p.Name] = p.Paths
 		}
 	}
 	s.state = without(s.state)
+	s.set()
+}
+
+// park closes the sessions with graceful restart in silence before their BFD ends, so that the peers keep the paths themselves, for as
+// long as the restart time. The others lose them: nobody would see to it.
+func (s *server) park() {
+	s.o.Log.Info("speaker is to return: sessions with graceful restart end in silence")
+	state := without(s.state)
+	state.Keep = true
+	state.Peers = slices.DeleteFunc(state.Peers, func(p bgp.Peer) bool { return p.GracefulRestart })
+	s.state = state
 	s.set()
 }
 

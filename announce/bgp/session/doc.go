@@ -15,7 +15,7 @@
 // With a NOTIFICATION, on which the peer drops our paths at once: when the speaker stops (Cease / Administrative Shutdown), the peer
 // is removed (Peer De-configured), BFD says that it is gone (BFD Down, RFC 9384), it has sent too many prefixes (Maximum Number of
 // Prefixes Reached), or its settings change (Other Configuration Change). Without one, so that a peer that has agreed to graceful
-// restart keeps them until we are back (RFC 4724): when the speaker stops and its last State says Keep, and when settings change.
+// restart keeps them until we are back (RFC 4724): when the State says Keep and the speaker stops or the peer is removed, and when settings change.
 // The N bit of RFC 8538 and long-lived graceful restart are not used: both keep paths where they must go.
 //
 // # When it is tried again

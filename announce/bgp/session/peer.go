@@ -135,7 +135,7 @@ func (p *peer) run(ctx context.Context) {
 	for p.permitted(ctx) {
 		begun := time.Now()
 		attempt, cut, w := p.begin(ctx)
-		if w.BFDDown || !w.Held.OK() { // since permitted looked
+		if w.BFDDown || !w.Held.OK() || !w.Addr.IsValid() { // since permitted looked
 			cut(nil)
 			continue
 		}
@@ -154,6 +154,9 @@ func (p *peer) permitted(ctx context.Context) bool {
 	for {
 		w := p.wanted()
 		why := w.Held
+		if why.OK() && !w.Addr.IsValid() {
+			why = lb.Refusal{Reason: lb.BGPUnnumbered, Message: fmt.Sprintf("the peer on interface %s has to be named: its link-local address is not learned from router advertisements; set peerAddress", w.Interface)}
+		}
 		if why.OK() && w.BFDDown {
 			why = lb.Refusal{Reason: lb.BGPBFDDown, Message: "BFD does not hear the peer; the session opens when it does"}
 		}

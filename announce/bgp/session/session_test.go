@@ -359,3 +359,12 @@ func TestNoGoroutineStays(t *testing.T) {
 		}
 	}
 }
+
+// TestUnnumbered: a peer without an address is refused with a way out, not tried.
+func TestUnnumbered(t *testing.T) {
+	s := start(t, bgp.Peer{Name: "p", Interface: "eth1"})
+	got := s.until("refused", func(x bgp.Session) bool { return x.Reason == lb.BGPUnnumbered })
+	if got.State != bgp.Idle || !strings.Contains(got.Message, "eth1") {
+		t.Errorf("%+v", got)
+	}
+}

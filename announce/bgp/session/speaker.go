@@ -115,7 +115,7 @@ func (s *Speaker) follow(ctx context.Context, g *errgroup.Group, stops map[strin
 	for name, p := range s.peers {
 		if !wanted[name] {
 			s.leaving[p] = s.seq
-			stops[name](closing{notification: wire.Notification{Code: wire.Cease, Subcode: wire.Deconfigured}})
+			stops[name](closing{notification: wire.Notification{Code: wire.Cease, Subcode: wire.Deconfigured}, silent: s.want.Keep})
 			delete(stops, name)
 			delete(s.peers, name)
 		}
