@@ -14,6 +14,9 @@ import (
 	"github.com/fairlead-lb/fairlead/lab/enter"
 )
 
+// version is set by the linker.
+var version = "dev"
+
 // exitNotStarted is what shells answer for a command that is not found.
 const exitNotStarted = 127
 
@@ -55,6 +58,7 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "fairlab",
 		Short:         "A real Kubernetes cluster on one machine, to try and test Fairlead with",
+		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{

@@ -1,0 +1,191 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
+	"github.com/fairlead-lb/fairlead/internal/explain"
+)
+
+// plugin runs `kubectl fairlead` against the lab, from the machine outside of it.
+func plugin(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	path, err := lab.Fairlab(t.Context(), "kubeconfig")
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(lab.Bin, "kubectl-fairlead"), append(args, "--kubeconfig", strings.TrimSpace(path))...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	text, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if code = cmd.ProcessState.ExitCode(); code > 1 {
+		t.Fatalf("kubectl fairlead %v could not answer: %s", args, errs.String())
+	}
+	return code, string(text)
+}
+
+// cause asks until explain names the reason as the cause for the Service, at the step, and returns what it says to do.
+func cause(t *testing.T, service, step, reason string) string {
+	t.Helper()
+	var found *explain.Step
+	eventually(t, 30*time.Second, func() error {
+		code, out := plugin(t, "explain", "svc", service, "-o", "json")
+		var chains []explain.Chain
+		if err := json.Unmarshal([]byte(out), &chains); err != nil {
+			return err
+		}
+		for _, c := range chains {
+			if found = c.Cause(); found != nil && found.Name == step && string(found.Reason) == reason && code == 1 {
+				return nil
+			}
+		}
+		return fmt.Errorf("want the cause %s at %s and exit code 1, have %d and %s", reason, step, code, out)
+	})
+	if found.Next == "" {
+		t.Errorf("the step %+v does not say what to do", found)
+	}
+	t.Logf("%s: %s: %s; do: %s", found.Name, found.Reason, found.Message, found.Next)
+	return found.Next
+}
+
+// healthy asks until no step of the Service's chains says no.
+func healthy(t *testing.T, service string) {
+	t.Helper()
+	eventually(t, 30*time.Second, func() error {
+		if code, out := plugin(t, "explain", "svc", service); code != 0 {
+			return fmt.Errorf("something is wrong with %s:\n%s", service, out)
+		}
+		return nil
+	})
+}
+
+// TestExplain is a new user with the quickstart, who breaks it in one way after the other. It runs alone: it is about the only
+// pool of the cluster.
+func TestExplain(t *testing.T) {
+	const name = "default/echo"
+	examples := filepath.Join("..", "..", "examples", "quickstart")
+	for _, file := range []string{"echo.yaml", "pool.yaml"} {
+		t.Cleanup(func() {
+			_, _ = lab.Fairlab(cleanupContext(t), "kubectl", "delete", "--ignore-not-found", "-f", filepath.Join(examples, file))
+		})
+	}
+	must(t, lab.Apply(t.Context(), filepath.Join(examples, "echo.yaml")))
+	echo := &corev1.Service{ObjectMeta: objectMeta(client.ObjectKey{Namespace: "default", Name: "echo"})}
+	pods := &appsv1.Deployment{ObjectMeta: echo.ObjectMeta}
+
+	t.Run("no pool", func(t *testing.T) {
+		if do := cause(t, name, "allocation", "NoPools"); !strings.Contains(do, "create one in Fairlead's namespace") {
+			t.Errorf("to do is %q", do)
+		}
+		must(t, lab.Apply(t.Context(), filepath.Join(examples, "pool.yaml")))
+		at := address(t, echo)
+		rolledOut(t, pods)
+		healthy(t, name)
+		answers(t, at)
+	})
+	t.Run("wrong pool", func(t *testing.T) {
+		s := service(t, "default", "typo", func(s *corev1.Service) {
+			s.Annotations = map[string]string{"fairlead.dev/address-pool": "defualt"}
+		})
+		if do := cause(t, "default/typo", "allocation", "UnknownPool"); !strings.Contains(do, "correct the annotation") {
+			t.Errorf("to do is %q", do)
+		}
+		patch(t, s, `{"metadata":{"annotations":{"fairlead.dev/address-pool":null}},"spec":{"selector":{"app":"echo"}}}`)
+		healthy(t, "default/typo")
+	})
+	t.Run("no endpoints", func(t *testing.T) {
+		replicas := *pods.Spec.Replicas
+		patch(t, pods, `{"spec":{"replicas":0}}`)
+		if do := cause(t, name, "election", "NoEndpoints"); !strings.Contains(do, "look at the pods") {
+			t.Errorf("to do is %q", do)
+		}
+		patch(t, pods, fmt.Sprintf(`{"spec":{"replicas":%d}}`, replicas))
+		rolledOut(t, pods)
+		healthy(t, name)
+	})
+	t.Run("wrong interface", func(t *testing.T) {
+		var ads v1beta1.L2AdvertisementList
+		must(t, lab.Client.List(t.Context(), &ads))
+		if len(ads.Items) != 1 {
+			t.Fatalf("%d L2Advertisements, want that of the quickstart", len(ads.Items))
+		}
+		patch(t, &ads.Items[0], `{"spec":{"interfaces":["eth9"]}}`)
+		if do := cause(t, name, "election", "NoInterface"); !strings.Contains(do, "`interfaces` of the advertisements") {
+			t.Errorf("to do is %q", do)
+		}
+		if _, out := plugin(t, "explain", "svc", name); !strings.Contains(out, "allows the interfaces eth9 only") || !strings.Contains(out, "has eth0 (up)") {
+			t.Errorf("the evidence lacks the interfaces:\n%s", out)
+		}
+		patch(t, &ads.Items[0], `{"spec":{"interfaces":null}}`)
+		healthy(t, name)
+	})
+	t.Run("overview", func(t *testing.T) { overview(t, echo) })
+}
+
+// overview looks at what the other commands say of the quickstart.
+func overview(t *testing.T, echo *corev1.Service) {
+	at := address(t, echo)
+	eventually(t, 30*time.Second, func() error {
+		if code, out := plugin(t, "status"); code != 0 || !strings.Contains(out, "all is well") {
+			return fmt.Errorf("status ends with %d:\n%s", code, out)
+		}
+		return nil
+	})
+	var holder string
+	eventually(t, 10*time.Second, func() error {
+		owner, _, err := lab.OwnerOf(t.Context(), at.Addr(), nodes)
+		holder = owner
+		return err
+	})
+	code, out := plugin(t, "drain", holder, "--dry-run", "-o", "json")
+	var e explain.Evacuation
+	must(t, json.Unmarshal([]byte(out), &e))
+	moved := slices.ContainsFunc(e.Moves, func(m explain.Move) bool {
+		return m.Address == at.Addr() && m.To != "" && string(m.To) != holder
+	})
+	if code != 0 || !moved {
+		t.Errorf("draining %s moves %+v, exit code %d; want %s somewhere else", holder, e.Moves, code, at.Addr())
+	}
+	if _, out := plugin(t, "explain", "ip", at.Addr().String()); !strings.Contains(out, holder+" was elected") {
+		t.Errorf("explain ip does not name %s:\n%s", holder, out)
+	}
+	if _, out := plugin(t, "explain", "ip", netip.MustParseAddr("203.0.113.9").String()); !strings.Contains(out, "in no IPAddressPool") {
+		t.Errorf("explain ip of an address of nobody's:\n%s", out)
+	}
+	if _, out := plugin(t, "pools"); !strings.Contains(out, "ASSIGNED") {
+		t.Errorf("pools:\n%s", out)
+	}
+	if _, out := plugin(t, "top"); !strings.Contains(out, "default/echo") {
+		t.Errorf("top:\n%s", out)
+	}
+	file := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	plugin(t, "support-bundle", "--file", file)
+	list, err := exec.CommandContext(t.Context(), "tar", "-tzf", file).Output()
+	must(t, err)
+	for _, want := range []string{"fairlead-support/objects.yaml", "fairlead-support/speakers/" + holder + "/decisions.json", "/lbcontroller.log", "fairlead-support/explain.txt"} {
+		if !strings.Contains(string(list), want) {
+			t.Errorf("the bundle lacks %s:\n%s", want, list)
+		}
+	}
+	if strings.Contains(string(list), ".error") {
+		t.Errorf("the bundle has errors:\n%s", list)
+	}
+}
