@@ -60,7 +60,7 @@ func parse(args []string) (config, error) {
 	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
 	fs.StringVar(&c.onCordon, "on-cordon", "keep", "keep: a cordoned node goes on announcing; leave: it hands over what other nodes can take")
-	fs.UintVar(&c.mark, "masquerade-mark", nft.DefaultMark, "the bit of packet marks that means masquerade; nobody else on the node may use it")
+	fs.UintVar(&c.mark, "masquerade-mark", nft.DefaultMark, "the bit of packet marks that means masquerade; neither it nor the one below may be used by others on the node")
 	fs.StringVar(&c.procSys, "proc-sys", link.ProcSys, "where to write kernel settings: in a container, where the node's /proc/sys is mounted")
 	fs.StringVar(&c.stateDir, "state-dir", "", "directory, for us alone, that keeps what a restart without the API server needs; none if empty")
 	fs.StringVar(&c.bgpSocket, "bgp-socket", "", "unix socket of \"speaker bgp\", which runs the BGP sessions; no BGP if empty")

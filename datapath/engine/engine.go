@@ -47,7 +47,7 @@ type Choice struct {
 type Options struct {
 	Name    string // one of the names above
 	ProcSys string // where the kernel settings of the network namespace are, normally [link.ProcSys]
-	Mark    uint32 // the bit of packet marks that means masquerade; 0 = [nft.DefaultMark]
+	Mark    uint32 // the bit of packet marks that means masquerade, the one below is ours too; 0 = [nft.DefaultMark]
 }
 
 // Open returns the engine that the options ask for, for the network namespace of the calling thread. Asked for ipvs by name on a kernel
@@ -77,7 +77,7 @@ func Open(ctx context.Context, o Options) (Choice, error) {
 }
 
 func openIPVS(o Options) (Choice, error) {
-	marks, err := ipvs.NewMarks(o.Mark)
+	marks, err := ipvs.NewMarks(o.Mark, nft.InsideBit(o.Mark))
 	if err != nil {
 		return Choice{}, err
 	}

@@ -31,7 +31,7 @@ type node struct {
 }
 
 func (n *node) engine() *Engine {
-	marks, err := NewMarks(0x1000)
+	marks, err := NewMarks(0x1000, 0x800)
 	if err != nil {
 		panic(err)
 	}
@@ -309,7 +309,7 @@ func (f failing) apply(ctx context.Context, op datapath.Op) error {
 
 // TestMarksTellListenersApart: every listener has its own, none means masquerade, and one that is given back is free again.
 func TestMarksTellListenersApart(t *testing.T) {
-	m, err := NewMarks(0x1000)
+	m, err := NewMarks(0x1000, 0x800)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestMarksTellListenersApart(t *testing.T) {
 	}
 	for i := range 20000 {
 		mark := m.Of(listener(i))
-		if seen[mark] || mark&0x1000 != 0 || mark&markMask != ourMarks {
+		if seen[mark] || mark&0x1800 != 0x800 || mark&markMask != ourMarks {
 			t.Fatalf("mark %#x", mark)
 		}
 		seen[mark] = true
@@ -332,7 +332,7 @@ func TestMarksTellListenersApart(t *testing.T) {
 	if m.Of(listener(7)) != was {
 		t.Error("a mark that was given back is not free")
 	}
-	if _, err := NewMarks(0x80000000); err == nil {
+	if _, err := NewMarks(0x80000000, 0x40000000); err == nil {
 		t.Error("a bit that distinguishes listeners was accepted")
 	}
 }

@@ -21,17 +21,19 @@ const (
 // engine and its guard share one; it is safe for concurrent use.
 type Marks struct {
 	mu    sync.Mutex
-	avoid uint32
+	avoid uint32 // bits that no mark has
+	have  uint32 // bits that every mark has
 	of    map[datapath.Listener]uint32
 	by    map[uint32]datapath.Listener
 }
 
-// NewMarks returns marks of which none is taken. None of them has the bit that means masquerade, which must be one of the lower 24.
-func NewMarks(masquerade uint32) (*Marks, error) {
-	if masquerade&markMask != 0 {
+// NewMarks returns marks of which none is taken. None of them has the bit that means masquerade, all have the one that means inside; both
+// must be among the lower 24.
+func NewMarks(masquerade, inside uint32) (*Marks, error) {
+	if (masquerade|inside)&markMask != 0 {
 		return nil, fmt.Errorf("mark %#x: the bits of %#x distinguish listeners of IPVS; choose a lower one", masquerade, uint32(markMask))
 	}
-	return &Marks{avoid: masquerade, of: map[datapath.Listener]uint32{}, by: map[uint32]datapath.Listener{}}, nil
+	return &Marks{avoid: masquerade, have: ourMarks | inside, of: map[datapath.Listener]uint32{}, by: map[uint32]datapath.Listener{}}, nil
 }
 
 // Of returns the mark of a listener and reserves it.
@@ -43,13 +45,13 @@ func (m *Marks) Of(l datapath.Listener) uint32 {
 	}
 	h := fnv.New32a()
 	fmt.Fprint(h, l)
-	mark := ourMarks | h.Sum32()&^markMask&^m.avoid
+	mark := m.have | h.Sum32()&^markMask&^m.avoid
 	for {
 		if _, taken := m.by[mark]; !taken {
 			m.of[l], m.by[mark] = mark, l
 			return mark
 		}
-		mark = ourMarks | ((mark|m.avoid)+1)&^markMask&^m.avoid // the carry passes the bit by
+		mark = m.have | ((mark|m.avoid)+1)&^markMask&^m.avoid // the carry passes the fixed bits by
 	}
 }
 

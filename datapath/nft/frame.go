@@ -55,11 +55,9 @@ func kind(inside bool) string {
 // dnatStatus is IPS_DST_NAT of nf_conntrack_common.h: the connection's destination is translated.
 const dnatStatus = 1 << 5
 
-// The sets of marks whose connections from the node, or from its pods, are masqueraded.
-const (
-	hostMarks = "masquerade-host"
-	podMarks  = "masquerade-pods"
-)
+// hostMasks and podMasks hold the listeners for the inside whose connections from the node, or from its pods, are masqueraded.
+func (f family) hostMasks() string { return "masquerade-host" + f.digit }
+func (f family) podMasks() string  { return "masquerade-pods" + f.digit }
 
 // frame writes what depends on no server.
 func (o Options) frame(pods datapath.Detector) ruleset {
@@ -125,14 +123,25 @@ func (o Options) hooks(r ruleset) {
 func (o Options) sources(r ruleset) {
 	r.chains[snat] = chain{kind: "nat", hook: unix.NF_INET_POST_ROUTING, priority: 90}
 	if !o.Forward {
-		clear := rule{&expr.Immediate{Register: reg(0), Data: word(0)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
-		mark := &expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}
-		r.rule(snat, rule{mark, in(hostMarks, 0)}, ifOwnSource(), clear, masquerade())
-		r.rule(snat, rule{mark, in(podMarks, 0)}, ifForeignSource(), clear, masquerade())
+		o.insideSources(r)
 	}
 	r.rule(snat, ifMark(o.Mark), masquerade())
 	for _, f := range families() {
 		r.rule(snat, ifMeta(expr.MetaKeyNFPROTO, f.nfproto), rule{f.loadSource(0), f.loadDestination(f.width()), in(f.hairpins(), 0)}, masquerade())
+	}
+}
+
+// insideSources masquerades connections to listeners for the inside. Those are known by one bit of their mark, because others may have
+// added bits of theirs since IPVS compared it, and what was meant by conntrack.
+func (o Options) insideSources(r ruleset) {
+	clear := rule{&expr.Immediate{Register: reg(0), Data: word(0)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
+	bit := InsideBit(o.Mark)
+	for _, f := range families() {
+		inside := append(ifMeta(expr.MetaKeyNFPROTO, f.nfproto), &expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}, mask(0, bit), equal(0, word(bit)...))
+		for _, nodePort := range []bool{false, true} {
+			r.rule(snat, inside, f.loadConnection(nodePort)[:3], rule{in(f.hostMasks(), 0)}, ifOwnSource(), clear, masquerade())
+			r.rule(snat, inside, f.loadConnection(nodePort)[:3], rule{in(f.podMasks(), 0)}, ifForeignSource(), clear, masquerade())
+		}
 	}
 }
 
@@ -153,7 +162,7 @@ func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
 	}
 	if !o.Forward {
 		r.sets[f.marks()] = set{key: listener, value: fields{typeMark}}
-		r.sets[hostMarks], r.sets[podMarks] = set{key: fields{typeMark}}, set{key: fields{typeMark}}
+		r.sets[f.hostMasks()], r.sets[f.podMasks()] = set{key: listener}, set{key: listener}
 		return
 	}
 	r.sets[f.sessions()] = set{key: listener, value: fields{typeMark}}

@@ -20,12 +20,17 @@ func changed(old, new datapath.State) (from, to datapath.State) {
 	from.NodeAddrs, to.NodeAddrs = except(old.NodeAddrs, new.NodeAddrs), except(new.NodeAddrs, old.NodeAddrs)
 	from.Pods, to.Pods = old.Pods, new.Pods
 	a, b, i, j := old.Servers, new.Servers, 0, 0
-	for i < len(a) || j < len(b) {
+	shares := func(v datapath.VirtualServer, list []datapath.VirtualServer, i int) bool {
+		return i < len(list) && compare(v, list[i]) == 0
+	}
+	for equal := false; i < len(a) || j < len(b); {
 		if i < len(a) && j < len(b) && a[i].Equal(b[j]) {
-			i, j = i+1, j+1
+			i, j, equal = i+1, j+1, true
 			continue
 		}
-		i, j = first(a, i), first(b, j) // the one with the same listener that was equal belongs to the difference too
+		if equal && (shares(a[i-1], a, i) || shares(a[i-1], b, j)) {
+			i, j = i-1, j-1 // what is equal belongs to the difference if the other server of its listener does
+		}
 		x, y := listened(a[i:]), listened(b[j:])
 		if len(x) > 0 && len(y) > 0 {
 			switch order := compare(x[0], y[0]); {
@@ -36,17 +41,9 @@ func changed(old, new datapath.State) (from, to datapath.State) {
 			}
 		}
 		from.Servers, to.Servers = append(from.Servers, x...), append(to.Servers, y...)
-		i, j = i+len(x), j+len(y)
+		i, j, equal = i+len(x), j+len(y), false
 	}
 	return from, to
-}
-
-// first returns where in the list those start that share a listener with the i-th.
-func first(list []datapath.VirtualServer, i int) int {
-	for i > 0 && i < len(list) && compare(list[i-1], list[i]) == 0 {
-		i--
-	}
-	return i
 }
 
 // compare orders servers by listener, whoever's clients they are for.
@@ -119,13 +116,12 @@ func (o Options) server(r ruleset, v datapath.VirtualServer, split bool, pods da
 		r.element(f.listeners(), key, chain)
 	}
 	if v.Inside && !o.Forward && v.Verdict == datapath.Forward {
-		mark := word(o.Inside(v.Listener))
-		r.element(f.marks(), key, string(mark))
+		r.element(f.marks(), key, string(word(o.Inside(v.Listener))))
 		if v.Masquerade&datapath.Host != 0 {
-			r.element(hostMarks, string(mark), "")
+			r.element(f.hostMasks(), key, "")
 		}
 		if v.Masquerade&datapath.Pods != 0 {
-			r.element(podMarks, string(mark), "")
+			r.element(f.podMasks(), key, "")
 		}
 	}
 }

@@ -19,6 +19,9 @@ const TableName = "fairlead"
 // of kube-proxy's 0x4000 and 0x8000, the portmap plugin's 0x2000, and what Calico (0xffff0000) and kubelet use by default.
 const DefaultMark = 0x1000
 
+// InsideBit returns the bit that the mark of every listener for the inside has, besides others: the one below the bit for masquerade.
+func InsideBit(masquerade uint32) uint32 { return masquerade >> 1 }
+
 // How often at most the table is compared with what was written, and only after somebody changed nftables: the rules, which is where
 // a flush shows; and every element.
 const (
@@ -29,9 +32,10 @@ const (
 // Options configure a Table.
 type Options struct {
 	Forward bool   // DNAT to the endpoints too, not only the guard
-	Mark    uint32 // one bit; 0 = DefaultMark
+	Mark    uint32 // one bit, not the lowest; 0 = DefaultMark
 
-	// Inside tells, without Forward, by which packet mark IPVS knows a listener for the inside; the same as long as the table has it.
+	// Inside tells, without Forward, by which packet mark IPVS knows a listener for the inside; the same as long as the table has it. All
+	// of them have InsideBit and lack Mark.
 	Inside func(datapath.Listener) uint32
 
 	kernel kernel // tests put a fake here
@@ -41,8 +45,8 @@ func (o Options) validate() (Options, error) {
 	if o.Mark == 0 {
 		o.Mark = DefaultMark
 	}
-	if o.Mark&(o.Mark-1) != 0 {
-		return o, fmt.Errorf("mark %#x: exactly one bit must be set", o.Mark)
+	if o.Mark&(o.Mark-1) != 0 || o.Mark == 1 {
+		return o, fmt.Errorf("mark %#x: exactly one bit must be set, and not the lowest", o.Mark)
 	}
 	if !o.Forward && o.Inside == nil {
 		return o, errors.New("a table without Forward must know the marks of listeners for the inside")

@@ -114,7 +114,7 @@ func TestShuffle(t *testing.T) {
 			return nil
 		}
 		table := k.open(t, forward)
-		for round := range 500 {
+		for round := range 300 {
 			s := randomState(r)
 			if r.IntN(20) == 0 {
 				table = k.open(t, forward)
