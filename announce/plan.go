@@ -100,12 +100,12 @@ func unansweredBy(node lb.NodeName, port uint16) lb.Refusal {
 		Message: fmt.Sprintf("kube-proxy or Cilium, which forwards on %s, has not answered yet at healthCheckNodePort %d", node, port)}
 }
 
-// forwarded reports whether this node's datapath has to forward for the address: not in mode "announce only", nor an address
-// that its status leaves to kube-proxy or Cilium.
+// forwarded reports whether this node's datapath has to forward for the address: not in mode "announce only", nor, beside another
+// proxy, an address that its status leaves to kube-proxy or Cilium.
 func (p *poll) forwarded(b ballot) bool {
-	return p.Forwards && slices.ContainsFunc(b.services, func(svc *lb.Service) bool {
+	return p.Forwards && (p.Forwarding.Full || slices.ContainsFunc(b.services, func(svc *lb.Service) bool {
 		return slices.Contains(svc.Ingress, lb.Ingress{Addr: b.vip, Mode: lb.ModeProxy})
-	})
+	}))
 }
 
 // awaitsSuccessor reports whether this node announces the address now and nobody else does yet. Without any successor only

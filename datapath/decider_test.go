@@ -146,6 +146,26 @@ func TestHostileServices(t *testing.T) {
 	}
 }
 
+// TestS75Schedulers: every Service its own; a name that is none is reported, and the Service served all the same.
+func TestS75Schedulers(t *testing.T) {
+	for _, name := range []string{"", "rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "fastest", "MH"} {
+		state := datapath.Desired(external(web(func(s *lb.Service) { s.Scheduler = name }), here))
+		want, refused := name, ""
+		switch name {
+		case "":
+			want = "rr"
+		case "fastest", "MH":
+			want, refused = "rr", fmt.Sprintf(`shop/web: BadRequest: annotation fairlead.dev/scheduler is %q, so that rr is used; write rr, wrr, lc, wlc, sh, mh, sed, nq, or delete it`, name)
+		}
+		if got := state.Servers[0].Scheduler; got != want {
+			t.Errorf("%q: scheduler %s, want %s", name, got, want)
+		}
+		if got := fmt.Sprint(state.Refused); got != "["+refused+"]" {
+			t.Errorf("%q: refused %s, want %s", name, got, refused)
+		}
+	}
+}
+
 // TestS70ListenerTaken: of two Services that claim one listener the first by name has it, with its own two lists, until it goes.
 func TestS70ListenerTaken(t *testing.T) {
 	first := web(func(s *lb.Service) { s.Key.Name = "a" })

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -13,6 +14,9 @@ type result struct {
 	servers []VirtualServer
 	refused []Refused
 }
+
+// schedulers are those that a Service may ask for.
+func schedulers() []string { return []string{"rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq"} }
 
 // place is one address of a Service, or its node ports of one family.
 type place struct {
@@ -37,6 +41,12 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 	if len(places) == 0 {
 		return out
 	}
+	scheduler := cmp.Or(svc.Scheduler, RoundRobin)
+	if !slices.Contains(schedulers(), scheduler) {
+		out.refused = append(out.refused, refused(svc.Key, lb.BadRequest, "annotation fairlead.dev/scheduler is %q, so that %s is used; write %s, or delete it",
+			scheduler, RoundRobin, strings.Join(schedulers(), ", ")))
+		scheduler = RoundRobin
+	}
 	for _, port := range svc.Ports {
 		v4, v6 := f.choose(svc, port, lb.IPv4, endpoints), f.choose(svc, port, lb.IPv6, endpoints)
 		if cut := max(v4.cut, v6.cut); cut > 0 {
@@ -54,7 +64,7 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 				Listener:  Listener{Addr: netip.AddrPortFrom(p.addr, number), Protocol: port.Protocol},
 				Service:   svc.Key,
 				Port:      port.Name,
-				Scheduler: cmp.Or(svc.Scheduler, RoundRobin),
+				Scheduler: scheduler,
 				Affinity:  svc.SessionAffinity,
 			}
 			if p.kind == loadBalancer {

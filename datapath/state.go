@@ -233,12 +233,19 @@ func (s State) String() string {
 	return b.String()
 }
 
-// Programmed returns the addresses of a reached state that do everything that was wanted of them, on all their ports. An
-// address whose Service has no endpoint counts too: its connections are refused as they should be.
+// Has reports whether vip does everything that was wanted of it, on all its ports, in a reached state. One whose Service has no
+// endpoint does: its connections are refused as they should be.
+func (s State) Has(vip netip.Addr) bool {
+	_, up := slices.BinarySearchFunc(s.VIPs, vip, netip.Addr.Compare)
+	_, lacks := slices.BinarySearchFunc(s.Partial, vip, netip.Addr.Compare)
+	return up && !lacks
+}
+
+// Programmed returns the addresses that s has.
 func (s State) Programmed() map[netip.Addr]bool {
 	out := make(map[netip.Addr]bool, len(s.VIPs))
 	for _, a := range s.VIPs {
-		if _, lacks := slices.BinarySearchFunc(s.Partial, a, netip.Addr.Compare); !lacks {
+		if s.Has(a) {
 			out[a] = true
 		}
 	}

@@ -25,14 +25,17 @@ type Check struct {
 // without endpoints has its sockets too. The endpoints of all ports count together, terminating ones do not count (H4).
 func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 	out := map[Key]Check{}
-	for _, svc := range s.Services {
-		if svc.HealthCheckNodePort == 0 || svc.ExternalTrafficPolicy != lb.Local {
-			continue
-		}
-		for _, family := range svc.Families {
-			check := Check{localEndpoints(svc, s.Endpoints[svc.Key], family, s.Self)}
-			for _, addr := range listenOn(addrs, family) {
-				out[Key{svc.Key, netip.AddrPortFrom(addr, svc.HealthCheckNodePort)}] = check
+	for _, services := range [][]lb.Service{s.Services, s.Others} {
+		for i := range services {
+			svc := &services[i]
+			if svc.HealthCheckNodePort == 0 || svc.ExternalTrafficPolicy != lb.Local {
+				continue
+			}
+			for _, family := range svc.Families {
+				check := Check{localEndpoints(*svc, s.Endpoints[svc.Key], family, s.Self)}
+				for _, addr := range listenOn(addrs, family) {
+					out[Key{svc.Key, netip.AddrPortFrom(addr, svc.HealthCheckNodePort)}] = check
+				}
 			}
 		}
 	}

@@ -32,6 +32,7 @@ type config struct {
 	probeTimeout                     time.Duration
 	suspicionMult                    int
 	mode, engine                     string
+	forwarding                       lb.Forwarding
 	procSys                          string
 	mark                             uint
 	httpAddr, healthzAddr, logFormat string
@@ -57,7 +58,8 @@ func parse(args []string) (config, error) {
 	fs.DurationVar(&c.heartbeatInterval, "heartbeat-interval", 50*time.Millisecond, "how often a speaker tells its watchers that it lives, 10ms to 10s; 0: gossip alone notices who has died")
 	fs.UintVar(&c.heartbeatMultiplier, "heartbeat-multiplier", 3, "how many heartbeats may be missing before a node is silent, 1 to 255")
 	fs.BoolVar(&c.realtime, "realtime", true, "real-time scheduling for the heartbeats, so that a busy node is not taken for dead; needs CAP_SYS_NICE and CAP_IPC_LOCK")
-	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses; none: announce only, kube-proxy or Cilium forwards")
+	fs.StringVar(&c.mode, "datapath-mode", "external", "external: forward LoadBalancer addresses beside kube-proxy; full: forward for every Service, in its place; none: announce only, kube-proxy or Cilium forwards")
+	c.forwardingFlags(fs)
 	fs.StringVar(&c.engine, "engine", "auto", "ipvs, nft, or auto: ipvs where the kernel has it")
 	fs.StringVar(&c.onCordon, "on-cordon", "keep", "keep: a cordoned node goes on announcing; leave: it hands over what other nodes can take")
 	fs.UintVar(&c.mark, "masquerade-mark", nft.DefaultMark, "the bit of packet marks that means masquerade; neither it nor the one below may be used by others on the node")
@@ -80,6 +82,7 @@ func parse(args []string) (config, error) {
 			return c, err
 		}
 	}
+	c.kube.Full, c.forwarding.Full = c.mode == "full", c.mode == "full"
 	return c, c.validate()
 }
 
@@ -89,8 +92,8 @@ func (c config) validate() error {
 		return fmt.Errorf("--log-format is %q, want json or text", c.logFormat)
 	case c.cleanup || c.version:
 		return nil
-	case c.mode != "external" && c.mode != "none":
-		return fmt.Errorf("--datapath-mode is %q, want external or none", c.mode)
+	case c.mode != "external" && c.mode != "none" && c.mode != "full":
+		return fmt.Errorf("--datapath-mode is %q, want external, full or none", c.mode)
 	case c.onCordon != "keep" && c.onCordon != "leave":
 		return fmt.Errorf("--on-cordon is %q, want keep or leave", c.onCordon)
 	case c.node == "":

@@ -69,6 +69,7 @@ func run(ctx context.Context, args []string) error {
 // process is everything that runs.
 type process struct {
 	cache    cache.Cache
+	reader   *kube.Reader
 	memory   *speaker.Memory
 	keys     *speaker.Keys
 	gossip   *gossip.Gossip
@@ -109,14 +110,14 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	reader := kube.NewReader(p.cache, c.kube)
+	p.reader = kube.NewReader(p.cache, c.kube)
 	port := uint16(c.gossipPort)
 	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
 	if err := p.addHeartbeat(c, log, trigger); err != nil {
 		return nil, err
 	}
 	talk := gossip.Options{
-		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Keys: keys, Log: log, Peers: peers(p.memory, reader, port), Changed: trigger,
+		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Keys: keys, Log: log, Peers: peers(p.memory, p.reader, port), Changed: trigger,
 		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log),
 	}
 	if p.beat != nil {
@@ -129,14 +130,14 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 		return nil, err
 	}
 	var engine speaker.Engine // none: announce only
-	if c.mode == "external" {
+	if c.mode != "none" {
 		if engine, err = openEngine(ctx, c, log); err != nil {
 			return nil, err
 		}
 	}
-	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
+	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(p.reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
 		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
-		Reporter: kube.NewSpeakerStatusWriter(live, p.cache, c.node, c.kube), Version: version}
+		Forwarding: c.forwarding, Reporter: kube.NewSpeakerStatusWriter(live, p.cache, c.node, c.kube), Version: version}
 	p.addOptional(&options)
 	p.speaker, err = speaker.New(options)
 	return p, err
@@ -167,7 +168,7 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 		g.Go(func() error { return serveHealth(others, c.healthzAddr, p.speaker.HealthHandler(), log) })
 	}
 	g.Go(func() error { return p.cache.Start(others) })
-	g.Go(func() error { return ignore(others, kube.Watch(others, p.cache, c.kube, p.speaker.FactsChanged)) })
+	g.Go(func() error { return ignore(others, p.reader.Watch(others, p.cache, p.speaker.FactsChanged)) })
 	g.Go(func() error { return serve(others, c.httpAddr, p.handler()) })
 	if p.release != nil {
 		g.Go(func() error { return p.release.Run(others) })

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -16,7 +17,10 @@ func TestParse(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		good[:1], good[1:],
-		append(good, "--datapath-mode=full"),
+		append(good, "--datapath-mode=half"),
+		append(good, "--pods=none,cni0"),
+		append(good, "--pods=a/b"),
+		append(good, "--nodeport-addresses=192.0.2.1"),
 		append(good, "--gossip-port=70000"),
 		append(good, "--log-format=xml"),
 		append(good, "--on-cordon=maybe"),
@@ -26,6 +30,10 @@ func TestParse(t *testing.T) {
 		if c, err := parse(args); err == nil {
 			t.Errorf("%q is accepted: %+v", args, c)
 		}
+	}
+	c, err = parse(append(good, "--datapath-mode=full", "--pods=10.0.0.0/8,cali*", "--nodeport-addresses=192.0.2.7/24"))
+	if got, want := fmt.Sprint(c.kube.Full, c.forwarding, err), "true {true false [192.0.2.0/24] false {false [10.0.0.0/8] [cali*]}} <nil>"; got != want {
+		t.Errorf("mode full: %s, want %s", got, want)
 	}
 	for _, alone := range []string{"--cleanup", "--version"} {
 		if _, err := parse([]string{alone}); err != nil {

@@ -29,6 +29,7 @@ const (
 	AnnotationSharing   = "allow-shared-ip"
 	AnnotationPerFamily = "addresses-per-family"
 	AnnotationRelease   = "release"
+	AnnotationScheduler = "scheduler" // for the datapath, whosever Service it is
 	AnnotationFromPool  = "ip-allocated-from-pool"
 )
 

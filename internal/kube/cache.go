@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -59,8 +60,36 @@ func mapper() meta.RESTMapper {
 	return m
 }
 
+// services selects the Services of the speaker's cache.
+func (o Options) services() cache.ByObject {
+	if o.Full {
+		return cache.ByObject{Label: forwarded(), Transform: slimEvery}
+	}
+	return cache.ByObject{Field: fields.OneTermEqualSelector(typeField, string(corev1.ServiceTypeLoadBalancer))}
+}
+
+func (o Options) slices() cache.ByObject {
+	if o.Full {
+		return cache.ByObject{Label: forwarded()}
+	}
+	return cache.ByObject{}
+}
+
+// forwarded leaves out what carries a label that keeps service proxies away (S1). EndpointSlices have those of their Service.
+func forwarded() labels.Selector {
+	none := labels.NewSelector()
+	for _, key := range []string{LabelServiceProxyName, corev1.IsHeadlessService} {
+		r, err := labels.NewRequirement(key, selection.DoesNotExist, nil)
+		if err != nil {
+			panic("kube: building a selector: " + err.Error())
+		}
+		none = none.Add(*r)
+	}
+	return none
+}
+
 // NewSpeakerCache returns a cache of what [Reader] reads, not started: Services of type LoadBalancer (one that changes its
-// type leaves as if deleted), all EndpointSlices without what we do not use, Nodes, Namespaces, and of our namespace the objects of
+// type leaves as if deleted), or with [Options.Full] all that no label keeps from us, all EndpointSlices without what we do not use, Nodes, Namespaces, and of our namespace the objects of
 // our own kinds, the speakers' pods, and the Secrets that may hold a BGP password.
 func NewSpeakerCache(cfg *rest.Config, opts Options) (cache.Cache, error) {
 	if err := opts.validate(); err != nil {
@@ -73,8 +102,9 @@ func NewSpeakerCache(cfg *rest.Config, opts Options) (cache.Cache, error) {
 		Mapper:           mapper(),
 		DefaultTransform: slim,
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Service{}: {Field: fields.OneTermEqualSelector(typeField, string(corev1.ServiceTypeLoadBalancer))},
-			&corev1.Pod{}:     {Namespaces: here, Label: speakers},
+			&corev1.Service{}:            opts.services(),
+			&discoveryv1.EndpointSlice{}: opts.slices(),
+			&corev1.Pod{}:                {Namespaces: here, Label: speakers},
 
 			&corev1.Secret{}: {Namespaces: here, Field: fields.OneTermEqualSelector("type", string(corev1.SecretTypeBasicAuth))},
 
@@ -104,11 +134,15 @@ func NewClient(cfg *rest.Config) (client.Client, error) {
 
 // watched lists the kinds of the speaker's cache with what makes a change of one worth a new snapshot.
 func (r *Reader) watched() map[client.Object]func(old, now any) bool {
+	service, slice, namespace := changed, r.sliceMatters, labelsChanged
+	if r.every != nil {
+		service, slice, namespace = r.every.service, r.every.slice, r.every.namespace
+	}
 	return map[client.Object]func(old, now any) bool{
-		&corev1.Service{}:            changed,
-		&discoveryv1.EndpointSlice{}: r.sliceMatters,
+		&corev1.Service{}:            service,
+		&discoveryv1.EndpointSlice{}: slice,
 		&corev1.Node{}:               nodeChanged,
-		&corev1.Namespace{}:          labelsChanged,
+		&corev1.Namespace{}:          namespace,
 		&v1beta1.IPAddressPool{}:     changed,
 		&v1beta1.L2Advertisement{}:   changed,
 		&v1beta1.BGPPeer{}:           generationChanged,
@@ -123,15 +157,15 @@ func (r *Reader) watched() map[client.Object]func(old, now any) bool {
 // Watch waits until every kind of the speaker's cache c has synced, calls notify, and from then on has it called after
 // each change that can alter [Reader.Facts], until c stops. Notify is called from several goroutines and must not block.
 // The caller runs c.Start beside it; the error is ctx's, or a kind that cannot be watched.
-func Watch(ctx context.Context, c cache.Cache, opts Options, notify func()) error {
+func (r *Reader) Watch(ctx context.Context, c cache.Cache, notify func()) error {
 	var open atomic.Bool
 	var synced []toolscache.InformerSynced
-	for object, matters := range NewReader(c, opts).watched() {
+	for object, matters := range r.watched() {
 		informer, err := c.GetInformer(ctx, object, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", object, err)
 		}
-		registration, err := informer.AddEventHandler(notifier(&open, matters, notify))
+		registration, err := informer.AddEventHandler(r.notifier(&open, matters, notify))
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", object, err)
 		}
@@ -140,15 +174,22 @@ func Watch(ctx context.Context, c cache.Cache, opts Options, notify func()) erro
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return fmt.Errorf("waiting for the caches: %w", context.Cause(ctx))
 	}
+	if r.every != nil {
+		r.every.fill()
+	}
 	open.Store(true)
 	notify()
 	return nil
 }
 
-// notifier asks matters only once open is set: before that its look into the cache could block.
-func notifier(open *atomic.Bool, matters func(old, now any) bool, notify func()) toolscache.ResourceEventHandler {
+// notifier asks matters only once open is set, because before that its look into the cache could block; what keeps a record of the
+// events sees all of them.
+func (r *Reader) notifier(open *atomic.Bool, matters func(old, now any) bool, notify func()) toolscache.ResourceEventHandler {
 	check := func(old, now any) {
-		if open.Load() && matters(old, now) {
+		if !open.Load() && r.every == nil {
+			return
+		}
+		if matters(old, now) && open.Load() {
 			notify()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -96,7 +97,7 @@ func slim(in any) (any, error) {
 	case *discoveryv1.EndpointSlice:
 		slimSlice(o)
 	case *corev1.Node:
-		o.Spec = corev1.NodeSpec{Unschedulable: o.Spec.Unschedulable, Taints: o.Spec.Taints}
+		o.Spec = corev1.NodeSpec{Unschedulable: o.Spec.Unschedulable, Taints: o.Spec.Taints, PodCIDRs: o.Spec.PodCIDRs}
 		o.Status = corev1.NodeStatus{Conditions: o.Status.Conditions, Addresses: o.Status.Addresses}
 	case *corev1.Secret:
 		o.Data = map[string][]byte{corev1.BasicAuthPasswordKey: o.Data[corev1.BasicAuthPasswordKey]}
@@ -112,10 +113,46 @@ func slim(in any) (any, error) {
 	return o, nil
 }
 
+// slimEvery is slim where Services of every type are read for what [Reader] makes of them. Ours keep what others than the datapath
+// look at.
+func slimEvery(in any) (any, error) {
+	s, ok := in.(*corev1.Service)
+	if !ok || s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		return slim(in)
+	}
+	kept := map[string]string(nil)
+	if v, ok := s.Annotations[AnnotationPrefix+AnnotationScheduler]; ok {
+		kept = map[string]string{AnnotationPrefix + AnnotationScheduler: v}
+	}
+	s.ObjectMeta = metav1.ObjectMeta{Namespace: intern(s.Namespace), Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion, Annotations: kept}
+	s.Spec.Selector, s.Spec.IPFamilies, s.Spec.IPFamilyPolicy = nil, nil, nil
+	for i := range s.Spec.Ports {
+		p := &s.Spec.Ports[i]
+		*p = corev1.ServicePort{Name: intern(p.Name), Protocol: p.Protocol, Port: p.Port, NodePort: p.NodePort}
+	}
+	s.Status = corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer}
+	return s, nil
+}
+
+// slimSlice keeps what is read of a slice, with names in memory that all slices share: most of a large cluster is in here.
 func slimSlice(s *discoveryv1.EndpointSlice) {
-	s.Annotations, s.OwnerReferences = nil, nil
+	kept := map[string]string{}
+	for _, label := range []string{discoveryv1.LabelServiceName, corev1.IsHeadlessService} {
+		if v, ok := s.Labels[label]; ok {
+			kept[label] = v
+		}
+	}
+	s.ObjectMeta = metav1.ObjectMeta{Namespace: intern(s.Namespace), Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion, Labels: kept}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
-		*e = discoveryv1.Endpoint{Addresses: e.Addresses[:min(1, len(e.Addresses))], Conditions: e.Conditions, NodeName: e.NodeName}
+		if e.NodeName != nil {
+			*e.NodeName = intern(*e.NodeName)
+		}
+		*e = discoveryv1.Endpoint{Addresses: e.Addresses[:min(1, len(e.Addresses))], Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints}
+	}
+	for _, p := range s.Ports {
+		if p.Name != nil {
+			*p.Name = intern(*p.Name)
+		}
 	}
 }

@@ -51,7 +51,7 @@ func TestService(t *testing.T) {
 	plain := func(edits ...func(*lb.Service)) lb.Service {
 		s := lb.Service{
 			Key: lb.ServiceKey{Namespace: "default", Name: "web"}, UID: "u1", NamespaceLabels: map[string]string{"team": "x"},
-			Families: []lb.Family{lb.IPv4}, FamilyPolicy: lb.SingleStack, ExternalTrafficPolicy: lb.Cluster,
+			Families: []lb.Family{lb.IPv4}, FamilyPolicy: lb.SingleStack, ExternalTrafficPolicy: lb.Cluster, InternalTrafficPolicy: lb.Cluster,
 			Selector: "a=1,b=2", Ports: []lb.Port{{Name: "http", Protocol: lb.TCP, Port: 80}},
 		}
 		for _, edit := range edits {

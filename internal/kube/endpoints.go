@@ -3,6 +3,7 @@ package kube
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -69,13 +70,16 @@ func endpointsOf(slice *discoveryv1.EndpointSlice) []lb.Endpoint {
 			Terminating: e.Conditions.Terminating != nil && *e.Conditions.Terminating,
 		}
 		if e.NodeName != nil {
-			record.Node = lb.NodeName(*e.NodeName)
+			record.Node = lb.NodeName(intern(*e.NodeName))
+		}
+		if e.Hints != nil {
+			record.ForZones, record.ForNodes = hints(e.Hints)
 		}
 		for _, p := range slice.Ports {
 			if p.Name == nil || p.Port == nil || *p.Port <= 0 || *p.Port > 65535 {
 				continue
 			}
-			record.PortName, record.Protocol = *p.Name, lb.TCP
+			record.PortName, record.Protocol = intern(*p.Name), lb.TCP
 			if p.Protocol != nil {
 				record.Protocol = protocol(*p.Protocol)
 			}
@@ -84,4 +88,16 @@ func endpointsOf(slice *discoveryv1.EndpointSlice) []lb.Endpoint {
 		}
 	}
 	return out
+}
+
+// hints returns the names in an endpoint's hints, separated by commas, which no name contains.
+func hints(h *discoveryv1.EndpointHints) (zones, nodes string) {
+	var z, n []string
+	for _, zone := range h.ForZones {
+		z = append(z, zone.Name)
+	}
+	for _, node := range h.ForNodes {
+		n = append(n, node.Name)
+	}
+	return intern(strings.Join(z, ",")), intern(strings.Join(n, ","))
 }

@@ -25,6 +25,9 @@ type Options struct {
 	RequireClass bool      // leave Services without a class to others
 	IPMode       lb.IPMode // written to status.loadBalancer.ingress[].ipMode; the controller's business only
 
+	// Full has the speaker read every Service, as datapath mode full needs; otherwise it is those of type LoadBalancer.
+	Full bool
+
 	// MaxPerNamespace is how many addresses of all pools together the Services of a namespace may own, 0 = any number, where
 	// the Namespace has no annotation that says so; the controller's business only.
 	MaxPerNamespace int

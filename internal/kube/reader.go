@@ -20,6 +20,7 @@ import (
 // write.
 type Facts struct {
 	Services  []lb.Service // ours only, sorted by key
+	Others    []lb.Service // with [Options.Full] those that are not ours and that we forward for, sorted by key
 	Endpoints map[lb.ServiceKey][]lb.Endpoint
 	Nodes     map[lb.NodeName]lb.Node
 	Pools     []lb.Pool             // sorted by name
@@ -32,24 +33,28 @@ type Facts struct {
 	Speakers map[lb.NodeName]netip.Addr
 }
 
-// Reader builds facts out of a cache. It keeps nothing between calls and may be used from several goroutines.
+// Reader builds facts out of a cache. It may be used from several goroutines.
 type Reader struct {
 	client client.Reader
 	opts   Options
+	every  *every // with Options.Full; otherwise nothing is kept between calls
 }
 
 // NewReader reads from c, normally the cache of [NewSpeakerCache]; with a client that is no cache every call costs a
 // dozen lists.
-func NewReader(c client.Reader, opts Options) *Reader { return &Reader{c, opts} }
-
-// Facts returns everything as of now. Until the cache has synced it waits, as long as ctx allows.
-func (r *Reader) Facts(ctx context.Context) (Facts, error) {
-	var f Facts
-	var err error
-	if f.Services, err = r.services(ctx); err != nil {
-		return Facts{}, err
+func NewReader(c client.Reader, opts Options) *Reader {
+	r := &Reader{client: c, opts: opts}
+	if opts.Full {
+		r.every = newEvery(opts)
 	}
-	if f.Endpoints, err = r.endpoints(ctx, f.Services); err != nil {
+	return r
+}
+
+// Facts returns everything as of now. Until the cache has synced it waits, as long as ctx allows. With [Options.Full] it fails until
+// [Reader.Watch] has seen everything.
+func (r *Reader) Facts(ctx context.Context) (Facts, error) {
+	f, err := r.serviceFacts(ctx)
+	if err != nil {
 		return Facts{}, err
 	}
 	if f.Nodes, err = r.nodes(ctx); err != nil {
@@ -65,6 +70,18 @@ func (r *Reader) Facts(ctx context.Context) (Facts, error) {
 		return Facts{}, err
 	}
 	f.Speakers, err = r.speakers(ctx)
+	return f, err
+}
+
+// serviceFacts returns the facts about Services.
+func (r *Reader) serviceFacts(ctx context.Context) (f Facts, err error) {
+	if r.every != nil {
+		return f, r.every.facts(ctx, r, &f)
+	}
+	if f.Services, err = r.services(ctx); err != nil {
+		return f, err
+	}
+	f.Endpoints, err = r.endpoints(ctx, f.Services)
 	return f, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -15,30 +16,13 @@ import (
 // Service converts s, which must be one of [Options.Ours]. A refusal, always BadRequest, means that some wish in it could
 // not be read; the rest of the Service is converted all the same, so that the addresses it has are served on.
 func Service(s *corev1.Service, namespaceLabels map[string]string) (lb.Service, lb.Refusal) {
-	out := lb.Service{
-		Key:                   lb.ServiceKey{Namespace: s.Namespace, Name: s.Name},
-		UID:                   string(s.UID),
-		Labels:                s.Labels,
-		NamespaceLabels:       namespaceLabels,
-		Families:              families(s),
-		FamilyPolicy:          lb.SingleStack,
-		ExternalTrafficPolicy: lb.Cluster,
-		SessionAffinity:       affinity(s),
-		SourceRanges:          sourceRanges(s),
-		Selector:              labels.Set(s.Spec.Selector).String(),
-		Ingress:               ingress(s),
-	}
+	out := served(s)
+	out.UID = string(s.UID)
+	out.Labels, out.NamespaceLabels = s.Labels, namespaceLabels
+	out.FamilyPolicy = lb.SingleStack
+	out.Selector = labels.Set(s.Spec.Selector).String()
 	if s.Spec.IPFamilyPolicy != nil {
 		out.FamilyPolicy = lb.FamilyPolicy(*s.Spec.IPFamilyPolicy)
-	}
-	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		out.ExternalTrafficPolicy = lb.Local
-		if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
-			out.HealthCheckNodePort = uint16(s.Spec.HealthCheckNodePort)
-		}
-	}
-	for _, p := range s.Spec.Ports {
-		out.Ports = append(out.Ports, lb.Port{Name: p.Name, Protocol: protocol(p.Protocol), Port: uint16(p.Port)})
 	}
 	var refusals [5]lb.Refusal
 	out.RequestedAddrs, refusals[0] = requestedAddrs(s)
@@ -56,6 +40,54 @@ func Service(s *corev1.Service, namespaceLabels map[string]string) (lb.Service, 
 		}
 	}
 	return out, lb.Refusal{}
+}
+
+// served returns what forwarding needs to know of s, whosever it is.
+func served(s *corev1.Service) lb.Service {
+	out := lb.Service{
+		Key:                   lb.ServiceKey{Namespace: s.Namespace, Name: s.Name},
+		Families:              families(s),
+		ExternalTrafficPolicy: lb.Cluster,
+		InternalTrafficPolicy: lb.Cluster,
+		SessionAffinity:       affinity(s),
+		SourceRanges:          sourceRanges(s),
+		Ingress:               ingress(s),
+		Scheduler:             s.Annotations[AnnotationPrefix+AnnotationScheduler],
+	}
+	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		out.ExternalTrafficPolicy = lb.Local
+		if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+			out.HealthCheckNodePort = uint16(s.Spec.HealthCheckNodePort)
+		}
+	}
+	if p := s.Spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
+		out.InternalTrafficPolicy = lb.Local
+	}
+	for _, p := range s.Spec.Ports {
+		out.Ports = append(out.Ports, lb.Port{Name: intern(p.Name), Protocol: protocol(p.Protocol), Port: uint16(p.Port), NodePort: uint16(p.NodePort)})
+	}
+	return out
+}
+
+// reach adds where s is reached besides the addresses in its status. One that another proxy serves is reached by us nowhere.
+func reach(s *corev1.Service, out *lb.Service) {
+	if !Forwarded(s) {
+		return
+	}
+	ips := s.Spec.ClusterIPs
+	if len(ips) == 0 { // a very old object
+		ips = []string{s.Spec.ClusterIP}
+	}
+	for _, list := range []struct {
+		from []string
+		to   *[]netip.Addr
+	}{{ips, &out.ClusterIPs}, {s.Spec.ExternalIPs, &out.ExternalIPs}} {
+		for _, ip := range list.from {
+			if addr, ok := parseSloppy(ip); ok {
+				*list.to = append(*list.to, addr)
+			}
+		}
+	}
 }
 
 // families returns spec.ipFamilies; where a very old object has none, the families of its cluster IPs.
@@ -128,8 +160,14 @@ func parseSloppy(text string) (netip.Addr, bool) {
 }
 
 func protocol(p corev1.Protocol) lb.Protocol {
-	if p == "" {
+	switch p {
+	case "", corev1.ProtocolTCP:
 		return lb.TCP
+	case corev1.ProtocolUDP:
+		return lb.UDP
 	}
 	return lb.Protocol(p)
 }
+
+// intern returns s in memory that equal strings share: names of nodes, zones and ports come again tens of thousands of times.
+func intern(s string) string { return unique.Make(s).Value() }

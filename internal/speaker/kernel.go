@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -63,7 +64,9 @@ func (s *Speaker) readKernel() {
 	k, err := s.o.Kernel.Kernel()
 	if err != nil {
 		s.o.Log.Warn("kernel's addresses not read", "err", err)
-		k = Kernel{}
+		s.kernel = Kernel{}
+		return // the addresses of the node, at which node ports are, stay as they were known
 	}
+	s.addrs = slices.SortedFunc(maps.Keys(k.Assigned), netip.Addr.Compare)
 	s.kernel = k
 }

@@ -104,6 +104,9 @@ type Options struct {
 
 	// LeaveOnCordon has a cordoned node hand its addresses over, as far as others can take them. All speakers must agree.
 	LeaveOnCordon bool
+
+	// Forwarding is how the Engine forwards.
+	Forwarding lb.Forwarding
 }
 
 func (o Options) validate() (Options, error) {
@@ -155,6 +158,7 @@ type Speaker struct {
 	usable    []lb.Link            // the same, without those that cannot be announced on
 	cameUp    map[string]time.Time // links that are not trusted yet; see trusted
 	kernel    Kernel
+	addrs     []netip.Addr // of this node, sorted
 	ledger    *ledger
 	steady    steadiness
 	absence   absence
@@ -169,12 +173,18 @@ type Speaker struct {
 	refused   map[datapath.Refused]bool // what of Services the datapath leaves out
 
 	mu      sync.Mutex // guards the following, which the two loops exchange
-	want    *datapath.State
+	want    *goal
 	report  report
 	backlog backlog
 	macs    map[lb.MAC]lb.NodeName // of all speakers' links, also of those that are away
 
 	strangers map[netip.Addr]stranger
+}
+
+// goal is what the datapath shall reach.
+type goal struct {
+	datapath.State
+	ours []netip.Addr // the addresses that speakers announce, and tell each other about; sorted
 }
 
 // report is what the datapath reached; its fields are replaced, not written to.

@@ -56,7 +56,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	st.Claims, st.Strangers, st.KernelAnswers = claims, s.reviewStrangers(decisions, now), s.reviewKernel(decisions)
 	s.tell(st)
 	if s.o.Engine != nil && s.haveFacts {
-		s.handOver(s.decider.Desired(forwards)) // only now: what is unprogrammed by it is no longer announced
+		s.handOver(s.decider.Desired(forwards), announceable(forwards)) // only now: what is unprogrammed by it is no longer announced
 	}
 	s.shareHealth(snap)
 	s.beat.Store(time.Now().UnixNano())
@@ -168,7 +168,7 @@ func (s *Speaker) snapshot(now time.Time, known map[lb.NodeName]netip.Addr, fenc
 	snap = lb.Snapshot{
 		Self: s.o.Node, Services: s.facts.Services, Endpoints: s.facts.Endpoints, Nodes: s.facts.Nodes, Pools: s.facts.Pools, L2: s.facts.L2,
 		BGP: s.facts.BGP, BGPPeers: s.facts.BGPPeers,
-		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil, Conflicts: conflicts,
+		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil, Forwarding: s.o.Forwarding, Others: s.facts.Others, Addrs: s.addrs, Conflicts: conflicts,
 		Down: election.Down(members, s.o.Node), Epochs: s.ledger.seen, LeaveOnCordon: s.o.LeaveOnCordon,
 		Fenced: fenced, HealthChecks: s.checks, Announced: s.announced,
 	}

@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
 )
 
 // handOver gives the engine's loop its next goal, and tells what of Services is not in it.
-func (s *Speaker) handOver(want datapath.State) {
+func (s *Speaker) handOver(want datapath.State, ours []netip.Addr) {
 	s.reviewRefused(want.Refused)
 	s.mu.Lock()
-	news := s.want == nil || !s.want.Equal(want)
-	s.want = &want
+	news := s.want == nil || !s.want.Equal(want) || !slices.Equal(s.want.ours, ours)
+	s.want = &goal{want, ours}
 	if news {
 		s.backlog.add(time.Now())
 	}
@@ -23,6 +24,18 @@ func (s *Speaker) handOver(want datapath.State) {
 	if news {
 		s.syncs.Trigger()
 	}
+}
+
+// announceable returns the addresses of our Services, sorted. In mode full the datapath serves many more, about which nobody asks.
+func announceable(snap lb.Snapshot) []netip.Addr {
+	var out []netip.Addr
+	for i := range snap.Services {
+		for _, in := range snap.Services[i].Ingress {
+			out = append(out, in.Addr.Unmap())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 // reviewRefused puts an Event on each Service of which something is left out, once.
@@ -48,7 +61,7 @@ func (s *Speaker) sync(ctx context.Context) error {
 		return nil
 	}
 	start := time.Now()
-	reached, err := s.o.Engine.Sync(ctx, *want, start)
+	reached, err := s.o.Engine.Sync(ctx, want.State, start)
 	if ctx.Err() != nil {
 		return nil // the end; what was reached is no news to anybody
 	}
@@ -71,11 +84,15 @@ func (s *Speaker) sync(ctx context.Context) error {
 
 // judge turns the outcome of a Sync into a report. An engine that reached nothing although it should have is broken; one
 // that reached a part works, and the addresses it lacks are for other nodes to serve.
-func judge(want, reached datapath.State, err error) report {
-	r := report{worked: true, programmed: reached.Programmed(), reached: reached, err: err}
-	r.ready = err == nil || len(r.programmed) > 0
-	if err != nil {
-		r.failing = slices.DeleteFunc(slices.Clone(want.VIPs), func(a netip.Addr) bool { return r.programmed[a] })
+func judge(want goal, reached datapath.State, err error) report {
+	r := report{worked: true, programmed: map[netip.Addr]bool{}, reached: reached, err: err}
+	r.ready = err == nil || slices.ContainsFunc(reached.VIPs, reached.Has)
+	for _, a := range want.ours {
+		if reached.Has(a) {
+			r.programmed[a] = true
+		} else if _, wanted := slices.BinarySearchFunc(want.VIPs, a, netip.Addr.Compare); wanted && err != nil {
+			r.failing = append(r.failing, a)
+		}
 	}
 	return r
 }
