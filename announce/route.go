@@ -39,8 +39,8 @@ func Restarts(s lb.Snapshot) bool {
 // same VRF only the first is usable.
 func PeersOf(peers []lb.BGPPeer, labels map[string]string) []lb.BGPPeer {
 	type place struct {
-		addr       netip.Addr
-		iface, vrf string
+		addr netip.Addr
+		vrf  string
 	}
 	taken := map[place]string{}
 	var out []lb.BGPPeer
@@ -48,9 +48,9 @@ func PeersOf(peers []lb.BGPPeer, labels map[string]string) []lb.BGPPeer {
 		if !lb.MatchesAny(p.NodeSelectors, labels) {
 			continue
 		}
-		at := place{p.Addr, p.Interface, p.VRF}
+		at := place{p.Addr, p.VRF}
 		switch first, conflict := taken[at]; {
-		case !p.Addr.IsValid() && p.Interface == "": // its spec is not valid
+		case !p.Addr.IsValid(): // its spec is not valid
 		case conflict:
 			p.Unusable = lb.Refusal{Reason: lb.PeerConflict,
 				Message: fmt.Sprintf("BGPPeer %q has the same address on this node; delete one of the two, or set their nodeSelectors apart", first)}
@@ -65,13 +65,14 @@ func PeersOf(peers []lb.BGPPeer, labels map[string]string) []lb.BGPPeer {
 // routes is what the decisions about BGP have in common.
 type routes struct {
 	*poll
-	peers    []lb.BGPPeer // of this node
-	standing standing     // of this node
+	peers    []lb.BGPPeer                 // of this node
+	others   map[lb.NodeName][]lb.BGPPeer // of the others, as far as somebody has asked
+	standing standing                     // of this node
 	restarts bool
 	weighted bool // some advertisement asks for weights
 
 	key   []byte
-	known map[string]tellings // by advertisements that count, and whether the address is held on to
+	known map[string]tellings // by family, whether the address is held on to, and advertisements that count
 }
 
 // tellings is what peers are to hear, and what is unusual about it.
@@ -81,7 +82,7 @@ type tellings struct {
 }
 
 func (p *poll) newRoutes() *routes {
-	r := &routes{poll: p, known: map[string]tellings{}, restarts: Restarts(p.Snapshot)}
+	r := &routes{poll: p, known: map[string]tellings{}, others: map[lb.NodeName][]lb.BGPPeer{}, restarts: Restarts(p.Snapshot)}
 	if len(p.BGP) == 0 {
 		return r
 	}
@@ -110,15 +111,16 @@ func (r *routes) decide(b ballot) (Decision, bool) {
 	if refusal := r.refusal(ads, lacks); !refusal.OK() {
 		return d.refuse(refusal), true
 	}
-	told := r.tell(ads, r.standing.refusal.Reason == lb.NodeCordoned && !r.elsewhere(b))
+	family := lb.FamilyOf(b.vip)
+	told := r.tell(ads, family, r.standing.refusal.Reason == lb.NodeCordoned && !r.elsewhere(b))
 	d.Tell, d.Message = told.list, told.remark
 	switch {
 	case !r.Programmed[b.vip] && r.forwarded(b):
 		return d.refuse(lb.Refusal{Reason: lb.NotProgrammed, Message: "the datapath has not programmed the address yet"}), true
-	case len(d.Tell) == 0 && !r.standing.refusal.OK() && r.hearers(ads):
+	case len(d.Tell) == 0 && !r.standing.refusal.OK() && r.hears(ads, family):
 		return d.refuse(r.standing.refusal), true
 	case len(d.Tell) == 0:
-		return d.refuse(lb.Refusal{Reason: lb.NoPeer, Message: r.noPeer(ads)}), true
+		return d.refuse(lb.Refusal{Reason: lb.NoPeer, Message: r.noPeer(ads, family)}), true
 	case d.Drains():
 		d.Message = "asking for other paths: " + r.standing.refusal.Message
 	}
@@ -206,13 +208,13 @@ func (r *routes) coveringBGP(vip netip.Addr, svc *lb.Service) []int {
 }
 
 // tell returns what the peers are to hear where these advertisements count. Hold says that nobody else can serve the address.
-func (r *routes) tell(ads []int, hold bool) tellings {
-	r.key = r.key[:0]
+func (r *routes) tell(ads []int, family lb.Family, hold bool) tellings {
+	r.key = append(r.key[:0], byte(family), 0)
 	if hold {
-		r.key = append(r.key, 1)
+		r.key[1] = 1
 	}
 	for _, i := range ads {
-		r.key = binary.AppendUvarint(r.key, uint64(i)+2)
+		r.key = binary.AppendUvarint(r.key, uint64(i))
 	}
 	if had, ok := r.known[string(r.key)]; ok {
 		return had
@@ -223,13 +225,13 @@ func (r *routes) tell(ads []int, hold bool) tellings {
 		t := Telling{Peer: peer.Name, Drain: drain}
 		first := -1
 		for _, i := range ads {
-			if !r.BGP[i].Tells(peer.Name) {
+			if !tells(r.BGP[i], peer, family) {
 				continue
 			}
 			t.Ads = append(t.Ads, r.BGP[i].Name)
 			if first < 0 {
 				first = i
-			} else if field := disagree(r.BGP[first], r.BGP[i]); field != "" && out.remark == "" {
+			} else if field := disagree(r.BGP[first], r.BGP[i], family); field != "" && out.remark == "" {
 				out.remark = fmt.Sprintf("BGPAdvertisements %s and %s disagree about %s; the first one's counts", r.BGP[first].Name, r.BGP[i].Name, field)
 			}
 		}
@@ -241,8 +243,14 @@ func (r *routes) tell(ads []int, hold bool) tellings {
 	return out
 }
 
-// disagree names the field for which two advertisements of the same prefixes want different values; "" = none.
-func disagree(a, b lb.BGPAdvertisement) string {
+// tells reports whether the peer hears of addresses of the family by the advertisement. Of an unusable one whose spec is not valid
+// it is not known what its session carries.
+func tells(ad lb.BGPAdvertisement, peer lb.BGPPeer, family lb.Family) bool {
+	return ad.Tells(peer.Name) && (peer.DualStack || !peer.Addr.IsValid() || lb.FamilyOf(peer.Addr) == family)
+}
+
+// disagree names the field for which two advertisements of the same prefixes of a family want different values; "" = none.
+func disagree(a, b lb.BGPAdvertisement, family lb.Family) string {
 	med := func(m *uint32) (uint32, bool) {
 		if m == nil {
 			return 0, false
@@ -252,7 +260,7 @@ func disagree(a, b lb.BGPAdvertisement) string {
 	aMED, aSent := med(a.MED)
 	bMED, bSent := med(b.MED)
 	switch {
-	case a.Length != b.Length && a.LengthV6 != b.LengthV6:
+	case family == lb.IPv4 && a.Length != b.Length, family == lb.IPv6 && a.LengthV6 != b.LengthV6:
 		return ""
 	case a.LocalPref != b.LocalPref:
 		return "localPref"
@@ -279,20 +287,29 @@ func (r *routes) stage(peer lb.BGPPeer, hold bool) (said, drain bool) {
 	return false, false
 }
 
-// hearers reports whether a peer of this node would hear of the address, were the node not about to leave.
-func (r *routes) hearers(ads []int) bool {
-	return slices.ContainsFunc(r.peers, func(p lb.BGPPeer) bool {
-		return slices.ContainsFunc(ads, func(i int) bool { return r.BGP[i].Tells(p.Name) })
+// hears reports whether a peer of this node would hear of an address of the family, were the node not about to leave.
+func (r *routes) hears(ads []int, family lb.Family) bool {
+	return anyHears(r.BGP, ads, r.peers, family)
+}
+
+func anyHears(all []lb.BGPAdvertisement, ads []int, peers []lb.BGPPeer, family lb.Family) bool {
+	return slices.ContainsFunc(peers, func(p lb.BGPPeer) bool {
+		return p.Unusable.OK() && slices.ContainsFunc(ads, func(i int) bool { return tells(all[i], p, family) })
 	})
 }
 
-func (r *routes) noPeer(ads []int) string {
-	if len(r.peers) == 0 {
-		return fmt.Sprintf("there is no BGPPeer whose nodeSelectors match node %s", r.Self)
-	}
+func (r *routes) noPeer(ads []int, family lb.Family) string {
 	names := make([]string, len(ads))
+	named := false
 	for i, ad := range ads {
 		names[i] = r.BGP[ad].Name
+		named = named || slices.ContainsFunc(r.peers, func(p lb.BGPPeer) bool { return r.BGP[ad].Tells(p.Name) })
+	}
+	switch {
+	case len(r.peers) == 0:
+		return fmt.Sprintf("there is no BGPPeer whose nodeSelectors match node %s", r.Self)
+	case named:
+		return fmt.Sprintf("no session carries %s; set dualStackAddressFamily of a BGPPeer, or add one with an address of the family", family)
 	}
 	return fmt.Sprintf("spec.peers of BGPAdvertisement %s names no BGPPeer that is for node %s", strings.Join(names, ", "), r.Self)
 }
@@ -306,11 +323,13 @@ func (r *routes) elsewhere(b ballot) bool {
 		if _, failed := slices.BinarySearchFunc(m.Failing, b.vip, netip.Addr.Compare); failed {
 			continue
 		}
-		ads, _, _ := r.serves(b, m.Node)
-		for _, peer := range PeersOf(r.BGPPeers, r.Nodes[m.Node].Labels) {
-			if peer.Unusable.OK() && slices.ContainsFunc(ads, func(i int) bool { return r.BGP[i].Tells(peer.Name) }) {
-				return true
-			}
+		peers, known := r.others[m.Node]
+		if !known {
+			peers = PeersOf(r.BGPPeers, r.Nodes[m.Node].Labels)
+			r.others[m.Node] = peers
+		}
+		if ads, _, _ := r.serves(b, m.Node); anyHears(r.BGP, ads, peers, lb.FamilyOf(b.vip)) {
+			return true
 		}
 	}
 	return false

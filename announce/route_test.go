@@ -57,32 +57,37 @@ func TestPlanRoutes(t *testing.T) {
 		change []func(*lb.Snapshot)
 		want   string // what the decision's String begins with
 	}{
-		"cluster":                     {nil, yes},
-		"asleep":                      {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Fenced = true }}, yes},
-		"others have claimed it":      {[]func(*lb.Snapshot){claim("n2", 5)}, yes},
-		"settling":                    {[]func(*lb.Snapshot){settling}, yes},
-		"no link of the subnet":       {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Links = nil }}, yes},
-		"local without endpoint":      {[]func(*lb.Snapshot){local}, no(lb.NoLocalEndpoint)},
-		"local with endpoint":         {[]func(*lb.Snapshot){local, endpoints(endpoint("n1", true, false))}, yes},
-		"local, not ready":            {[]func(*lb.Snapshot){local, endpoints(lb.Endpoint{PortName: "p", Protocol: lb.TCP, Node: "n1"}, endpoint("n2", true, false))}, no(lb.NoLocalEndpoint)},
-		"local, terminating alone":    {[]func(*lb.Snapshot){local, endpoints(endpoint("n1", false, true))}, yes},
-		"local, ready elsewhere":      {[]func(*lb.Snapshot){local, endpoints(endpoint("n1", false, true), endpoint("n2", true, false))}, no(lb.NoLocalEndpoint)},
-		"no endpoints":                {[]func(*lb.Snapshot){endpoints()}, no(lb.NoEndpoints)},
-		"not programmed":              {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Programmed = nil }}, no(lb.NotProgrammed)},
-		"announce only":               {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Programmed, s.Forwards = nil, false }}, yes},
-		"forwarder not asked yet":     {[]func(*lb.Snapshot){forwarder}, no(lb.ForwarderNotReady)},
-		"forwarder that cannot":       {[]func(*lb.Snapshot){forwarder, func(s *lb.Snapshot) { s.HealthChecks = map[lb.ServiceKey]lb.HealthCheck{web: {Why: "503"}} }}, no(lb.ForwarderNotReady)},
-		"forwarder that can":          {[]func(*lb.Snapshot){forwarder, func(s *lb.Snapshot) { s.HealthChecks = map[lb.ServiceKey]lb.HealthCheck{web: {OK: true}} }}, yes},
-		"not a member":                {[]func(*lb.Snapshot){only("n2", "n3")}, no(lb.NotAMember)},
-		"unknown node":                {[]func(*lb.Snapshot){func(s *lb.Snapshot) { delete(s.Nodes, "n1") }}, no(lb.NodeUnavailable)},
-		"no network":                  {[]func(*lb.Snapshot){node("n1", func(n *lb.Node) { n.NetworkUnavailable = true })}, no(lb.NodeUnavailable)},
-		"datapath":                    {[]func(*lb.Snapshot){member("n1", func(m *lb.Member) { m.Ready = false })}, no(lb.DatapathNotReady)},
-		"node not selected":           {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{NodeSelectors: name("n2")})}, no(lb.NodeNotSelected)},
-		"pool not covered":            {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{Pools: []string{"other"}})}, "192.0.2.200 L2 no: NotAdvertised: neither"},
-		"service not covered":         {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{ServiceSelectors: []lb.Selector{{{Key: "app", Op: lb.In, Values: []string{"dns"}}}}})}, "192.0.2.200 L2 no: NotAdvertised"},
-		"no peers at all":             {[]func(*lb.Snapshot){bgpPeers()}, no(lb.NoPeer) + ": there is no BGPPeer"},
-		"no peer for the node":        {[]func(*lb.Snapshot){bgpPeers(lb.BGPPeer{Name: "tor", NodeSelectors: name("n2")})}, no(lb.NoPeer)},
-		"no peer of the name":         {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{Name: "a", Peers: []string{"spine"}})}, no(lb.NoPeer) + ": spec.peers of BGPAdvertisement a"},
+		"cluster":                  {nil, yes},
+		"asleep":                   {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Fenced = true }}, yes},
+		"others have claimed it":   {[]func(*lb.Snapshot){claim("n2", 5)}, yes},
+		"settling":                 {[]func(*lb.Snapshot){settling}, yes},
+		"no link of the subnet":    {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Links = nil }}, yes},
+		"local without endpoint":   {[]func(*lb.Snapshot){local}, no(lb.NoLocalEndpoint)},
+		"local with endpoint":      {[]func(*lb.Snapshot){local, endpoints(endpoint("n1", true, false))}, yes},
+		"local, not ready":         {[]func(*lb.Snapshot){local, endpoints(lb.Endpoint{PortName: "p", Protocol: lb.TCP, Node: "n1"}, endpoint("n2", true, false))}, no(lb.NoLocalEndpoint)},
+		"local, terminating alone": {[]func(*lb.Snapshot){local, endpoints(endpoint("n1", false, true))}, yes},
+		"local, ready elsewhere":   {[]func(*lb.Snapshot){local, endpoints(endpoint("n1", false, true), endpoint("n2", true, false))}, no(lb.NoLocalEndpoint)},
+		"no endpoints":             {[]func(*lb.Snapshot){endpoints()}, no(lb.NoEndpoints)},
+		"not programmed":           {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Programmed = nil }}, no(lb.NotProgrammed)},
+		"announce only":            {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.Programmed, s.Forwards = nil, false }}, yes},
+		"forwarder not asked yet":  {[]func(*lb.Snapshot){forwarder}, no(lb.ForwarderNotReady)},
+		"forwarder that cannot":    {[]func(*lb.Snapshot){forwarder, func(s *lb.Snapshot) { s.HealthChecks = map[lb.ServiceKey]lb.HealthCheck{web: {Why: "503"}} }}, no(lb.ForwarderNotReady)},
+		"forwarder that can":       {[]func(*lb.Snapshot){forwarder, func(s *lb.Snapshot) { s.HealthChecks = map[lb.ServiceKey]lb.HealthCheck{web: {OK: true}} }}, yes},
+		"not a member":             {[]func(*lb.Snapshot){only("n2", "n3")}, no(lb.NotAMember)},
+		"unknown node":             {[]func(*lb.Snapshot){func(s *lb.Snapshot) { delete(s.Nodes, "n1") }}, no(lb.NodeUnavailable)},
+		"no network":               {[]func(*lb.Snapshot){node("n1", func(n *lb.Node) { n.NetworkUnavailable = true })}, no(lb.NodeUnavailable)},
+		"datapath":                 {[]func(*lb.Snapshot){member("n1", func(m *lb.Member) { m.Ready = false })}, no(lb.DatapathNotReady)},
+		"node not selected":        {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{NodeSelectors: name("n2")})}, no(lb.NodeNotSelected)},
+		"pool not covered":         {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{Pools: []string{"other"}})}, "192.0.2.200 L2 no: NotAdvertised: neither"},
+		"service not covered":      {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{ServiceSelectors: []lb.Selector{{{Key: "app", Op: lb.In, Values: []string{"dns"}}}}})}, "192.0.2.200 L2 no: NotAdvertised"},
+		"no peers at all":          {[]func(*lb.Snapshot){bgpPeers()}, no(lb.NoPeer) + ": there is no BGPPeer"},
+		"no peer for the node":     {[]func(*lb.Snapshot){bgpPeers(lb.BGPPeer{Name: "tor", NodeSelectors: name("n2")})}, no(lb.NoPeer)},
+		"no peer of the name":      {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{Name: "a", Peers: []string{"spine"}})}, no(lb.NoPeer) + ": spec.peers of BGPAdvertisement a"},
+		"a session of one family":  {[]func(*lb.Snapshot){func(s *lb.Snapshot) { s.BGPPeers[0].Addr = netip.MustParseAddr("2001:db8::1") }}, no(lb.NoPeer) + ": no session carries IPv4"},
+		"a session of both": {[]func(*lb.Snapshot){func(s *lb.Snapshot) {
+			s.BGPPeers[0].Addr, s.BGPPeers[0].DualStack = netip.MustParseAddr("2001:db8::1"), true
+		}}, yes},
+		"other lengths may differ":    {[]func(*lb.Snapshot){bgpAds(lb.BGPAdvertisement{Name: "a", LocalPref: 200}, lb.BGPAdvertisement{Name: "b"}), func(s *lb.Snapshot) { s.BGP[0].Length = 24 }}, yes},
 		"a peer of two":               {[]func(*lb.Snapshot){bgpPeers(lb.BGPPeer{Name: "spine"}, lb.BGPPeer{Name: "tor"}), bgpAds(lb.BGPAdvertisement{Peers: []string{"tor"}})}, yes},
 		"excluded a moment ago":       {[]func(*lb.Snapshot){node("n1", excluded)}, asks},
 		"excluded":                    {[]func(*lb.Snapshot){node("n1", excluded), leaving(5 * time.Second)}, no(lb.NodeExcluded)},
@@ -182,13 +187,13 @@ func TestPeersOf(t *testing.T) {
 	at := netip.MustParseAddr("192.0.2.1")
 	got := PeersOf([]lb.BGPPeer{
 		{Name: "a", Addr: at}, {Name: "b", Addr: at, NodeSelectors: name("n2")}, {Name: "c", Addr: at, VRF: "red"}, {Name: "d", Addr: at, Port: 1790},
-		{Name: "e", Interface: "eth1"}, {Name: "f", Interface: "eth2"}, {Name: "g"}, {Name: "h"},
+		{Name: "e"}, {Name: "f"},
 	}, map[string]string{"name": "n1"})
 	var names []string
 	for _, p := range got {
 		names = append(names, p.Name+string(p.Unusable.Reason))
 	}
-	if want := []string{"a", "c", "dPeerConflict", "e", "f", "g", "h"}; !slices.Equal(names, want) {
+	if want := []string{"a", "c", "dPeerConflict", "e", "f"}; !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
 }

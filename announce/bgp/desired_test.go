@@ -27,7 +27,7 @@ func snapshot(ads ...lb.BGPAdvertisement) lb.Snapshot {
 		Members:   []lb.Member{{Node: "n1", Ready: true}},
 		Endpoints: map[lb.ServiceKey][]lb.Endpoint{},
 		BGPPeers: []lb.BGPPeer{
-			{Name: "ext", Addr: address("10.0.0.1"), MyASN: 64512, PeerASN: 64513, DrainWait: time.Second},
+			{Name: "ext", Addr: address("10.0.0.1"), MyASN: 64512, PeerASN: 64513, DualStack: true, DrainWait: time.Second},
 			{Name: "int", Addr: address("2001:db8::1"), MyASN: 64512, PeerASN: 64512, Internal: true, DualStack: true, DrainWait: time.Minute, RouterID: address("9.9.9.9")},
 		},
 	}
@@ -67,8 +67,10 @@ func TestDesiredPaths(t *testing.T) {
 		change func(*lb.Snapshot)
 		want   []string
 	}{
-		"none":  {nil, nil, nil},
-		"plain": {[]lb.BGPAdvertisement{{Name: "a", Peers: []string{"ext"}}}, nil, []string{"ext 192.0.2.5/32", "ext 192.0.2.9/32", "ext 2001:db8:1::5/128"}},
+		"none":               {nil, nil, nil},
+		"plain":              {[]lb.BGPAdvertisement{{Name: "a", Peers: []string{"ext"}}}, nil, []string{"ext 192.0.2.5/32", "ext 192.0.2.9/32", "ext 2001:db8:1::5/128"}},
+		"one family":         {[]lb.BGPAdvertisement{{Name: "a", Peers: []string{"ext"}}}, func(s *lb.Snapshot) { s.BGPPeers[0].DualStack = false }, []string{"ext 192.0.2.5/32", "ext 192.0.2.9/32"}},
+		"the family of IPv6": {[]lb.BGPAdvertisement{{Name: "a", Peers: []string{"int"}}}, func(s *lb.Snapshot) { s.BGPPeers[1].DualStack = false }, []string{"int 2001:db8:1::5/128"}},
 		"internal and external": {[]lb.BGPAdvertisement{{Name: "a", Length: 24, LengthV6: 64, LocalPref: 200, Prepend: 2, MED: new(uint32(0))}}, nil, []string{
 			"ext 192.0.2.0/24 med 0 prepend 2", "ext 2001:db8:1::/64 med 0 prepend 2",
 			"int 192.0.2.0/24 local-pref 200 med 0", "int 2001:db8:1::/64 local-pref 200 med 0"}},
@@ -111,16 +113,16 @@ func TestDesiredPaths(t *testing.T) {
 
 func TestDesiredPeers(t *testing.T) {
 	s := snapshot()
-	s.BGPPeers = append(s.BGPPeers, lb.BGPPeer{Name: "un", Interface: "eth1", DualStack: true, MyASN: 64512, TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
+	s.BGPPeers = append(s.BGPPeers, lb.BGPPeer{Name: "un", Addr: address("10.0.0.3"), DualStack: true, MyASN: 64512, TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
 		BFD: &lb.BFDProfile{Receive: time.Second, Transmit: 2 * time.Second, Multiplier: 4, Passive: true, MinTTL: 250}},
 		lb.BGPPeer{Name: "wrong", Unusable: lb.Refusal{Reason: lb.InvalidSpec, Message: "no"}})
 	s.BGPPeers[1].BFD = &lb.BFDProfile{Multiplier: 3}
 	got := Desired(s, announce.Plan(s)).Peers
 	want := []Peer{
-		{Name: "ext", Addr: address("10.0.0.1"), MyASN: 64512, PeerASN: 64513, RouterID: address("10.0.0.11"), Families: []lb.Family{lb.IPv4}},
+		{Name: "ext", Addr: address("10.0.0.1"), MyASN: 64512, PeerASN: 64513, RouterID: address("10.0.0.11"), Families: []lb.Family{lb.IPv4, lb.IPv6}},
 		{Name: "int", Addr: address("2001:db8::1"), MyASN: 64512, PeerASN: 64512, RouterID: address("9.9.9.9"), Families: []lb.Family{lb.IPv4, lb.IPv6},
 			BFD: &BFD{Multiplier: 3, MultiHop: true}},
-		{Name: "un", Interface: "eth1", MyASN: 64512, Dynamic: External, RouterID: address("10.0.0.11"), TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
+		{Name: "un", Addr: address("10.0.0.3"), MyASN: 64512, Dynamic: External, RouterID: address("10.0.0.11"), TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
 			Families: []lb.Family{lb.IPv4, lb.IPv6}, BFD: &BFD{Receive: time.Second, Transmit: 2 * time.Second, Multiplier: 4, Passive: true, MinTTL: 250}},
 		{Name: "wrong", Dynamic: External, RouterID: address("10.0.0.11"), Held: lb.Refusal{Reason: lb.InvalidSpec, Message: "no"}},
 	}
@@ -196,6 +198,8 @@ func problems(s lb.Snapshot, decisions []announce.Decision, state State) []strin
 				wrong("%s is asked to avoid %s for nothing", peer.Name, path)
 			case drains && s.Leaving >= known.DrainWait && !(node.Cordoned && s.LeaveOnCordon && !node.Excluded && !s.Members[0].Draining):
 				wrong("%s still hears of %s after its wait", peer.Name, path)
+			case !slices.Contains(peer.Families, lb.FamilyOf(path.Prefix.Addr())):
+				wrong("%s hears of %s, which its session does not carry", peer.Name, path)
 			case known.Internal && path.Prepend > 0, !known.Internal && path.LocalPref > 0:
 				wrong("%s hears of %s with what is not for it", peer.Name, path)
 			}
@@ -246,7 +250,7 @@ func randomSnapshot(dice *rand.Rand) lb.Snapshot {
 	}
 	for _, name := range []string{"p1", "p2"} {
 		s.BGPPeers = append(s.BGPPeers, lb.BGPPeer{Name: name, NodeSelectors: pick("a", "b"), Addr: netip.AddrFrom4([4]byte{10, 9, 9, byte(dice.IntN(2))}),
-			Internal: chance(2), GracefulRestart: chance(2), DrainWait: time.Duration(dice.IntN(4)) * time.Second})
+			Internal: chance(2), DualStack: chance(2), GracefulRestart: chance(2), DrainWait: time.Duration(dice.IntN(4)) * time.Second})
 	}
 	for _, name := range []string{"a", "b"} {
 		ad := lb.BGPAdvertisement{Name: name, NodeSelectors: pick("a", "b"), ServiceSelectors: pick("a", "b"), PoolSelectors: pick("a", "b"),

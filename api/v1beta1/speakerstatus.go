@@ -131,11 +131,11 @@ type BGPSession struct {
 	//
 	// +required
 	Peer string `json:"peer"`
-	// address of the peer, or the interface of an unnumbered one.
+	// address of the peer.
 	//
 	// +optional
 	Address string `json:"address,omitempty"`
-	// state is that of RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm or Established.
+	// state is that of RFC 4271: Established, Idle while nothing is tried, or Active for all others, which follow each other quickly.
 	//
 	// +optional
 	State string `json:"state,omitempty"`

@@ -31,6 +31,10 @@ const (
 
 	// byePatience bounds how long the end of the process waits, after the peers' drainWait, for the last messages to go out.
 	byePatience = time.Second
+
+	// longestGoodbye bounds the drain at the end of the process, whatever the peers' drainWait: the chart gives the pod 30 s, and the
+	// process with the sessions does not wait for longer than 20 s.
+	longestGoodbye = 18 * time.Second
 )
 
 // speech is what this node says by BGP. It belongs to the goroutine of the steps.
@@ -209,7 +213,6 @@ func sessions(want bgp.State, report bgp.Report) ([]bgp.Session, map[string]stri
 	out := make([]bgp.Session, 0, len(want.Peers))
 	addrs := make(map[string]string, len(want.Peers))
 	for _, p := range want.Peers {
-		addrs[p.Name] = p.Interface
 		if p.Addr.IsValid() {
 			addrs[p.Name] = p.Addr.String()
 		}
@@ -290,11 +293,11 @@ func silent(want bgp.State) bool {
 	return !slices.ContainsFunc(want.Peers, func(p bgp.Peer) bool { return len(p.Paths) > 0 && !(want.Keep && p.GracefulRestart) })
 }
 
-// longestDrain is how long the drain of BGP may take at most.
+// longestDrain is how long the drain of BGP may take at most when the process ends.
 func longestDrain(peers []lb.BGPPeer) time.Duration {
 	var d time.Duration
 	for _, p := range peers {
 		d = max(d, p.DrainWait)
 	}
-	return d + byePatience
+	return min(d+byePatience, longestGoodbye)
 }

@@ -24,7 +24,7 @@ type Status struct {
 	Routes   []announce.Decision
 	Sessions []bgp.Session
 
-	PeerAddrs map[string]string // of the BGP peers, or the interfaces of unnumbered ones, by name
+	PeerAddrs map[string]string // of the BGP peers, by name
 
 	Speaking bool          // there is somebody to tell by BGP
 	Farewell bool          // nothing more is wanted of the peers, but for those that are kept over a restart
