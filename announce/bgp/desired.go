@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"cmp"
 	"hash/fnv"
 	"net/netip"
 	"slices"
@@ -35,7 +34,10 @@ func Desired(s lb.Snapshot, decisions []announce.Decision) State {
 	for i, a := range s.BGP {
 		ads[a.Name] = i
 	}
-	told := make([][]part, len(peers))
+	told := make([][]column, len(peers)) // by peer, then by advertisement
+	for i := range told {
+		told[i] = make([]column, len(s.BGP))
+	}
 	for _, d := range decisions {
 		if !d.Announce || d.Via != announce.BGP {
 			continue
@@ -44,17 +46,17 @@ func Desired(s lb.Snapshot, decisions []announce.Decision) State {
 			at := index[t.Peer]
 			for _, name := range t.Ads {
 				ad := ads[name]
-				told[at] = append(told[at], part{s.BGP[ad].Prefix(d.VIP), ad, d.Weight, t.Drain})
+				told[at][ad] = told[at][ad].with(part{s.BGP[ad].Prefix(d.VIP), ad, d.Weight, t.Drain}, len(decisions))
 			}
 		}
 	}
-	for i, parts := range told {
-		out.Peers[i].Paths = paths(parts, s.BGP, peers[i].Internal)
+	for i, columns := range told {
+		out.Peers[i].Paths = paths(columns, s.BGP, peers[i].Internal)
 	}
 	return out
 }
 
-// part is what one address adds to a path by one advertisement.
+// part is what addresses add to a path by one advertisement.
 type part struct {
 	prefix netip.Prefix
 	ad     int // its place in the snapshot
@@ -62,33 +64,59 @@ type part struct {
 	drain  bool
 }
 
-// paths joins the parts by prefix. The attributes are those of the first advertisement by name, the communities those of all.
-func paths(parts []part, ads []lb.BGPAdvertisement, internal bool) []Path {
-	slices.SortFunc(parts, func(a, b part) int { return cmp.Or(a.prefix.Compare(b.prefix), cmp.Compare(a.ad, b.ad)) })
-	var out []Path
-	for from := 0; from < len(parts); {
-		to := from + 1
-		for to < len(parts) && parts[to].prefix == parts[from].prefix {
-			to++
-		}
-		out = append(out, path(parts[from:to], ads, internal))
-		from = to
+// column is all parts by one advertisement, sorted by prefix.
+type column []part
+
+// with adds a part, which must not be less than those before it: the decisions are sorted by address. Most is a guess of the length.
+func (c column) with(p part, most int) column {
+	if n := len(c); n > 0 && c[n-1].prefix == p.prefix {
+		c[n-1].weight += p.weight
+		c[n-1].drain = c[n-1].drain && p.drain
+		return c
 	}
-	return out
+	if c == nil && p.prefix.IsSingleIP() {
+		c = make(column, 0, most)
+	}
+	return append(c, p)
 }
 
+// paths joins the parts by prefix. The attributes are those of the first advertisement by name, the communities those of all.
+func paths(columns []column, ads []lb.BGPAdvertisement, internal bool) []Path {
+	longest := 0
+	for _, c := range columns {
+		longest = max(longest, len(c))
+	}
+	if longest == 0 {
+		return nil
+	}
+	out := make([]Path, 0, longest)
+	var parts []part
+	for {
+		parts = parts[:0]
+		for _, c := range columns {
+			if len(c) > 0 && (len(parts) == 0 || c[0].prefix.Compare(parts[0].prefix) < 0) {
+				parts = append(parts[:0], c[0])
+			} else if len(c) > 0 && c[0].prefix == parts[0].prefix {
+				parts = append(parts, c[0])
+			}
+		}
+		if len(parts) == 0 {
+			return out
+		}
+		for _, p := range parts {
+			columns[p.ad] = columns[p.ad][1:]
+		}
+		out = append(out, path(parts, ads, internal))
+	}
+}
+
+// path returns the path of parts with the same prefix, one for each advertisement.
 func path(parts []part, ads []lb.BGPAdvertisement, internal bool) Path {
 	first := ads[parts[0].ad]
 	p := Path{Prefix: parts[0].prefix, MED: first.MED}
-	drain, weight := true, 0
-	for i, part := range parts {
+	drain := true
+	for _, part := range parts {
 		drain = drain && part.drain
-		if part.ad == parts[0].ad {
-			weight += part.weight
-		}
-		if i > 0 && part.ad == parts[i-1].ad {
-			continue
-		}
 		p.Communities = append(p.Communities, ads[part.ad].Communities...)
 		for _, large := range ads[part.ad].Large {
 			p.Large = append(p.Large, LargeCommunity{large[0], large[1], large[2]})
@@ -100,7 +128,7 @@ func path(parts []part, ads []lb.BGPAdvertisement, internal bool) Path {
 		p.Prepend = first.Prepend
 	}
 	if first.Weighted {
-		p.Weight = float32(weight) * endpointBandwidth
+		p.Weight = float32(parts[0].weight) * endpointBandwidth
 	}
 	if drain {
 		p.Communities = append(p.Communities, GracefulShutdown)
