@@ -29,6 +29,10 @@ const (
 	// does not report for that long has lost its sessions too.
 	tellPatience = 2 * time.Second
 
+	// openingPatience bounds how long the pod is not ready because of sessions that have not come up: a router that is away must
+	// not stop a rollout.
+	openingPatience = 10 * time.Second
+
 	// byePatience bounds how long the end of the process waits, after the peers' drainWait, for the last messages to go out.
 	byePatience = time.Second
 
@@ -44,6 +48,33 @@ type speech struct {
 	snap    lb.Snapshot         // and these facts
 	leaving leaving
 	parting parting
+	opening opening
+}
+
+// opening says whether sessions are still to come up for the first time in this process. Until then the pod is not ready, so that a
+// rollout does not take the next node's paths away before this one's are back. It is pure: time is an argument.
+type opening struct {
+	awaited bool
+	since   time.Time // when sessions were first wanted; zero = not yet
+	over    bool      // and never begins again in this process
+}
+
+// observe takes in the sessions that are wanted, and returns how long they may still be awaited; 0 = they are not. Ready says that
+// the node could announce something by now.
+func (o *opening) observe(sessions []bgp.Session, ready bool, now time.Time) time.Duration {
+	o.awaited = false
+	if o.over || !ready {
+		return 0
+	}
+	if o.since.IsZero() {
+		o.since = now
+	}
+	left := openingPatience - now.Sub(o.since)
+	o.awaited = left > 0 && slices.ContainsFunc(sessions, func(x bgp.Session) bool { return x.State != bgp.Established })
+	if o.over = !o.awaited; o.over {
+		return 0
+	}
+	return left
 }
 
 // leaving measures since when this node is about to leave. It is pure: time is an argument.
@@ -198,6 +229,15 @@ func (p *parting) with(s lb.Snapshot, told uint64, now time.Time) (out lb.Snapsh
 	}
 	slices.SortStableFunc(out.Services, func(a, b lb.Service) int { return a.Key.Compare(b.Key) })
 	return out, again
+}
+
+// awaitSessions returns how long the first sessions may still be awaited; 0 = they are not.
+func (s *Speaker) awaitSessions(now time.Time) time.Duration {
+	s.mu.Lock()
+	ready := s.haveFacts && s.report.ready
+	s.mu.Unlock()
+	list, _ := sessions(s.speech.wanted, s.reportBGP())
+	return s.speech.opening.observe(list, ready, now)
 }
 
 // reportBGP returns how the sessions are; without BGP there are none.

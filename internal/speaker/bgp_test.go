@@ -351,3 +351,55 @@ func TestSpeakerReports(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// A pod is not ready before its first sessions are up, so that a rollout waits for them, but not for a router that is away; one that
+// is configured later changes nothing.
+func TestReadyWaitsForSessions(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Unix(1000, 0).Add(time.Duration(seconds) * time.Second) }
+	up, down := bgp.Session{State: bgp.Established}, bgp.Session{State: bgp.Active}
+	for name, steps := range map[string][]struct {
+		at       int
+		sessions []bgp.Session
+		ready    bool
+		awaited  bool
+	}{
+		"comes up":     {{0, nil, false, false}, {1, []bgp.Session{down, up}, true, true}, {2, []bgp.Session{up, up}, true, false}, {3, []bgp.Session{down}, true, false}},
+		"never":        {{0, []bgp.Session{down}, true, true}, {9, []bgp.Session{down}, true, true}, {10, []bgp.Session{down}, true, false}},
+		"no BGP":       {{0, nil, true, false}, {1, []bgp.Session{down}, true, false}},
+		"not ready":    {{0, []bgp.Session{down}, false, false}, {60, []bgp.Session{down}, true, true}},
+		"up at once":   {{0, []bgp.Session{up}, true, false}, {1, []bgp.Session{down}, true, false}},
+		"and restarts": {{0, []bgp.Session{down}, true, true}, {20, []bgp.Session{down}, true, false}, {21, []bgp.Session{down}, true, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o opening
+			for _, step := range steps {
+				if left := o.observe(step.sessions, step.ready, at(step.at)); o.awaited != step.awaited || left > 0 != step.awaited {
+					t.Errorf("after %d s: awaited %v for %s", step.at, o.awaited, left)
+				}
+			}
+		})
+	}
+	inBGP(t, func(t *testing.T, w *world, n *node, f *fakeBGP) {
+		if !n.Ready() {
+			t.Error("not ready with its sessions up")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, nodes: map[lb.NodeName]*node{}, facts: bgpFacts()}
+		fake := &fakeBGP{down: true}
+		n := w.newNode("n1", 11, func(n *node, o *Options) { fake.n, o.BGP = n, fake })
+		w.nodes["n1"] = n
+		n.start()
+		pass(openingPatience / 2)
+		if n.Ready() || !strings.Contains(n.whyNotReady(), "BGP sessions") {
+			t.Error("ready before the sessions are up")
+		}
+		pass(openingPatience)
+		if !n.Ready() {
+			t.Error("not ready though it has waited long enough")
+		}
+		n.stop()
+		<-n.done
+		time.Sleep(time.Minute)
+	})
+}

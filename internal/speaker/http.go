@@ -46,6 +46,8 @@ func (s *Speaker) whyNotReady() string {
 		return "draining"
 	case !st.Joined:
 		return "the other speakers have not been found yet"
+	case st.Opening:
+		return "the BGP sessions are being opened, which is waited for 10 s"
 	case s.report.err != nil:
 		return "the datapath does not work: " + s.report.err.Error()
 	}

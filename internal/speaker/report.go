@@ -54,6 +54,7 @@ func (s *Speaker) selfReport() kube.SpeakerReport {
 	case out.Ready || st.Draining:
 	case !st.Joined:
 		out.Problem = lb.Refusal{Reason: lb.NotAMember, Message: s.whyNotReady()}
+	case st.Opening: // the sessions' own reasons say more
 	default:
 		out.Problem = lb.Refusal{Reason: lb.DatapathNotReady, Message: s.whyNotReady()}
 	}

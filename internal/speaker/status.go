@@ -26,6 +26,7 @@ type Status struct {
 
 	PeerAddrs map[string]string // of the BGP peers, by name
 
+	Opening  bool          // the first sessions are still awaited
 	Speaking bool          // there is somebody to tell by BGP
 	Farewell bool          // nothing more is wanted of the peers, but for those that are kept over a restart
 	Told     bool          // they have been told everything
@@ -49,8 +50,8 @@ func (st *Status) awaitsTakers() bool {
 }
 
 // Ready reports whether this node could announce something: the first facts are there, the others are known, and the
-// datapath works.
+// datapath works, and the BGP sessions have been up or waited for.
 func (s *Speaker) Ready() bool {
 	st := s.status.Load()
-	return st.Ready && st.Joined && !st.Draining
+	return st.Ready && st.Joined && !st.Draining && !st.Opening
 }

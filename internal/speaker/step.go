@@ -35,7 +35,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	}
 	claims, later := s.ledger.claims(s.o.Node, decisions, others(snap), now)
 	forwards, held := s.speech.parting.with(snap, s.reportBGP().Seq, now)
-	s.wakeAfter(sooner(sooner(again, later), held))
+	s.wakeAfter(sooner(sooner(again, later), sooner(held, s.awaitSessions(now))))
 	s.learnMACs(snap.Members)
 	if s.absence.observe(snap.Members, snap.Down, known) {
 		s.again++ // after a partition, until it yields, it answers for what this node has
@@ -76,6 +76,7 @@ func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions, routes 
 		Members: snap.Members, Decisions: decisions, Routes: routes}
 	report := s.reportBGP()
 	st.Sessions, st.PeerAddrs = sessions(s.speech.wanted, report)
+	st.Opening = s.speech.opening.awaited
 	st.Speaking = s.speech.wanted.Seq > 0 && len(s.speech.wanted.Peers) > 0
 	st.Farewell, st.Told, st.DrainBy = silent(s.speech.wanted), report.Seq >= s.speech.wanted.Seq, longestDrain(snap.BGPPeers)
 	return st
