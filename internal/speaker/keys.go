@@ -23,6 +23,9 @@ type Keys struct {
 	held    atomic.Int64
 	refused prometheus.Counter
 	told    string // the last complaint, so that it is not repeated
+
+	replaced []keyring.Key // what was held when a Secret with none of it came
+	until    time.Time     // so long they are accepted too
 }
 
 const (
@@ -30,6 +33,7 @@ const (
 	keysSoon   = time.Second      // between attempts while there is no key
 	keysRetry  = 5 * time.Second  // after a failed look: a rotation may have gone on meanwhile
 	askTimeout = 5 * time.Second  // of one attempt
+	keysStay   = 2 * time.Minute  // how long replaced keys are accepted: by then every speaker has read the new Secret
 )
 
 // NewKeys returns a follower of what ask returns: the keys in the Secret, the one to use first. An error of it that wraps
@@ -86,19 +90,37 @@ func (k *Keys) Run(ctx context.Context, changed func([]keyring.Key)) error {
 		if pause = keysAgain; err != nil {
 			pause = keysRetry
 		}
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
+		if ctx.Err() != nil {
+			continue
+		}
+		if err != nil {
 			k.complain("gossip keys not read, the last ones hold", err)
-		case !slices.Equal(keys, k.memory.keys()):
+			continue
+		}
+		k.told = ""
+		keys = k.withReplaced(keys, time.Now())
+		if !slices.Equal(keys, k.memory.keys()) {
 			k.keep(keys)
-			k.told = ""
 			k.log.Info("gossip keys changed", "first", keys[0].String(), "held", len(keys))
 			changed(keys)
-		default:
-			k.told = ""
 		}
 	}
+}
+
+// withReplaced returns keys and, where the Secret was made anew, behind them those that it replaced: speakers that have not read it
+// yet hold nothing else, and this one sends with what all hold.
+func (k *Keys) withReplaced(keys []keyring.Key, now time.Time) []keyring.Key {
+	held := k.memory.keys()
+	if !slices.ContainsFunc(keys, func(one keyring.Key) bool { return slices.Contains(held, one) }) {
+		k.replaced, k.until = held, now.Add(keysStay)
+	}
+	out := slices.Clone(keys)
+	for _, old := range k.replaced {
+		if now.Before(k.until) && old.Distinct(out...) {
+			out = append(out, old)
+		}
+	}
+	return out
 }
 
 func (k *Keys) read(ctx context.Context) ([]keyring.Key, error) {

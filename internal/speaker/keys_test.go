@@ -98,6 +98,8 @@ func TestKeysWhileRunning(t *testing.T) {
 			{secret{keys(2), fmt.Errorf("x: %w", keyring.ErrEntry)}, 1, 2}, // a part of it is wrong: none of it counts
 			{secret{keys(2, 1), nil}, 2, 2},
 			{secret{keys(2), nil}, 3, 1},
+			{secret{keys(5, 6), nil}, 4, 3}, // it was made anew
+			{secret{keys(5, 6), nil}, 4, 3},
 		} {
 			s.Store(&step.secret)
 			time.Sleep(keyring.MinWait) // by then every speaker has read it
@@ -105,6 +107,11 @@ func TestKeysWhileRunning(t *testing.T) {
 			if len(told) != step.told || int(k.held.Load()) != step.held {
 				t.Errorf("with %v, %v: told %v, holds %d", step.keys, step.err, told, k.held.Load())
 			}
+		}
+		time.Sleep(keysStay)
+		synctest.Wait()
+		if len(told) != 5 || !slices.Equal(told[3], keys(5, 6, 2)) || !slices.Equal(told[4], keys(5, 6)) {
+			t.Errorf("after the Secret was made anew: told %v", told[3:])
 		}
 		metrics, err := registry.Gather()
 		if err != nil {
