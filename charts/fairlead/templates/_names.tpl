@@ -15,9 +15,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "fairlead.ipMode" -}}
-{{- if eq .Values.datapath.mode "full" -}}
-{{ fail "datapath.mode is full, which replaces kube-proxy and is not built yet; use external (beside kube-proxy) or none (announce only)" }}
-{{- end -}}
 {{ if eq .Values.datapath.mode "none" }}VIP{{ else }}Proxy{{ end }}
 {{- end }}
 
