@@ -80,6 +80,18 @@ func (f frame) whereNodePortsAre(s lb.Snapshot) []netip.Addr {
 	return slices.Compact(out)
 }
 
+// NodePortsOnly returns the addresses of s.Self to which the operator has restricted node ports, those of a family that is not restricted
+// left out: health check node ports keep to the same (H2).
+func NodePortsOnly(s lb.Snapshot) []netip.Addr {
+	if !s.Forwarding.NodePortsPrimary && len(s.Forwarding.NodePorts) == 0 {
+		return nil
+	}
+	f := newFrame(s)
+	return slices.DeleteFunc(f.nodePorts, func(a netip.Addr) bool {
+		return !f.rules.NodePortsPrimary && !slices.ContainsFunc(f.rules.NodePorts, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() })
+	})
+}
+
 func (f frame) nodePortsAllowed(a netip.Addr) bool {
 	restricted := false
 	for _, p := range f.rules.NodePorts {

@@ -28,7 +28,7 @@ func portQ(e *lb.Endpoint)       { e.PortName = "q" }
 
 // local returns a snapshot of node n1 with Service web, externalTrafficPolicy Local and health check node port 30123.
 func local(changes ...func(*lb.Snapshot)) lb.Snapshot {
-	s := lb.Snapshot{Self: "n1", Endpoints: map[lb.ServiceKey][]lb.Endpoint{}, Services: []lb.Service{{
+	s := lb.Snapshot{Self: "n1", Forwarding: lb.Forwarding{Full: true}, Endpoints: map[lb.ServiceKey][]lb.Endpoint{}, Services: []lb.Service{{
 		Key: web, Families: []lb.Family{lb.IPv4}, ExternalTrafficPolicy: lb.Local, HealthCheckNodePort: 30123,
 		Ports: []lb.Port{{Name: "p", Protocol: lb.TCP, Port: 80}, {Name: "q", Protocol: lb.TCP, Port: 81}},
 	}}}
@@ -76,6 +76,7 @@ func TestH1OnlyServicesThatHaveThePort(t *testing.T) {
 		"policy Cluster":             {func(s *lb.Snapshot) { s.Services[0].ExternalTrafficPolicy = lb.Cluster }, map[string]int{}},
 		"no port: of another type":   {func(s *lb.Snapshot) { s.Services[0].HealthCheckNodePort = 0 }, map[string]int{}},
 		"another port":               {func(s *lb.Snapshot) { s.Services[0].HealthCheckNodePort = 30124 }, map[string]int{"0.0.0.0:30124": 0}},
+		"of another class":           {func(s *lb.Snapshot) { s.Services, s.Others = nil, s.Services }, map[string]int{"0.0.0.0:30123": 0}},
 		"without an address as well": {func(s *lb.Snapshot) { s.Services[0].Ingress = nil }, map[string]int{"0.0.0.0:30123": 0}},
 	} {
 		t.Run(name, func(t *testing.T) { desired(t, local(tt.change), nil, tt.want) })
@@ -129,6 +130,10 @@ func TestH3StatusFollowsEndpointsAndHealth(t *testing.T) {
 			t.Errorf("%d endpoints, healthy %v: %d, want %d", tt.count, tt.healthy, got, tt.want)
 		}
 	}
+}
+
+func TestH15NothingIsBoundBesideKubeProxy(t *testing.T) {
+	desired(t, local(endpoints(endpoint("10.244.1.2:8080")), func(s *lb.Snapshot) { s.Forwarding.Full = false }), nil, map[string]int{})
 }
 
 // Whether the node is eligible is no argument of the answer, so that it cannot matter; what is an argument all matters.

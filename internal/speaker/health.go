@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/healthnodeport"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -28,7 +29,7 @@ func (s *Speaker) shareHealth(snap lb.Snapshot) {
 		return
 	}
 	if s.o.HealthPorts != nil {
-		s.o.HealthPorts.Set(healthnodeport.Desired(snap, nil))
+		s.o.HealthPorts.Set(healthnodeport.Desired(snap, datapath.NodePortsOnly(snap)))
 	}
 	if s.o.Forwarder != nil {
 		s.o.Forwarder.Set(announce.HealthPorts(snap))

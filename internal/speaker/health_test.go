@@ -135,7 +135,7 @@ func TestHealthPortsFollowTheEndpoints(t *testing.T) {
 				t.Errorf("%s: set %v, want %v", step.name, ports.set, step.want)
 			}
 		}
-	}, func(_ *node, o *Options) { o.HealthPorts = ports })
+	}, func(_ *node, o *Options) { o.HealthPorts, o.Forwarding.Full = ports, true })
 }
 
 func TestH9H10HealthzAndLivez(t *testing.T) {
