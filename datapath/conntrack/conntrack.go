@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -18,12 +19,13 @@ type Flows struct{}
 
 // Forget deletes, among the flows to listeners that differ between have and want, the UDP ones whose endpoint takes no new flows in
 // want, and those that nobody translates where want has a new listener. A listener that want does not have loses all its UDP flows;
-// one without any usable endpoint keeps them, since there is no better place. The table is read only if there is such a listener,
-// once per IP family.
+// one without any usable endpoint keeps them, since there is no better place. Of a listener for everybody and one for the inside, which
+// have one address, the endpoints of both will do: a flow does not say whose it is. Node ports are at the NodeAddrs of want. The table is
+// read only if there is such a listener, once per IP family.
 func (Flows) Forget(_ context.Context, have, want datapath.State) error {
 	rules := changed(have, want)
 	families := map[netlink.InetFamily]bool{}
-	for l := range rules {
+	for l := range rules.listeners {
 		if l.Addr.Addr().Is4() {
 			families[unix.AF_INET] = true
 		} else {
@@ -46,8 +48,11 @@ func (Flows) Forget(_ context.Context, have, want datapath.State) error {
 	return errors.Join(errs...)
 }
 
-// rules says for each listener that needs a look which endpoints its flows may have.
-type rules map[datapath.Listener]rule
+// rules says for each listener that needs a look which endpoints its flows may have. The listeners are all for everybody.
+type rules struct {
+	listeners map[datapath.Listener]rule
+	nodes     map[netip.Addr]bool // where node ports are
+}
 
 type rule struct {
 	any  bool                    // every endpoint is fine, only untranslated flows are not
@@ -55,19 +60,34 @@ type rule struct {
 }
 
 func changed(have, want datapath.State) rules {
-	out := rules{}
-	add := func(w datapath.VirtualServer, any bool) {
-		open := map[netip.AddrPort]bool{}
-		for _, d := range w.Destinations {
+	out := rules{differing(have.Servers, want.Servers), map[netip.Addr]bool{}}
+	for _, a := range want.NodeAddrs {
+		out.nodes[a] = true
+	}
+	wanted := map[datapath.Listener]bool{}
+	for _, v := range want.Servers {
+		key := everybody(v.Listener)
+		r, look := out.listeners[key]
+		if wanted[key] = true; !look {
+			continue
+		}
+		for _, d := range v.Destinations {
 			if d.Weight > 0 {
-				open[d.Addr] = true
+				r.open[d.Addr] = true
 			}
 		}
-		if len(open) > 0 {
-			out[w.Listener] = rule{any: any, open: open}
-		}
 	}
-	h, w := have.Servers, want.Servers
+	maps.DeleteFunc(out.listeners, func(l datapath.Listener, r rule) bool { return len(r.open) == 0 && (r.any || wanted[l]) })
+	return out
+}
+
+// differing returns the listeners that need a look, their endpoints still to be filled in.
+func differing(h, w []datapath.VirtualServer) map[datapath.Listener]rule {
+	out := map[datapath.Listener]rule{}
+	note := func(l datapath.Listener, any bool) {
+		r, had := out[everybody(l)]
+		out[everybody(l)] = rule{any && (!had || r.any), map[netip.AddrPort]bool{}}
+	}
 	for len(h) > 0 || len(w) > 0 {
 		order := 0
 		switch {
@@ -80,11 +100,9 @@ func changed(have, want datapath.State) rules {
 		}
 		switch {
 		case order > 0:
-			add(w[0], w[0].Protocol != lb.UDP)
-		case order < 0 && h[0].Protocol == lb.UDP:
-			out[h[0].Listener] = rule{}
-		case order == 0 && w[0].Protocol == lb.UDP && !h[0].Equal(w[0]):
-			add(w[0], false)
+			note(w[0].Listener, w[0].Protocol != lb.UDP)
+		case order < 0 && h[0].Protocol == lb.UDP, order == 0 && w[0].Protocol == lb.UDP && !h[0].Equal(w[0]):
+			note(h[0].Listener, false)
 		}
 		if order <= 0 {
 			h = h[1:]
@@ -94,6 +112,11 @@ func changed(have, want datapath.State) rules {
 		}
 	}
 	return out
+}
+
+func everybody(l datapath.Listener) datapath.Listener {
+	l.Inside = false
+	return l
 }
 
 // MatchConntrackFlow reports whether the flow is to be deleted; the netlink library calls it.
@@ -106,7 +129,14 @@ func (r rules) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	}
 	listener := datapath.Listener{Addr: netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort), Protocol: protocol}
 	endpoint := netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)
-	rule, ours := r[listener]
+	rule, ours := r.listeners[listener]
+	if !ours && r.nodes[to.Unmap()] {
+		anywhere := netip.IPv6Unspecified()
+		if to.Unmap().Is4() {
+			anywhere = netip.IPv4Unspecified()
+		}
+		rule, ours = r.listeners[datapath.Listener{Addr: netip.AddrPortFrom(anywhere, f.Forward.DstPort), Protocol: protocol}]
+	}
 	if rule.any {
 		return endpoint == listener.Addr
 	}

@@ -26,6 +26,24 @@ func state(p lb.Protocol, endpoints ...string) datapath.State {
 	return datapath.State{Servers: []datapath.VirtualServer{v}}
 }
 
+// at moves the server of a state to another address.
+func at(addr string, s datapath.State) datapath.State {
+	s.Servers[0].Addr = netip.MustParseAddrPort(addr)
+	s.NodeAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("2001:db8::11")}
+	return s
+}
+
+func inside(s datapath.State) datapath.State {
+	s.Servers[0].Inside = true
+	return s
+}
+
+// both is a listener for everybody and its other for the inside.
+func both(everybody, inside datapath.State) datapath.State {
+	everybody.Servers = append(everybody.Servers, inside.Servers...)
+	return everybody
+}
+
 // flow is a client's flow to a VIP that is answered by an endpoint.
 func flow(proto uint8, vip, endpoint string) *netlink.ConntrackFlow {
 	to, from := netip.MustParseAddrPort(vip), netip.MustParseAddrPort(endpoint)
@@ -42,21 +60,28 @@ func TestS59WhichFlowsAreForgotten(t *testing.T) {
 		flow       *netlink.ConntrackFlow
 		forget     bool
 	}{
-		"endpoint replaced":                     {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_UDP, vip, a), true},
-		"endpoint still there":                  {state(lb.UDP, a), state(lb.UDP, a, b), flow(unix.IPPROTO_UDP, vip, a), false},
-		"endpoint takes no new flows":           {state(lb.UDP, a), state(lb.UDP, "-"+a, b), flow(unix.IPPROTO_UDP, vip, a), true},
-		"no endpoint is left":                   {state(lb.UDP, a), state(lb.UDP), flow(unix.IPPROTO_UDP, vip, a), false},
-		"S60 first endpoint, flow without NAT":  {state(lb.UDP), state(lb.UDP, a), flow(unix.IPPROTO_UDP, vip, vip), true},
-		"restart: have is not known":            {datapath.State{}, state(lb.UDP, b), flow(unix.IPPROTO_UDP, vip, a), true},
-		"S70 the Service is gone":               {state(lb.UDP, a), datapath.State{}, flow(unix.IPPROTO_UDP, vip, a), true},
-		"nothing changed":                       {state(lb.UDP, a), state(lb.UDP, a), flow(unix.IPPROTO_UDP, vip, b), false},
-		"TCP connections go on":                 {state(lb.TCP, a), state(lb.TCP, b), flow(unix.IPPROTO_TCP, vip, a), false},
-		"TCP, restart":                          {datapath.State{}, state(lb.TCP, b), flow(unix.IPPROTO_TCP, vip, a), false},
-		"TCP, begun before the VIP was served":  {datapath.State{}, state(lb.TCP, b), flow(unix.IPPROTO_TCP, vip, vip), true},
-		"a TCP flow to the UDP port's number":   {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_TCP, vip, a), false},
-		"somebody else's address":               {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_UDP, "192.0.2.9:53", a), false},
-		"another port of the VIP":               {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_UDP, "192.0.2.200:54", a), false},
-		"same endpoint address, another number": {state(lb.UDP, a), state(lb.UDP, "10.0.0.1:54"), flow(unix.IPPROTO_UDP, vip, a), true},
+		"endpoint replaced":                                           {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_UDP, vip, a), true},
+		"endpoint still there":                                        {state(lb.UDP, a), state(lb.UDP, a, b), flow(unix.IPPROTO_UDP, vip, a), false},
+		"endpoint takes no new flows":                                 {state(lb.UDP, a), state(lb.UDP, "-"+a, b), flow(unix.IPPROTO_UDP, vip, a), true},
+		"no endpoint is left":                                         {state(lb.UDP, a), state(lb.UDP), flow(unix.IPPROTO_UDP, vip, a), false},
+		"S60 first endpoint, flow without NAT":                        {state(lb.UDP), state(lb.UDP, a), flow(unix.IPPROTO_UDP, vip, vip), true},
+		"restart: have is not known":                                  {datapath.State{}, state(lb.UDP, b), flow(unix.IPPROTO_UDP, vip, a), true},
+		"S70 the Service is gone":                                     {state(lb.UDP, a), datapath.State{}, flow(unix.IPPROTO_UDP, vip, a), true},
+		"nothing changed":                                             {state(lb.UDP, a), state(lb.UDP, a), flow(unix.IPPROTO_UDP, vip, b), false},
+		"TCP connections go on":                                       {state(lb.TCP, a), state(lb.TCP, b), flow(unix.IPPROTO_TCP, vip, a), false},
+		"TCP, restart":                                                {datapath.State{}, state(lb.TCP, b), flow(unix.IPPROTO_TCP, vip, a), false},
+		"TCP, begun before the VIP was served":                        {datapath.State{}, state(lb.TCP, b), flow(unix.IPPROTO_TCP, vip, vip), true},
+		"a TCP flow to the UDP port's number":                         {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_TCP, vip, a), false},
+		"somebody else's address":                                     {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_UDP, "192.0.2.9:53", a), false},
+		"another port of the VIP":                                     {state(lb.UDP, a), state(lb.UDP, b), flow(unix.IPPROTO_UDP, "192.0.2.200:54", a), false},
+		"same endpoint address, another number":                       {state(lb.UDP, a), state(lb.UDP, "10.0.0.1:54"), flow(unix.IPPROTO_UDP, vip, a), true},
+		"a node port":                                                 {at("0.0.0.0:30053", state(lb.UDP, a)), at("0.0.0.0:30053", state(lb.UDP, b)), flow(unix.IPPROTO_UDP, "192.0.2.11:30053", a), true},
+		"a node port of IPv6":                                         {at("[::]:30053", state(lb.UDP, "[fd00::1]:53")), at("[::]:30053", state(lb.UDP, "[fd00::2]:53")), flow(unix.IPPROTO_UDP, "[2001:db8::11]:30053", "[fd00::1]:53"), true},
+		"a node port, endpoint still there":                           {at("0.0.0.0:30053", state(lb.UDP, a)), at("0.0.0.0:30053", state(lb.UDP, a, b)), flow(unix.IPPROTO_UDP, "192.0.2.11:30053", a), false},
+		"a node port's number elsewhere":                              {at("0.0.0.0:30053", state(lb.UDP, a)), at("0.0.0.0:30053", state(lb.UDP, b)), flow(unix.IPPROTO_UDP, "203.0.113.5:30053", "203.0.113.5:30053"), false},
+		"for everybody and for the inside: an endpoint of the inside": {both(state(lb.UDP, a), inside(state(lb.UDP, a, b))), both(state(lb.UDP), inside(state(lb.UDP, b))), flow(unix.IPPROTO_UDP, vip, b), false},
+		"for everybody and for the inside: an endpoint of neither":    {both(state(lb.UDP, a), inside(state(lb.UDP, a, b))), both(state(lb.UDP), inside(state(lb.UDP, b))), flow(unix.IPPROTO_UDP, vip, a), true},
+		"the inside alone changes":                                    {both(state(lb.UDP, a), inside(state(lb.UDP, a))), both(state(lb.UDP, a), inside(state(lb.UDP, b))), flow(unix.IPPROTO_UDP, vip, a), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := changed(tc.have, tc.want).MatchConntrackFlow(tc.flow); got != tc.forget {

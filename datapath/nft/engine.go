@@ -36,6 +36,7 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 		return e.table.have, err
 	}
 	if len(from.Servers)+len(to.Servers) > 0 {
+		to.NodeAddrs = want.NodeAddrs // of a difference, which from and to are, it has only the new ones
 		if err := e.flows.Forget(ctx, from, to); err != nil {
 			return want, fmt.Errorf("forgetting flows: %w", err)
 		}
