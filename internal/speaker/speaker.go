@@ -128,12 +128,13 @@ func (o Options) validate() (Options, error) {
 
 // The loops' pace. Steps are cheap and urgent: a takeover is at least two of them, one for this node's own suspicion and one for
 // the other watcher's, and what they rest between is outage. The engine is called again even without news, to retire what has
-// ended and to repair what others have undone.
+// ended and to repair what others have undone: kube-proxy flushes IPVS when it starts, and nothing tells of that (facts 6 and 7).
 const (
 	stepRest   = 2 * time.Millisecond
 	stepAnyway = 30 * time.Second
 	syncRest   = 20 * time.Millisecond
-	syncAnyway = 10 * time.Second
+	syncAnyway = time.Second
+	syncRetry  = 10 * time.Second // at most, while the engine fails
 	rewatch    = time.Second
 )
 
@@ -210,7 +211,7 @@ func New(o Options) (*Speaker, error) {
 	s.status.Store(&Status{Node: o.Node})
 	s.metrics = newMetrics(o.Registerer, s)
 	s.steps = runner.New(s.step, runner.Options{MinInterval: stepRest, MaxInterval: stepAnyway, RetryMax: stepAnyway})
-	s.syncs = runner.New(s.sync, runner.Options{MinInterval: syncRest, MaxInterval: syncAnyway, RetryMax: syncAnyway})
+	s.syncs = runner.New(s.sync, runner.Options{MinInterval: syncRest, MaxInterval: syncAnyway, RetryMax: syncRetry})
 	s.reports = runner.New(s.publish, runner.Options{MinInterval: reportRest, MaxInterval: reportAnyway, RetryMin: reportRest, RetryMax: reportAnyway})
 	s.factsChanged.Store(true)
 	s.linksChanged.Store(true)

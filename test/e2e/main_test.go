@@ -74,16 +74,17 @@ func setUp(ctx context.Context) error {
 	return err
 }
 
-// install installs Fairlead, or upgrades it. Keys of the gossip rotate as fast as they may, once somebody asks for it.
-func install(ctx context.Context) error {
+// install installs Fairlead, or upgrades it, with further values of the chart (key=value). Keys of the gossip rotate as fast as they may,
+// once somebody asks for it.
+func install(ctx context.Context, values ...string) error {
 	// On a slow machine the speakers get slower clocks as well: there a healthy one may need long to answer a probe.
 	interval, timeout := 200*time.Millisecond*cluster.Slow(), 80*time.Millisecond*cluster.Slow()
-	_, err := lab.Fairlab(ctx, "install", "--set", strings.Join([]string{
+	_, err := lab.Fairlab(ctx, "install", "--set", strings.Join(append([]string{
 		"datapath.engine=" + engine(),
 		fmt.Sprintf("gossip.probeInterval=%s,gossip.probeTimeout=%s", interval, timeout),
 		fmt.Sprintf("gossip.keyInstallWait=%s,gossip.keyRetireWait=%s", keyring.MinWait, keyring.MinWait),
 		fmt.Sprintf("heartbeat.interval=%s", 50*time.Millisecond*cluster.Slow()),
-	}, ","))
+	}, values...), ","))
 	return err
 }
 

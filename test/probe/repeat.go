@@ -84,22 +84,36 @@ func TCP(target netip.AddrPort) Attempt {
 
 // UDP returns an attempt that sends message from a new port and waits for one datagram.
 func UDP(target netip.AddrPort, message string) Attempt {
+	return func(ctx context.Context) (string, error) { return exchange(ctx, &net.Dialer{}, target, message) }
+}
+
+// exchange sends one datagram and waits for one.
+func exchange(ctx context.Context, d *net.Dialer, target netip.AddrPort, message string) (string, error) {
+	conn, err := d.DialContext(ctx, "udp", target.String())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(conn, message); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 2048)
+	n, err := conn.Read(buf)
+	return strings.TrimSpace(string(buf[:n])), err
+}
+
+// Flow returns an attempt like [UDP]'s that always sends from the same port, as one of a long-lived flow does: what the network remembers
+// about it decides where it goes. Attempts take turns.
+func Flow(target netip.AddrPort, message string, port uint16) Attempt {
+	var mu sync.Mutex
 	return func(ctx context.Context) (string, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "udp", target.String())
-		if err != nil {
-			return "", err
-		}
-		defer conn.Close()
-		deadline, _ := ctx.Deadline()
-		if err := conn.SetDeadline(deadline); err != nil {
-			return "", err
-		}
-		if _, err := io.WriteString(conn, message); err != nil {
-			return "", err
-		}
-		buf := make([]byte, 2048)
-		n, err := conn.Read(buf)
-		return strings.TrimSpace(string(buf[:n])), err
+		mu.Lock()
+		defer mu.Unlock()
+		return exchange(ctx, &net.Dialer{LocalAddr: &net.UDPAddr{Port: int(port)}}, target, message)
 	}
 }
 

@@ -3,6 +3,6 @@
 // answers were; only a wrong use or a missing permission is an error.
 //
 //	probe http ADDR:PORT [-path /hostname] [-interval 5ms] [-timeout 1s] [-for 3s]
-//	probe udp ADDR:PORT  [-message hostname] [-interval 5ms] [-timeout 1s] [-for 3s]
+//	probe udp ADDR:PORT  [-message hostname] [-port N] [-interval 5ms] [-timeout 1s] [-for 3s]
 //	probe arp ADDR       [-iface eth0] [-for 500ms]
 package main

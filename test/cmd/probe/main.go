@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string) (any, error) {
 	var (
 		path     = fs.String("path", "/hostname", "http: path to GET")
 		message  = fs.String("message", "hostname", "udp: datagram to send")
+		port     = fs.Uint("port", 0, "udp: send everything from this port; 0 = each attempt from a new one")
 		interval = fs.Duration("interval", 5*time.Millisecond, "time between attempts")
 		timeout  = fs.Duration("timeout", time.Second, "time until an attempt counts as failed")
 		length   = fs.Duration("for", 3*time.Second, "how long to go on")
@@ -52,6 +53,9 @@ func run(ctx context.Context, args []string) (any, error) {
 		try := probe.HTTP(target, *path)
 		if args[0] == "udp" {
 			try = probe.UDP(target, *message)
+		}
+		if *port > 0 {
+			try = probe.Flow(target, *message, uint16(*port))
 		}
 		return probe.Repeat(ctx, try, *interval, *timeout, *length), nil
 	case "arp":

@@ -1,0 +1,101 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead-lb/fairlead/internal/view"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// decision returns what a node's speaker has decided about an address.
+func decision(t *testing.T, node, addr string) view.Decision {
+	t.Helper()
+	out, err := lab.Exec(t.Context(), node, "curl", "-fsS", "http://127.0.0.1:9381"+view.DecisionsPath)
+	must(t, err)
+	var d view.Decisions
+	must(t, json.Unmarshal([]byte(out), &d))
+	i := slices.IndexFunc(d.Decisions, func(x view.Decision) bool { return x.VIP.String() == addr })
+	if i < 0 {
+		return view.Decision{}
+	}
+	return d.Decisions[i]
+}
+
+// TestModeNone has kube-proxy forward everything: Fairlead only announces, and believes kube-proxy when it says that it can serve.
+func TestModeNone(t *testing.T) {
+	inLab(t, "none", 2, []string{"--kube-proxy", "nftables"}, []string{"datapath.mode=none"}, func(t *testing.T) {
+		semanticsPool(t, "semantics", 200, 239)
+		ns := namespaceOf(t, "mode-none")
+		pods := servers(t, ns, "web", nodes)
+		s := service(t, ns, "web", externalLocal)
+		vip := address(t, s).Addr()
+		if mode := s.Status.LoadBalancer.Ingress[0].IPMode; mode == nil || *mode != corev1.LoadBalancerIPModeVIP {
+			t.Errorf("ipMode %v, want VIP: kube-proxy forwards", mode)
+		}
+		first := owner(t, vip)
+		byNode := map[string]*corev1.Pod{}
+		for _, p := range pods {
+			byNode[p.Spec.NodeName] = p
+		}
+		other := nodes[1-slices.Index(nodes, first)]
+		served(t, outside(), http(vip.String(), 80), byNode[first])
+		seenAs(t, outside(), http(vip.String(), 80), clientAddr)
+		for node, left := range remains(t) {
+			if left != "" {
+				t.Errorf("%s: mode none writes nothing, but there is\n%s", node, left)
+			}
+		}
+
+		// A forwarder that says nothing any more is left, and its rules with it.
+		proxy := func(signal string) {
+			_, err := lab.Exec(t.Context(), first, "pkill", "-"+signal, "-f", "fairlab-kube kube-proxy")
+			must(t, err)
+		}
+		proxy("STOP")
+		t.Cleanup(func() { _, _ = lab.Exec(cleanupContext(t), first, "pkill", "-CONT", "-f", "fairlab-kube kube-proxy") })
+		eventually(t, whenSettled, func() error {
+			if d := decision(t, first, vip.String()); d.Announce || d.Reason != lb.ForwarderNotReady {
+				return fmt.Errorf("%s, whose kube-proxy hangs: %+v", first, d)
+			}
+			return nil
+		})
+		served(t, outside(), http(vip.String(), 80), byNode[other])
+		if got := owner(t, vip); got != other {
+			t.Errorf("%s announces, want %s", got, other)
+		}
+		// When it speaks again the node is good again, also as the only one.
+		proxy("CONT")
+		remove(t, byNode[other])
+		served(t, outside(), http(vip.String(), 80), byNode[first])
+		if got := owner(t, vip); got != first {
+			t.Errorf("%s announces, want %s", got, first)
+		}
+		// With policy Cluster there is nobody to ask.
+		patch(t, s, `{"spec":{"externalTrafficPolicy":"Cluster"}}`)
+		served(t, outside(), http(vip.String(), 80), byNode[first])
+	})
+}
+
+// namespaceOf makes a namespace that may use the pool of semanticsPool.
+func namespaceOf(t *testing.T, name string) string {
+	t.Helper()
+	create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"semantics": "true"}}})
+	serviceAccount(t, name)
+	return name
+}
+
+// TestModeFull has Fairlead do all that kube-proxy does, on nodes without one, for both families.
+func TestModeFull(t *testing.T) {
+	inLab(t, "full", len(nodes), []string{"--kube-proxy", "none", "--dual-stack"}, []string{"datapath.mode=full"}, func(t *testing.T) {
+		runDisruptions(t)
+		runSemantics(t)
+	})
+}
