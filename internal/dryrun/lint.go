@@ -2,14 +2,18 @@ package dryrun
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
@@ -37,10 +41,10 @@ func (w World) Lint(in []manifest.Object, namespace string, now time.Time) []Fin
 	}
 	l.facts = l.world.facts()
 	before := w.Objects
-	for _, p := range objects {
+	for i, p := range objects {
 		l.title = p.title
-		l.admit(before, p.object)
-		l.object(p.object)
+		l.admit(before, p.object, objects[i+1:])
+		l.selected(p.object)
 		before = before.With(p.object)
 	}
 	l.services(objects, now)
@@ -58,25 +62,28 @@ func (l *linter) refusal(s Severity, r lb.Refusal) {
 	}
 }
 
-// admit asks what the webhook would say if the object were applied after those before it.
-func (l *linter) admit(before kube.Objects, o client.Object) {
-	r := admission.Request{Operation: admission.Create}
-	var known kube.Objects
-	switch o := o.(type) {
-	case *v1beta1.IPAddressPool:
-		r.NewPool, known = asked(o), before
-		var old v1beta1.IPAddressPool
-		if err := before.Get(context.Background(), client.ObjectKeyFromObject(o), &old); err == nil {
-			r.Operation, r.OldPool = admission.Update, asked(&old)
+// admit asks what the webhook would say if the object were applied. It is held against those of its kind that come before it,
+// so that of two which contradict each other the second is refused, and may name what comes later.
+func (l *linter) admit(before kube.Objects, o client.Object, later []parsed) {
+	request := admissionv1.AdmissionRequest{Operation: admissionv1.Create, Kind: metav1.GroupVersionKind(o.GetObjectKind().GroupVersionKind()),
+		Namespace: o.GetNamespace(), Name: o.GetName(), Object: runtime.RawExtension{Raw: encoded(o)}}
+	old := reflect.New(reflect.TypeOf(o).Elem()).Interface().(client.Object)
+	if err := before.Get(context.Background(), client.ObjectKeyFromObject(o), old); err == nil {
+		request.Operation, request.OldObject = admissionv1.Update, runtime.RawExtension{Raw: encoded(old)}
+	}
+	known := before
+	for _, p := range later {
+		if reflect.TypeOf(p.object) != reflect.TypeOf(o) {
+			known = known.With(p.object)
 		}
-	case *v1beta1.L2Advertisement:
-		r.NewAdvertisement, known = o, l.world.Objects // a pool that comes later is no mistake
-	default:
-		return
 	}
 	facts, err := kube.AdmissionFacts(context.Background(), known, l.world.Options)
 	if err != nil {
 		panic("dryrun: reading objects in memory: " + err.Error())
+	}
+	r, err := kube.AdmissionRequest(request)
+	if err != nil {
+		panic("dryrun: reading an object in memory: " + err.Error())
 	}
 	d := admission.Decide(r, facts)
 	for _, refusal := range d.Refusals {
@@ -87,96 +94,19 @@ func (l *linter) admit(before kube.Objects, o client.Object) {
 	}
 }
 
-func asked(o *v1beta1.IPAddressPool) *admission.Pool {
-	parsed, _ := kube.Pool(o)
-	return &admission.Pool{Object: o, Parsed: parsed}
-}
-
-// object judges what the webhook does not look at.
-func (l *linter) object(o client.Object) {
-	switch o := o.(type) {
-	case *v1beta1.L2Advertisement:
-		l.selected(o, "L2Advertisement")
-	case *v1beta1.BGPAdvertisement:
-		l.validate(o)
-		l.selected(o, "BGPAdvertisement")
-		l.named(lb.UnknownPool, field.NewPath("spec", "ipAddressPools"), o.Spec.IPAddressPools, l.poolNames(), "IPAddressPool")
-		l.named(lb.InvalidSpec, field.NewPath("spec", "peers"), o.Spec.Peers, l.peerNames(), "BGPPeer")
-		var communities v1beta1.CommunityList
-		l.list(&communities)
-		aliases, _ := kube.Aliases(&communities)
-		if len(o.Validate()) == 0 {
-			_, r := kube.BGPAdvertisement(o, aliases)
-			l.refusal(Warning, r)
-		}
-	case *v1beta1.BGPPeer:
-		l.validate(o)
-		if len(o.Validate()) == 0 {
-			_, r := kube.BGPPeer(o, l.profiles())
-			l.refusal(Warning, r)
-		}
-	case *v1beta1.BFDProfile:
-		l.validate(o)
-	case *v1beta1.Community:
-		l.validate(o)
+// encoded is the object as the API server would send it.
+func encoded(o client.Object) []byte {
+	raw, err := json.Marshal(o)
+	if err != nil {
+		panic("dryrun: encoding an object in memory: " + err.Error())
 	}
-}
-
-// list reads the objects of a kind in Fairlead's namespace.
-func (l *linter) list(into client.ObjectList) {
-	if err := l.world.Objects.List(context.Background(), into, client.InNamespace(l.world.Options.Namespace)); err != nil {
-		panic("dryrun: reading objects in memory: " + err.Error())
-	}
-}
-
-func (l *linter) validate(o interface {
-	client.Object
-	Validate() field.ErrorList
-}) {
-	for _, err := range o.Validate() {
-		l.add(Error, lb.InvalidSpec, err.Field, "%s", strings.TrimPrefix(err.Error(), err.Field+": "))
-	}
-	if want := l.world.Options.Namespace; o.GetNamespace() != want {
-		l.add(Warning, lb.WrongNamespace, "metadata.namespace", "is %q, but Fairlead reads only %q: the object has no effect; create it there", o.GetNamespace(), want)
-	}
-}
-
-// named warns of names that nothing has.
-func (l *linter) named(reason lb.Reason, at *field.Path, names, known []string, kind string) {
-	for i, name := range names {
-		if !slices.Contains(known, name) {
-			l.add(Warning, reason, at.Index(i).String(), "is %q, but there is no such %s; create it or correct the name", name, kind)
-		}
-	}
-}
-
-func (l *linter) poolNames() (out []string) {
-	for _, p := range l.facts.Pools {
-		out = append(out, p.Name)
-	}
-	return out
-}
-
-func (l *linter) peerNames() (out []string) {
-	for _, p := range l.facts.BGPPeers {
-		out = append(out, p.Name)
-	}
-	return out
-}
-
-func (l *linter) profiles() map[string]lb.BFDProfile {
-	var list v1beta1.BFDProfileList
-	l.list(&list)
-	out := map[string]lb.BFDProfile{}
-	for i := range list.Items {
-		out[list.Items[i].Name], _ = kube.BFDProfile(&list.Items[i])
-	}
-	return out
+	return raw
 }
 
 // selected warns of an advertisement whose nodeSelectors match no node of the cluster.
-func (l *linter) selected(o client.Object, kind string) {
+func (l *linter) selected(o client.Object) {
 	var selectors []lb.Selector
+	kind := o.GetObjectKind().GroupVersionKind().Kind
 	switch o := o.(type) {
 	case *v1beta1.L2Advertisement:
 		ad, _ := kube.L2Advertisement(o)
