@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STAMP := -s -w -X main.version=$(VERSION)
 KEEP ?=
 
-.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm bench lint generate manifests build build-lab build-vm deps clean
+.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm bench lint generate manifests images build build-lab build-vm deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ manifests: build-lab ## the chart as plain manifests with its defaults, for thos
 	@mkdir -p bin
 	(printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: fairlead-system\n'; \
 		bin/helm template fairlead charts/fairlead --namespace fairlead-system --kube-version 1.36) > bin/fairlead.yaml
+
+images: ## OCI archives of both programs for amd64 and arm64, and their SBOMs, into bin/images; the same commit gives the same bytes
+	@mkdir -p bin/images
+	for arch in amd64 arm64; do GOARCH=$$arch go build -ldflags '$(STAMP)' -o bin/images/$$arch/ ./cmd/lbcontroller ./cmd/speaker || exit 1; done
+	go -C lab run ./cmd/images -dir $(abspath bin/images) -version $(VERSION) -revision $(shell git rev-parse HEAD) -created $(shell git log -1 --format=%ct)
 
 build: build-lab ## every binary into bin/
 	go build -ldflags '$(STAMP)' -o bin/ ./cmd/...
