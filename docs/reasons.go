@@ -16,12 +16,12 @@ type Advice struct {
 }
 
 // Reasons returns the rows of reasons.md by their reason. A row begins with the reason and ends with what it means and what to
-// do.
+// do; of a reason with several rows the first counts.
 func Reasons() map[string]Advice {
 	out := map[string]Advice{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|(.*)\\|$").FindAllStringSubmatch(reasons, -1) {
 		cells := strings.Split(row[2], " | ")
-		if len(cells) < 2 {
+		if _, known := out[row[1]]; known || len(cells) < 2 {
 			continue
 		}
 		last := len(cells) - 1

@@ -3,14 +3,21 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-lb/fairlead/internal/explain"
+	"github.com/fairlead-lb/fairlead/internal/neighbours"
 	"github.com/fairlead-lb/fairlead/lb"
 )
+
+// probeTime is how long the segment is asked, each 100 ms.
+const probeTime = 500 * time.Millisecond
 
 func newExplainCommand(o *options) *cobra.Command {
 	parent := &cobra.Command{
@@ -47,6 +54,7 @@ first step that says no is the cause.`,
 			return o.explain(cmd, func(f *explain.Facts) []explain.Chain { return f.Address(addr) })
 		},
 	}
+	parent.PersistentFlags().BoolVar(&o.probe, "probe", false, "ask the segment who answers for the address; needs CAP_NET_RAW on a machine of the nodes' segment")
 	parent.AddCommand(svc, ip)
 	return parent
 }
@@ -58,6 +66,14 @@ func (o *options) explain(cmd *cobra.Command, of func(*explain.Facts) []explain.
 		return err
 	}
 	chains := of(&f)
+	if o.probe {
+		for _, c := range chains {
+			if err := ask(&f, c.Address); err != nil {
+				return err
+			}
+		}
+		chains = of(&f)
+	}
 	done, err := o.encode(cmd.OutOrStdout(), chains)
 	if err != nil {
 		return err
@@ -72,6 +88,26 @@ func (o *options) explain(cmd *cobra.Command, of func(*explain.Facts) []explain.
 	if broken {
 		return errFound
 	}
+	return nil
+}
+
+// ask asks the segment who answers for the address, and adds that to the facts.
+func ask(f *explain.Facts, addr netip.Addr) error {
+	if !addr.IsValid() {
+		return nil
+	}
+	link, err := neighbours.Link(addr)
+	if err != nil {
+		return err
+	}
+	got, err := neighbours.Who(link, addr, probeTime)
+	if err != nil {
+		return err
+	}
+	if f.Answers == nil {
+		f.Answers = map[netip.Addr][]string{}
+	}
+	f.Answers[addr] = slices.Sorted(maps.Keys(got))
 	return nil
 }
 

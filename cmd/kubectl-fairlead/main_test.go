@@ -36,7 +36,8 @@ func call(t *testing.T, files map[string]string, stdin string, args ...string) (
 func TestCommands(t *testing.T) {
 	files := map[string]string{"theirs.yaml": theirPool, "ours.yaml": ourPool + "---\n" + ourLayer2, "pool.yaml": ourPool, "web.yaml": web, "hasOne.yaml": web + hasOne,
 		"bad.yaml": strings.Replace(ourPool, "addresses", "adresses", 1), "broken.yaml": "{{ x }}", "echo.yaml": strings.Replace(theirPool, "spec:", "extra: {}\nspec:", 1),
-		"far.yaml": web + strings.Replace(hasOne, "192.0.2.1", "198.51.100.1", 1)}
+		"taken.yaml": web + strings.TrimSuffix(strings.Replace(hasOne, "192.0.2.1", "198.51.100.1", 1), "}\n") + ", conditions: [{type: fairlead.dev/Allocated, status: 'True', reason: Allocated, message: '', lastTransitionTime: '2026-01-01T00:00:00Z'}]}\n",
+		"far.yaml":   web + strings.Replace(hasOne, "192.0.2.1", "198.51.100.1", 1)}
 	for name, c := range map[string]struct {
 		args  []string
 		stdin string
@@ -55,6 +56,7 @@ func TestCommands(t *testing.T) {
 		"migrate what is piped":    {args: []string{"migrate", "metallb", "-"}, stdin: theirPool, out: "fairlead.dev/v1beta1"},
 		"migrate refuses":          {args: []string{"migrate", "metallb", "echo.yaml"}, code: 1, errs: "extra refused"},
 		"migrate keeps addresses":  {args: []string{"migrate", "metallb", "theirs.yaml", "hasOne.yaml"}, errs: "1 of 1 Services"},
+		"migrate leaves ours":      {args: []string{"migrate", "metallb", "theirs.yaml", "taken.yaml"}, errs: "0 of 0 Services"},
 		"migrate loses an address": {args: []string{"migrate", "metallb", "theirs.yaml", "far.yaml"}, code: 1, errs: "0 of 1 Services"},
 		"lint":                     {args: []string{"lint", "ours.yaml", "web.yaml"}, errs: "3 objects, 0 findings"},
 		"lint finds an error":      {args: []string{"lint", "bad.yaml"}, code: 1, out: "spec.adresses is unknown"},

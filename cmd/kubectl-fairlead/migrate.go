@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -100,7 +101,7 @@ func (o *options) migrate(out, errs io.Writer, in []manifest.Object) error {
 	return nil
 }
 
-// allServices returns the Services of type LoadBalancer, whatever their class.
+// allServices returns the Services of type LoadBalancer, whatever their class, but for those that Fairlead serves already.
 func (o *options) allServices(in []manifest.Object) ([]migrate.Service, []client.Object, error) {
 	w := dryrun.World{Options: o.kube()}
 	only := slices.DeleteFunc(slices.Clone(in), func(m manifest.Object) bool { return !m.Is("", "Service") && !m.Is("", "Namespace") })
@@ -111,7 +112,7 @@ func (o *options) allServices(in []manifest.Object) ([]migrate.Service, []client
 	var out []migrate.Service
 	for _, object := range typed {
 		s, ok := object.(*corev1.Service)
-		if !ok || s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		if !ok || s.Spec.Type != corev1.ServiceTypeLoadBalancer || meta.FindStatusCondition(s.Status.Conditions, kube.ConditionAllocated) != nil {
 			continue
 		}
 		svc, refusal := kube.Service(s, nil)

@@ -18,7 +18,8 @@ type options struct {
 	class    string
 	require  bool
 
-	speakerPort int // of the speakers' pages
+	speakerPort int  // of the speakers' pages
+	probe       bool // ask the segment, too
 
 	rules     *clientcmd.ClientConfigLoadingRules
 	overrides *clientcmd.ConfigOverrides

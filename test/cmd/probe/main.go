@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/internal/neighbours"
 	"github.com/fairlead-lb/fairlead/test/probe"
 )
 
@@ -63,7 +64,7 @@ func run(ctx context.Context, args []string) (any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("parsing address %q: %w", args[1], err)
 		}
-		return probe.WhoHas(*iface, addr, *length)
+		return neighbours.Who(*iface, addr, *length)
 	}
 	return nil, fmt.Errorf("unknown mode %q: use http, udp or arp", args[0])
 }
