@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -113,7 +114,7 @@ func (f *Facts) allocated(s lb.Service, known Service) Step {
 		return no(allocation, known.Refusal, has...)
 	case c == nil && len(has) == 0:
 		step := unknown(allocation, "the controller has said nothing about the Service yet", f.controllers()...)
-		step.Next = "see the controller's log: kubectl logs -n fairlead-system -l app.kubernetes.io/component=controller"
+		step.Next = fmt.Sprintf("see the controller's log: kubectl logs -n %s -l %s=controller", f.Namespace, kube.SpeakerLabel)
 		return step
 	case c != nil && c.Status == "False" && len(has) == 0:
 		return no(allocation, lb.Refusal{Reason: lb.Reason(c.Reason), Message: c.Message})

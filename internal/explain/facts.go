@@ -21,6 +21,7 @@ import (
 
 // Facts is all that is known.
 type Facts struct {
+	Namespace  string // where Fairlead runs
 	Kube       kube.Facts
 	Services   map[lb.ServiceKey]Service // every Service, ours or not
 	Pools      []v1beta1.IPAddressPool
@@ -56,7 +57,7 @@ type Speaker struct {
 // FromObjects returns what the API server knows. The speakers are to be asked: of each only the pod is filled in.
 func FromObjects(objects kube.Objects, opts kube.Options) (Facts, error) {
 	ctx := context.Background()
-	out := Facts{Services: map[lb.ServiceKey]Service{}, Statuses: map[lb.NodeName]v1beta1.SpeakerStatus{}, Speakers: map[lb.NodeName]Speaker{}}
+	out := Facts{Namespace: opts.Namespace, Services: map[lb.ServiceKey]Service{}, Statuses: map[lb.NodeName]v1beta1.SpeakerStatus{}, Speakers: map[lb.NodeName]Speaker{}}
 	var err error
 	if out.Kube, err = kube.NewReader(objects, opts).Facts(ctx); err != nil {
 		return Facts{}, err

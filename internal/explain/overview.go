@@ -47,7 +47,7 @@ func (f *Facts) Overview() Overview {
 	out := Overview{Controller: f.Controller, Services: len(f.Kube.Services), Problems: []string{}}
 	ready := slices.ContainsFunc(f.Controller, func(p Pod) bool { return p.Ready })
 	if !ready {
-		out.problem("no pod of the controller is ready: no Service gets an address; see `kubectl get pods -n fairlead-system`")
+		out.problem("no pod of the controller is ready: no Service gets an address; see `kubectl get pods -n %s`", f.Namespace)
 	}
 	for _, node := range slices.Sorted(maps.Keys(f.Kube.Nodes)) {
 		n := f.nodeState(node)
@@ -56,9 +56,9 @@ func (f *Facts) Overview() Overview {
 		case "silent":
 			out.problem("%s: the speaker did not answer: %s", node, f.Speakers[node].Error)
 		case "not ready":
-			out.problem("%s: the speaker is not ready; see its log: kubectl logs -n fairlead-system %s", node, f.Speakers[node].Pod)
+			out.problem("%s: the speaker is not ready; see its log: kubectl logs -n %s %s", node, f.Namespace, f.Speakers[node].Pod)
 		case "none":
-			out.problem("%s: no speaker runs; see `kubectl get daemonset -n fairlead-system`", node)
+			out.problem("%s: no speaker runs; see `kubectl get daemonset -n %s`", node, f.Namespace)
 		}
 		if s := f.Statuses[node].Status; s.Problem != "" {
 			out.problem("%s: %s: %s", node, s.Problem, s.Message)

@@ -61,7 +61,7 @@ func (f *Facts) elected(addr netip.Addr) (lb.NodeName, Step) {
 	switch {
 	case len(f.answered()) == 0 && len(f.Speakers) == 0:
 		step := unknown(election, "no speaker runs", evidence...)
-		step.Verdict, step.Next = No, "see `kubectl get daemonset -n fairlead-system` and its Events"
+		step.Verdict, step.Next = No, fmt.Sprintf("see `kubectl get daemonset -n %s` and its Events", f.Namespace)
 		return "", step
 	case len(f.answered()) == 0:
 		return "", unknown(election, "no speaker has answered", evidence...)
