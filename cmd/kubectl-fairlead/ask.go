@@ -4,8 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,24 +37,28 @@ func (o *options) facts(ctx context.Context) (explain.Facts, kube.Objects, error
 	if err != nil {
 		return explain.Facts{}, nil, err
 	}
+	nodes := slices.Sorted(maps.Keys(f.Speakers))
+	answers := make([]explain.Speaker, len(nodes)) // of each its own goroutine; the map is written when they have ended
 	var g errgroup.Group
-	var mu sync.Mutex
 	g.SetLimit(speakersAtOnce)
-	for node, s := range f.Speakers {
+	for i, node := range nodes {
+		answers[i].Pod = f.Speakers[node].Pod
 		g.Go(func() error {
-			s.Error = ""
-			for path, into := range map[string]any{view.DecisionsPath: &s.Decisions, view.DatapathPath: &s.Datapath} {
-				if err := o.ask(ctx, clients, s.Pod, path, into); err != nil {
-					s.Error = err.Error()
+			for path, into := range map[string]any{view.DecisionsPath: &answers[i].Decisions, view.DatapathPath: &answers[i].Datapath} {
+				if err := o.ask(ctx, clients, answers[i].Pod, path, into); err != nil {
+					answers[i].Error = err.Error()
 				}
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			f.Speakers[node] = s
 			return nil
 		})
 	}
-	return f, objects, g.Wait()
+	if err := g.Wait(); err != nil {
+		return explain.Facts{}, nil, err
+	}
+	for i, node := range nodes {
+		f.Speakers[node] = answers[i]
+	}
+	return f, objects, nil
 }
 
 func (o *options) clientset() (*kubernetes.Clientset, error) {
