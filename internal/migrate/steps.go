@@ -36,7 +36,7 @@ func (m *migration) steps(in Input) []Step {
 			"kubectl apply -f fairlead.yaml"},
 		Step{"See that every Service has kept its address.", "kubectl get services -A --field-selector spec.type=LoadBalancer"},
 		Step{"Stop MetalLB's speakers. Fairlead's take each address over when nobody answers for it any more, half a minute later at most; neighbours that know the address keep reaching it meanwhile.",
-			fmt.Sprintf("kubectl delete daemonset -n %s -l app.kubernetes.io/name=metallb,app.kubernetes.io/component=speaker || kubectl delete daemonset -n %[1]s speaker", from)})
+			fmt.Sprintf("kubectl delete daemonset -n %s -l app.kubernetes.io/name=metallb,app.kubernetes.io/component=speaker; kubectl delete daemonset -n %[1]s speaker --ignore-not-found", from)})
 	if slices.ContainsFunc(m.result.Objects, func(o Object) bool { return kindOf(o) == "BGPPeer" }) {
 		out = append(out, Step{"A router that takes only one session from a node has Fairlead's when MetalLB's has ended. See that all are established.", "kubectl fairlead bgp"})
 	}
