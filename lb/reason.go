@@ -100,7 +100,7 @@ const (
 	BGPNoAnswer      Reason = "BGPNoAnswer"      // TCP connections are not answered
 	BGPWrongPassword Reason = "BGPWrongPassword" // as BGPNoAnswer, with a password: a wrong one looks like that
 	BGPTooFar        Reason = "BGPTooFar"        // as BGPNoAnswer, with ttlSecurity: a peer that is further away looks like that
-	BGPUnnumbered    Reason = "BGPUnnumbered"    // only the interface is given, and the peer's address there is not learned
+	BGPUnnumbered    Reason = "BGPUnnumbered"    // only the interface is given, and no router has advertised itself there
 	BGPNoSource      Reason = "BGPNoSource"      // this node has no such source address or VRF
 	BGPNotConfigured Reason = "BGPNotConfigured" // the peer closes connections unasked: it knows no neighbour of our address
 	BGPWrongASN      Reason = "BGPWrongASN"      // one end expects the other to have another AS number

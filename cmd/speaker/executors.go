@@ -7,6 +7,7 @@ import (
 	"github.com/fairlead-lb/fairlead/announce/arp"
 	"github.com/fairlead-lb/fairlead/announce/bgp/liveness"
 	bgpprocess "github.com/fairlead-lb/fairlead/announce/bgp/process"
+	"github.com/fairlead-lb/fairlead/announce/bgp/unnumbered"
 	"github.com/fairlead-lb/fairlead/announce/ndp"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
@@ -25,7 +26,8 @@ func (p *process) addHeartbeat(c config, log *slog.Logger, changed func()) (err 
 	return err
 }
 
-// addBGP makes the other end of "speaker bgp", and the BFD that watches the routers, unless there is no BGP here.
+// addBGP makes the other end of "speaker bgp", the BFD that watches the routers, and what finds those without an address, unless there
+// is no BGP here.
 func (p *process) addBGP(c config, log *slog.Logger, changed func()) error {
 	if c.bgpSocket == "" {
 		return nil
@@ -34,7 +36,8 @@ func (p *process) addBGP(c config, log *slog.Logger, changed func()) error {
 	if err != nil {
 		return err
 	}
-	p.bgp, err = liveness.New(liveness.Options{Sessions: client, Log: log, Registerer: p.registry, Changed: changed, Realtime: c.realtime})
+	watch, err := liveness.New(liveness.Options{Sessions: client, Log: log, Registerer: p.registry, Changed: changed, Realtime: c.realtime})
+	p.bgp = unnumbered.New(watch, log)
 	return err
 }
 

@@ -16,7 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
-	"github.com/fairlead-lb/fairlead/announce/bgp/liveness"
+	"github.com/fairlead-lb/fairlead/announce/bgp/unnumbered"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
@@ -77,7 +77,7 @@ type process struct {
 	arp, ndp *neighbour.Responder
 	speaker  *speaker.Speaker
 
-	bgp         *liveness.Watch         // nil = none
+	bgp         *unnumbered.Resolver    // nil = none
 	healthPorts *healthnodeport.Servers // nil = kube-proxy answers there
 	prober      *healthnodeport.Prober  // nil = nobody is asked
 

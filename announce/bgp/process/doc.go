@@ -12,7 +12,7 @@
 //
 //	what happens                                     the sessions                           the paths at the router
 //	the process crashes or is killed                 break; back within a second            kept with graceful restart; else gone until then
-//	the process alone is told to stop                close without a NOTIFICATION           the same
+//	the process alone is told to stop                close by Cease after Options.Grace     gone until it is back: the speaker may have been draining
 //	the speaker crashes, hangs, or is killed         stay open                              withdrawn at once; or after Options.KeepOnCrash, if it is not back
 //	the speaker restarts as planned (Keep), alone    close without a NOTIFICATION; those    kept with graceful restart for its restart time; else
 //	or with the process (an upgrade)                 without graceful restart by Cease      withdrawn until they are back

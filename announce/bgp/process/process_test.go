@@ -231,11 +231,12 @@ func TestBothRestartAsPlanned(t *testing.T) {
 	}
 }
 
+// TestProcessAloneIsStopped: a speaker that has not ended may be draining, so the router must not keep what it was told.
 func TestProcessAloneIsStopped(t *testing.T) {
 	w := newWorld(t)
 	_, _, stop, l := w.up(Options{Grace: time.Second}, 3)
 	go stop()
-	l.Closed()
+	l.Notified(wire.Cease, wire.Shutdown)
 }
 
 func TestDrain(t *testing.T) {
@@ -260,7 +261,7 @@ func TestProcessComesBack(t *testing.T) {
 	w := newWorld(t)
 	c, _, stop, l := w.up(Options{}, 3)
 	go stop()
-	l.Closed()
+	l.Notified(wire.Cease, wire.Shutdown)
 	if s := w.session(c, "gone", func(s bgp.Session) bool { return s.Reason == lb.BGPProcessDown }); s.State != bgp.Idle || s.Pending != 3 {
 		t.Errorf("%+v", s)
 	}

@@ -26,7 +26,8 @@ type Options struct {
 	// all: nobody knows whether this node still forwards.
 	KeepOnCrash time.Duration
 
-	// Grace is how long the speaker may take to end after this process was told to stop; with it ends the pod's.
+	// Grace is how long the speaker may take to end after this process was told to stop, less than the pod's grace period. Then the
+	// sessions are closed in any case.
 	Grace time.Duration
 }
 
@@ -212,9 +213,7 @@ func (s *server) run(ctx, failing context.Context) {
 		case <-stopping:
 			stopping, grace = nil, time.After(s.o.Grace)
 			s.o.Log.Info("stopping", "speaker", s.now != nil, "grace", s.o.Grace)
-		case <-grace: // the speaker lives: this process alone is replaced
-			s.state.Keep = true
-			s.set()
+		case <-grace: // whether the speaker is still draining or this process alone is replaced, the paths go unless it has said Keep
 			return
 		case c := <-joined:
 			s.join(c)

@@ -155,7 +155,7 @@ func (p *peer) permitted(ctx context.Context) bool {
 		w := p.wanted()
 		why := w.Held
 		if why.OK() && !w.Addr.IsValid() {
-			why = lb.Refusal{Reason: lb.BGPUnnumbered, Message: fmt.Sprintf("the peer on interface %s has to be named: its link-local address is not learned from router advertisements; set peerAddress", w.Interface)}
+			why = lb.Refusal{Reason: lb.BGPUnnumbered, Message: fmt.Sprintf("no router has advertised itself on interface %s: have it send router advertisements there, or set peerAddress", w.Interface)}
 		}
 		if why.OK() && w.BFDDown {
 			why = lb.Refusal{Reason: lb.BGPBFDDown, Message: "BFD does not hear the peer; the session opens when it does"}

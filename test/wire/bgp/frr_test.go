@@ -132,3 +132,34 @@ func TestFRRRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestFRRExtendedNextHop: on a link without IPv4, IPv4 paths go by IPv6 (RFC 8950) if the router has said that it can, and are
+// reported as untold if it has not.
+func TestFRRExtendedNextHop(t *testing.T) {
+	for _, able := range []bool{true, false} {
+		t.Run(fmt.Sprint("able ", able), func(t *testing.T) {
+			h := router.NewHost(t)
+			router.Cable(t, nil, "v0", []string{us6.String() + "/64"}, h, "eth0", []string{them6.String() + "/64"})
+			capability := "capability extended-nexthop"
+			if !able {
+				capability = "description none"
+			}
+			f := router.StartFRR(h, frrConfig(theirASN, capability))
+			p := peer("six", them6)
+			p.Paths = paths("198.51.100.7/32", "2001:db8:5::1/128")
+			s := start(t, p)
+			if able {
+				s.up("six")
+				router.Until(t, "both routes", func() bool { return len(f.Prefixes()) == 2 })
+				if hop := f.Routes("ipv4")["198.51.100.7/32"][0].NextHops[0].IP; hop != us6.String() {
+					t.Errorf("next hop %s", hop)
+				}
+				return
+			}
+			router.Until(t, "the one route that can be told", func() bool { return slices.Equal(f.Prefixes(), []string{"2001:db8:5::1/128"}) })
+			if x := s.session("six"); x.State != bgp.Established || x.Reason != lb.BGPNoNextHop || x.Pending != 1 || x.Sent != 1 {
+				t.Errorf("%+v", x)
+			}
+		})
+	}
+}
