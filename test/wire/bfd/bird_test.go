@@ -12,13 +12,13 @@ import (
 
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/bfd/udp"
+	"github.com/fairlead-lb/fairlead/test/router"
 )
 
 // bird is BIRD on a host.
 type bird struct {
 	dir string
-	cmd *exec.Cmd
-	log *record
+	cmd *router.Process
 }
 
 func startBIRD(h *host, peer udp.Peer, kind bfd.AuthType) *bird {
@@ -36,7 +36,7 @@ func startBIRD(h *host, peer udp.Peer, kind bfd.AuthType) *bird {
 	}
 	config := fmt.Sprintf("log stderr all;\nrouter id 192.0.2.2;\nprotocol device {}\nprotocol kernel { ipv4 { import none; export none; }; }\n"+
 		"protocol bfd { debug all; %s { min rx interval 50 ms; min tx interval 60 ms; multiplier 3; %s }; neighbor %s %s; }\n", where, auth, peer.Local, hop)
-	b.cmd, b.log = h.daemon("/usr/sbin/bird", "-f", "-c", write(h.t, b.dir, "bird.conf", config), "-s", b.dir+"/bird.ctl", "-P", b.dir+"/bird.pid")
+	b.cmd = h.Daemon("/usr/sbin/bird", "-f", "-c", write(h.t, b.dir, "bird.conf", config), "-s", b.dir+"/bird.ctl", "-P", b.dir+"/bird.pid")
 	return b
 }
 
@@ -105,7 +105,7 @@ func TestBIRD(t *testing.T) {
 
 			g.stop()
 			until(t, "bird told AdminDown", func() bool {
-				_, after, _ := strings.Cut(b.log.String(), "[AdminDown")
+				_, after, _ := strings.Cut(b.cmd.Output(), "[AdminDown")
 				return strings.Contains(after, "changed state from Up to Down")
 			})
 		})

@@ -13,13 +13,14 @@ import (
 
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/bfd/udp"
+	"github.com/fairlead-lb/fairlead/test/router"
 )
 
 // frr is zebra and bfdd on a host.
 type frr struct {
 	host *host
 	dir  string
-	bfdd *exec.Cmd
+	bfdd *router.Process
 }
 
 // frrPeer is what `show bfd peers json` says of a session. Intervals are milliseconds.
@@ -50,11 +51,10 @@ func startFRR(h *host, peer udp.Peer) *frr {
 	return f
 }
 
-func (f *frr) daemon(name, config string, args ...string) *exec.Cmd {
+func (f *frr) daemon(name, config string, args ...string) *router.Process {
 	f.host.t.Helper()
-	cmd, _ := f.host.daemon(append([]string{"/usr/lib/frr/" + name, "-f", write(f.host.t, f.dir, name+".conf", config), "-i", f.dir + "/" + name + ".pid",
+	return f.host.Daemon(append([]string{"/usr/lib/frr/" + name, "-f", write(f.host.t, f.dir, name+".conf", config), "-i", f.dir + "/" + name + ".pid",
 		"-z", f.dir + "/zserv.api", "--vty_socket", f.dir, "--log", "stdout"}, args...)...)
-	return cmd
 }
 
 func (f *frr) show(daemon, command string) string {

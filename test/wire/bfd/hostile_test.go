@@ -20,7 +20,7 @@ import (
 func (h *host) attacker(from, to netip.Addr, ttl int) func(b []byte) {
 	h.t.Helper()
 	var c *net.UDPConn
-	h.within(func() (err error) {
+	h.Within(func() (err error) {
 		c, err = net.DialUDP("udp4", &net.UDPAddr{IP: from.AsSlice()}, &net.UDPAddr{IP: to.AsSlice(), Port: port})
 		return err
 	})

@@ -3,7 +3,6 @@
 package bfd
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,10 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +19,7 @@ import (
 	"github.com/fairlead-lb/fairlead/bfd"
 	"github.com/fairlead-lb/fairlead/bfd/udp"
 	"github.com/fairlead-lb/fairlead/test/bed"
+	"github.com/fairlead-lb/fairlead/test/router"
 )
 
 const ms = time.Millisecond
@@ -39,107 +36,24 @@ var (
 
 // host is a network namespace with an eth0.
 type host struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	pid string
+	*router.Host
+	t *testing.T
 }
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, cmd: bed.Again("namespace")}
-	h.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
-	check(t, h.cmd.Start())
-	h.pid = strconv.Itoa(h.cmd.Process.Pid)
-	t.Cleanup(func() { _ = h.cmd.Process.Kill(); _ = h.cmd.Wait() })
-	h.run("ip", "link", "set", "lo", "up")
-	return h
+	return &host{router.NewHost(t), t}
 }
 
-// within calls f in the host's namespace.
-func (h *host) within(f func() error) {
-	h.t.Helper()
-	check(h.t, bed.Inside(h.cmd.Process.Pid, f))
-}
-
-// run runs a command in the host's namespace.
-func (h *host) run(args ...string) {
-	h.t.Helper()
-	h.within(func() error { return run(args...) })
-}
-
-// daemon starts a program in the host's namespace; its log is printed if the test fails.
-func (h *host) daemon(args ...string) (*exec.Cmd, *record) {
-	h.t.Helper()
-	if _, err := os.Stat(args[0]); err != nil {
-		h.t.Fatalf("%v; install the packages frr and bird2: scripts/test-wire does", err)
-	}
-	log := &record{}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
-	h.within(cmd.Start)
-	h.t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGCONT)
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if h.t.Failed() {
-			h.t.Logf("log of %v:\n%s", args, log)
-		}
-	})
-	return cmd, log
-}
-
-// record keeps what a program writes.
-type record struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (r *record) Write(b []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.Write(b)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.String()
-}
-
-// cable connects two namespaces, nil = ours, by devices of the given names.
+// cable connects two namespaces, nil = ours, by devices of the given names; the first half of the addresses is a's.
 func cable(t *testing.T, a *host, adev string, b *host, bdev string, addrs ...string) {
 	t.Helper()
-	args := []string{"link", "add", "name", adev}
+	var first *router.Host
 	if a != nil {
-		args = append(args, "netns", a.pid)
+		first = a.Host
 	}
-	must(t, append([]string{"ip"}, append(args, "type", "veth", "peer", "name", bdev, "netns", b.pid)...)...)
 	half := len(addrs) / 2
-	configure(t, a, adev, addrs[:half])
-	configure(t, b, bdev, addrs[half:])
-	if a == nil {
-		t.Cleanup(func() { _ = exec.Command("ip", "link", "del", adev).Run() })
-	}
-}
-
-func configure(t *testing.T, h *host, dev string, addrs []string) {
-	t.Helper()
-	run := func(args ...string) {
-		if h != nil {
-			h.run(args...)
-			return
-		}
-		must(t, args...)
-	}
-	for _, a := range addrs {
-		args := []string{"ip", "addr", "add", a, "dev", dev}
-		if strings.Contains(a, ":") {
-			args = append(args, "nodad")
-		}
-		run(args...)
-	}
-	run("ip", "link", "set", dev, "up")
+	router.Cable(t, first, adev, addrs[:half], b.Host, bdev, addrs[half:])
 }
 
 // link is a peer's namespace on the other end of our cable v0.
@@ -156,23 +70,18 @@ func routed(t *testing.T) *host {
 	r, h := newHost(t), newHost(t)
 	cable(t, nil, "v0", r, "in", us4.String()+"/24", us6.String()+"/64", "192.0.2.254/24", "2001:db8::fe/64")
 	cable(t, r, "out", h, "eth0", "198.51.100.254/24", "2001:db8:1::fe/64", far4.String()+"/24", far6.String()+"/64")
-	r.within(func() error { return bed.Set("ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1") })
+	r.Within(func() error { return bed.Set("ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1") })
 	must(t, "ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.254")
 	must(t, "ip", "route", "add", "2001:db8:1::/64", "via", "2001:db8::fe")
-	h.run("ip", "route", "add", "default", "via", "198.51.100.254")
-	h.run("ip", "route", "add", "default", "via", "2001:db8:1::fe")
+	h.Run("ip", "route", "add", "default", "via", "198.51.100.254")
+	h.Run("ip", "route", "add", "default", "via", "2001:db8:1::fe")
 	return h
 }
 
 // cut pulls or plugs our end of the cable without a loss of carrier's being told to the sockets: nothing gets through.
 func cut(t *testing.T, h *host, off bool) {
 	t.Helper()
-	if off {
-		h.run("nft", "add table netdev cut; add chain netdev cut i { type filter hook ingress device eth0 priority 0; policy drop; }; "+
-			"add chain netdev cut e { type filter hook egress device eth0 priority 0; policy drop; }")
-		return
-	}
-	h.run("nft", "delete table netdev cut")
+	h.Cut("eth0", off)
 }
 
 // group is a Group of ours in this process, and what it has reported.

@@ -111,7 +111,7 @@ func watched(t *testing.T, n int) (*process, *group, map[udp.Peer]udp.Config) {
 	var watchers []netip.Addr
 	for i := range n {
 		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(101 + i)})
-		configure(t, nil, "v0", []string{a.String() + "/24"})
+		must(t, "ip", "addr", "add", a.String()+"/24", "dev", "v0")
 		watchers = append(watchers, a)
 		want[udp.Peer{Local: a, Remote: near4}] = heartbeat()
 	}

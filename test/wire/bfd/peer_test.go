@@ -129,7 +129,7 @@ func startPeer(h *host, c peerConfig) *process {
 	p.cmd.Stdout = nil
 	out, err := p.cmd.StdoutPipe()
 	check(h.t, err)
-	h.within(p.cmd.Start)
+	h.Within(p.cmd.Start)
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
