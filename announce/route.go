@@ -39,8 +39,8 @@ func Restarts(s lb.Snapshot) bool {
 // same VRF only the first is usable.
 func PeersOf(peers []lb.BGPPeer, labels map[string]string) []lb.BGPPeer {
 	type place struct {
-		addr netip.Addr
-		vrf  string
+		addr       netip.Addr
+		iface, vrf string
 	}
 	taken := map[place]string{}
 	var out []lb.BGPPeer
@@ -48,9 +48,9 @@ func PeersOf(peers []lb.BGPPeer, labels map[string]string) []lb.BGPPeer {
 		if !lb.MatchesAny(p.NodeSelectors, labels) {
 			continue
 		}
-		at := place{p.Addr, p.VRF}
+		at := place{p.Addr, p.Interface, p.VRF}
 		switch first, conflict := taken[at]; {
-		case !p.Addr.IsValid(): // its spec is not valid
+		case !p.Addr.IsValid() && p.Interface == "": // its spec is not valid
 		case conflict:
 			p.Unusable = lb.Refusal{Reason: lb.PeerConflict,
 				Message: fmt.Sprintf("BGPPeer %q has the same address on this node; delete one of the two, or set their nodeSelectors apart", first)}

@@ -12,10 +12,11 @@ type BGPPeer struct {
 	Name          string
 	NodeSelectors []Selector // alternatives; empty = every node
 
-	Addr   netip.Addr
-	Port   uint16
-	VRF    string
-	Source netip.Addr // the zero Addr leaves it to the kernel
+	Addr      netip.Addr // or else Interface: the one router on that link
+	Interface string
+	Port      uint16
+	VRF       string
+	Source    netip.Addr // the zero Addr leaves it to the kernel
 
 	MyASN     uint32     // that the peer sees
 	PeerASN   uint32     // 0 = any but ours

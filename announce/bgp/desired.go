@@ -148,7 +148,7 @@ func path(parts []part, ads []lb.BGPAdvertisement, internal bool) Path {
 // peerOf returns the peer as this node has it, without paths.
 func peerOf(p lb.BGPPeer, node lb.Node) Peer {
 	out := Peer{
-		Name: p.Name, Addr: p.Addr, Port: p.Port, VRF: p.VRF, Source: p.Source,
+		Name: p.Name, Addr: p.Addr, Interface: p.Interface, Port: p.Port, VRF: p.VRF, Source: p.Source,
 		MyASN: p.MyASN, PeerASN: p.PeerASN, RouterID: p.RouterID,
 		HoldTime: p.HoldTime, Keepalive: p.Keepalive, ConnectRetry: p.ConnectRetry, Password: p.Password,
 		MultiHop: p.MultiHop, TTLSecurity: p.TTLSecurity, MaxPrefixes: p.MaxPrefixes,
@@ -168,7 +168,7 @@ func peerOf(p lb.BGPPeer, node lb.Node) Peer {
 	}
 	if p.BFD != nil {
 		out.BFD = &BFD{Receive: p.BFD.Receive, Transmit: p.BFD.Transmit, Multiplier: p.BFD.Multiplier, Passive: p.BFD.Passive,
-			MinTTL: p.BFD.MinTTL, MultiHop: p.Internal || p.MultiHop || p.TTLSecurity > 1}
+			MinTTL: p.BFD.MinTTL, MultiHop: p.Interface == "" && (p.Internal || p.MultiHop || p.TTLSecurity > 1)}
 	}
 	return out
 }

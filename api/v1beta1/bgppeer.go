@@ -13,6 +13,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="My ASN",type=integer,JSONPath=`.spec.myASN`
 // +kubebuilder:printcolumn:name="BFD Profile",type=string,JSONPath=`.spec.bfdProfile`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Interface",type=string,JSONPath=`.spec.interface`,priority=1
 // +kubebuilder:printcolumn:name="Dynamic ASN",type=string,JSONPath=`.spec.dynamicASN`,priority=1
 // +kubebuilder:printcolumn:name="Node Selectors",type=string,JSONPath=`.spec.nodeSelectors`,priority=1
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
@@ -44,12 +45,14 @@ const (
 // BGPPeerSpec says where the peer is, what its session is like, and which nodes have one.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.peerASN) != has(self.dynamicASN)",message="set exactly one of peerASN and dynamicASN",fieldPath=".peerASN"
-// +kubebuilder:validation:XValidation:rule="!has(self.interface) || size(self.interface) == 0",message="unnumbered peering is not built: GoBGP does not learn a router's link-local address from its advertisements, nor does anything here; set peerAddress",fieldPath=".interface"
-// +kubebuilder:validation:XValidation:rule="has(self.peerAddress) || has(self.interface)",message="set it to the address of the peer, such as 192.0.2.1 or 2001:db8::1",fieldPath=".peerAddress"
+// +kubebuilder:validation:XValidation:rule="has(self.peerAddress) != has(self.interface)",message="set exactly one of peerAddress and interface",fieldPath=".peerAddress"
 // +kubebuilder:validation:XValidation:rule="!has(self.localASN) || (has(self.peerASN) ? self.peerASN != self.myASN && self.peerASN != self.localASN : self.dynamicASN == 'external')",message="a local AS is shown to external peers only: peerASN must be neither myASN nor localASN, dynamicASN must be external",fieldPath=".localASN"
+// +kubebuilder:validation:XValidation:rule="!has(self.sourceAddress) || !has(self.interface)",message="an unnumbered session starts at the interface's link-local address; delete sourceAddress or interface",fieldPath=".sourceAddress"
 // +kubebuilder:validation:XValidation:rule="!has(self.sourceAddress) || !has(self.peerAddress) || !isIP(self.sourceAddress) || !isIP(self.peerAddress) || ip(self.sourceAddress).family() == ip(self.peerAddress).family()",message="must be of the IP family of peerAddress",fieldPath=".sourceAddress"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || !self.ebgpMultiHop || (has(self.peerASN) ? self.peerASN != self.myASN : self.dynamicASN == 'external')",message="counts for external peers only; an internal one may be several hops away without it",fieldPath=".ebgpMultiHop"
+// +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || !self.ebgpMultiHop || !has(self.interface)",message="an unnumbered peer is on the link of its interface; delete ebgpMultiHop or interface",fieldPath=".ebgpMultiHop"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || !self.ebgpMultiHop || !has(self.ttlSecurity)",message="ttlSecurity says already how many hops away the peer may be; delete ebgpMultiHop",fieldPath=".ebgpMultiHop"
+// +kubebuilder:validation:XValidation:rule="!has(self.ttlSecurity) || self.ttlSecurity == 1 || !has(self.interface)",message="an unnumbered peer is on the link of its interface; use 1",fieldPath=".ttlSecurity"
 // +kubebuilder:validation:XValidation:rule="!has(self.password) || size(self.password) == 0 || !has(self.passwordSecret) || !has(self.passwordSecret.name)",message="set password or passwordSecret, not both",fieldPath=".password"
 // +kubebuilder:validation:XValidation:rule="!has(self.restartTime) || has(self.enableGracefulRestart) && self.enableGracefulRestart",message="counts with enableGracefulRestart only; set that to true or delete restartTime",fieldPath=".restartTime"
 // +kubebuilder:validation:XValidation:rule="!has(self.disableMP) || !self.disableMP || !has(self.dualStackAddressFamily) || !self.dualStackAddressFamily",message="contradicts dualStackAddressFamily; delete it: without dualStackAddressFamily a session carries the family of its own addresses only",fieldPath=".disableMP"
@@ -87,14 +90,15 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=4294967295
 	LocalASN uint32 `json:"localASN,omitempty"`
 
-	// peerAddress is the peer's IPv4 or IPv6 address; it is required.
+	// peerAddress is the peer's IPv4 or IPv6 address.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="isIP(self) && (ip(self).isGlobalUnicast() || ip(self).isLoopback() || ip(self).isLinkLocalUnicast() && ip(self).family() == 4)",message="must be the address of a host such as 192.0.2.1 or 2001:db8::1; a link-local IPv6 address would need an interface, and unnumbered peering is not built"
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && (ip(self).isGlobalUnicast() || ip(self).isLoopback() || ip(self).isLinkLocalUnicast() && ip(self).family() == 4)",message="must be the address of a host such as 192.0.2.1 or 2001:db8::1; in place of a link-local IPv6 address set interface"
 	PeerAddress string `json:"peerAddress,omitempty"`
 
-	// interface, which takes the place of peerAddress elsewhere (unnumbered BGP), is refused.
+	// interface takes the place of peerAddress: the peer is the one router on that link, known by its router advertisements
+	// (unnumbered BGP). Both address families are carried.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1

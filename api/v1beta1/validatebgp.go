@@ -39,8 +39,10 @@ func (p *BGPPeer) Validate() field.ErrorList {
 		"a local AS is shown to external peers only: peerASN must be neither myASN nor localASN, dynamicASN must be external")
 	errs = append(errs, s.validateAddresses(spec)...)
 	refuse(s.EBGPMultiHop && s.Internal(), "ebgpMultiHop", true, "counts for external peers only; an internal one may be several hops away without it")
+	refuse(s.EBGPMultiHop && s.Interface != "", "ebgpMultiHop", true, "an unnumbered peer is on the link of its interface; delete ebgpMultiHop or interface")
 	if s.TTLSecurity != nil {
 		refuse(s.EBGPMultiHop, "ebgpMultiHop", true, "ttlSecurity says already how many hops away the peer may be; delete ebgpMultiHop")
+		refuse(*s.TTLSecurity != 1 && s.Interface != "", "ttlSecurity", *s.TTLSecurity, "an unnumbered peer is on the link of its interface; use 1")
 		refuse(*s.TTLSecurity < 1 || *s.TTLSecurity > 254, "ttlSecurity", *s.TTLSecurity, "use 1 for a peer on the link, at most 254")
 	}
 	refuse(s.MaxPrefixes != nil && *s.MaxPrefixes == 0, "maxPrefixes", 0, "use 1 or more, or delete it for no limit")
@@ -71,21 +73,23 @@ func (s *BGPPeerSpec) validateAddresses(spec *field.Path) field.ErrorList {
 	refuse := func(name string, value any, message string) {
 		errs = append(errs, field.Invalid(spec.Child(name), value, message))
 	}
-	switch {
-	case s.Interface != "":
-		refuse("interface", s.Interface, "unnumbered peering is not built: GoBGP does not learn a router's link-local address from its advertisements, nor does anything here; set peerAddress")
-	case s.PeerAddress == "":
-		refuse("peerAddress", s.PeerAddress, "set it to the address of the peer, such as 192.0.2.1 or 2001:db8::1")
+	if (s.PeerAddress != "") == (s.Interface != "") {
+		refuse("peerAddress", s.PeerAddress, "set exactly one of peerAddress and interface")
 	}
 	peer, err := netip.ParseAddr(s.PeerAddress)
 	if s.PeerAddress != "" && (err != nil || !canPeer(peer)) {
-		refuse("peerAddress", s.PeerAddress, "must be the address of a host such as 192.0.2.1 or 2001:db8::1; a link-local IPv6 address would need an interface, and unnumbered peering is not built")
+		refuse("peerAddress", s.PeerAddress, "must be the address of a host such as 192.0.2.1 or 2001:db8::1; in place of a link-local IPv6 address set interface")
+	}
+	if len(s.Interface) > 15 {
+		refuse("interface", s.Interface, "the name of an interface has at most 15 bytes")
 	}
 	if s.SourceAddress != "" {
 		source, err := netip.ParseAddr(s.SourceAddress)
 		switch {
 		case err != nil || source.Zone() != "" || source.Is4In6():
 			refuse("sourceAddress", s.SourceAddress, "must be an IPv4 or IPv6 address such as 192.0.2.1 or 2001:db8::1")
+		case s.Interface != "":
+			refuse("sourceAddress", s.SourceAddress, "an unnumbered session starts at the interface's link-local address; delete sourceAddress or interface")
 		case peer.IsValid() && peer.Is4() != source.Is4():
 			refuse("sourceAddress", s.SourceAddress, "must be of the IP family of peerAddress")
 		}

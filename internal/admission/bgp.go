@@ -107,12 +107,16 @@ func writePeer(d *Decision, old *Peer, now Peer, f Facts) {
 		return
 	}
 	spec, path := &now.Object.Spec, field.NewPath("spec")
+	at, value := path.Child("peerAddress"), spec.PeerAddress
+	if spec.Interface != "" {
+		at, value = path.Child("interface"), spec.Interface
+	}
 	for _, other := range f.BGP.Peers {
 		node, conflict := meet(now.Parsed, other.Parsed, f.BGP.Nodes)
 		if !conflict || other.Object.Name == now.Object.Name {
 			continue
 		}
-		err := field.Invalid(path.Child("peerAddress"), spec.PeerAddress, fmt.Sprintf("BGPPeer %q has the same address in the same VRF on node %s, and a router has one session with each of our nodes: delete one of the two, or set their nodeSelectors apart",
+		err := field.Invalid(at, value, fmt.Sprintf("BGPPeer %q has the same address in the same VRF on node %s, and a router has one session with each of our nodes: delete one of the two, or set their nodeSelectors apart",
 			other.Object.Name, node))
 		if old != nil {
 			if _, was := meet(old.Parsed, other.Parsed, f.BGP.Nodes); was {
@@ -136,7 +140,7 @@ func writePeer(d *Decision, old *Peer, now Peer, f Facts) {
 
 // meet reports whether both peers are the same for one node, and names that.
 func meet(a, b lb.BGPPeer, nodes []lb.Node) (string, bool) {
-	if a.Addr != b.Addr || a.VRF != b.VRF || !a.Addr.IsValid() {
+	if a.Addr != b.Addr || a.Interface != b.Interface || a.VRF != b.VRF || !a.Addr.IsValid() && a.Interface == "" {
 		return "", false
 	}
 	for _, name := range selected(a.NodeSelectors, nodes) {

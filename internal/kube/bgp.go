@@ -39,9 +39,9 @@ func BGPPeer(p *v1beta1.BGPPeer, profiles map[string]lb.BFDProfile) (lb.BGPPeer,
 		return lb.BGPPeer{Name: p.Name, NodeSelectors: selectors(s.NodeSelectors), Unusable: r}, r
 	}
 	out := lb.BGPPeer{
-		Name: p.Name, NodeSelectors: selectors(s.NodeSelectors), Addr: parseValid(s.PeerAddress),
+		Name: p.Name, NodeSelectors: selectors(s.NodeSelectors), Addr: parseValid(s.PeerAddress), Interface: s.Interface,
 		Port: s.PeerPort, VRF: s.VRF, Source: parseValid(s.SourceAddress), MyASN: s.MyASN, PeerASN: s.PeerASN, Internal: s.Internal(),
-		RouterID: parseValid(s.RouterID), DualStack: s.DualStackAddressFamily, HoldTime: defaultHoldTime,
+		RouterID: parseValid(s.RouterID), DualStack: s.DualStackAddressFamily || s.Interface != "", HoldTime: defaultHoldTime,
 		ConnectRetry: duration(s.ConnectTime, defaultConnectTime), Password: s.Password, MultiHop: s.EBGPMultiHop,
 		GracefulRestart: s.EnableGracefulRestart, DrainWait: duration(s.DrainWait, defaultDrainWait),
 	}

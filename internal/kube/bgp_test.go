@@ -44,6 +44,8 @@ func TestBGPPeer(t *testing.T) {
 			plain(func(p *lb.BGPPeer) { p.PeerASN, p.Internal = 64512, true }), ""},
 		"any external": {func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "external" }, plain(func(p *lb.BGPPeer) { p.PeerASN = 0 }), ""},
 		"local AS":     {func(s *v1beta1.BGPPeerSpec) { s.LocalASN = 65000 }, plain(func(p *lb.BGPPeer) { p.MyASN = 65000 }), ""},
+		"unnumbered": {func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth1" },
+			plain(func(p *lb.BGPPeer) { p.Addr, p.Interface, p.DualStack = lb.BGPPeer{}.Addr, "eth1", true }), ""},
 		"keepalive alone": {func(s *v1beta1.BGPPeerSpec) { s.KeepaliveTime = seconds(3) },
 			plain(func(p *lb.BGPPeer) { p.HoldTime, p.Keepalive = 9*time.Second, 3*time.Second }), ""},
 		"hold alone": {func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(10) },

@@ -138,11 +138,10 @@ func TestObjects(t *testing.T) {
 			notes: []string{"taken"},
 		},
 		"peer": {
-			in:    theirs("v1beta2", "BGPPeer", "spec: {myASN: 64512, dynamicASN: external, localASN: 64999, peerAddress: 192.0.2.1, connectTime: 5s, enableGracefulRestart: true, vrf: red, dualStackAddressFamily: true, passwordSecret: {name: s}}"),
-			want:  ours("BGPPeer", "a", "{myASN: 64512, dynamicASN: external, localASN: 64999, peerAddress: 192.0.2.1, connectTime: 5s, enableGracefulRestart: true, vrf: red, dualStackAddressFamily: true, passwordSecret: {name: s}}"),
+			in:    theirs("v1beta2", "BGPPeer", "spec: {myASN: 64512, dynamicASN: external, localASN: 64999, interface: eth0, connectTime: 5s, enableGracefulRestart: true, vrf: red, dualStackAddressFamily: true, passwordSecret: {name: s}}"),
+			want:  ours("BGPPeer", "a", "{myASN: 64512, dynamicASN: external, localASN: 64999, interface: eth0, connectTime: 5s, enableGracefulRestart: true, vrf: red, dualStackAddressFamily: true, passwordSecret: {name: s}}"),
 			notes: []string{"changed spec.passwordSecret"}, says: "metallb-system/s is to be copied",
 		},
-		"unnumbered peer": {in: theirs("v1beta2", "BGPPeer", "spec: {myASN: 64512, dynamicASN: external, interface: eth0}"), notes: []string{"refused spec.interface"}},
 		"peer that never speaks": {
 			in:   theirs("v1beta2", "BGPPeer", "spec: "+peer+", holdTime: 9m, keepaliveTime: 0s}"),
 			want: ours("BGPPeer", "a", peer+", holdTime: 9m0s}"), notes: []string{"changed spec.keepaliveTime"},
