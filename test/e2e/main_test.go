@@ -65,7 +65,8 @@ func setUp(ctx context.Context) error {
 		return err
 	}
 	proxy := cmp.Or(os.Getenv("FAIRLEAD_E2E_KUBE_PROXY"), "nftables")
-	if lab, err = cluster.Start(ctx, bin, name, "--nodes", strconv.Itoa(count), "--kube-proxy", proxy); err != nil {
+	router := cmp.Or(os.Getenv("FAIRLEAD_E2E_ROUTER"), "frr")
+	if lab, err = cluster.Start(ctx, bin, name, "--nodes", strconv.Itoa(count), "--kube-proxy", proxy, "--router", router); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "lab up with %d nodes after %.0f s\n", count, time.Since(start).Seconds())

@@ -1,0 +1,262 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead-lb/fairlead/api/v1beta1"
+)
+
+// The routers: FRR has the lab's own address and listens on all, the other two have further ones on the same member, and other ports.
+const (
+	routerAddr = "192.0.2.1"
+	birdAddr   = "192.0.2.2"
+	gobgpAddr  = "192.0.2.3"
+	bgpRange   = "203.0.113.0/28"
+)
+
+// frr configures the lab's FRR: BFD at 50 ms x 3 for all nodes.
+func frr(t *testing.T, lines ...string) string {
+	t.Helper()
+	args := []string{"vtysh"}
+	for _, l := range lines {
+		args = append(args, "-c", l)
+	}
+	out, err := lab.Exec(t.Context(), "router", args...)
+	must(t, err)
+	return out
+}
+
+// hops returns the next hops that FRR has for the prefixes of the range, of each the number of nodes.
+func hops(t *testing.T) map[string]int {
+	t.Helper()
+	var table struct {
+		Routes map[string][]struct {
+			Valid bool `json:"valid"`
+			Multi bool `json:"multipath"`
+			Best  bool `json:"bestpath"`
+		} `json:"routes"`
+	}
+	must(t, json.Unmarshal([]byte(frr(t, "show bgp ipv4 unicast json")), &table))
+	out := map[string]int{}
+	for prefix, paths := range table.Routes {
+		for _, p := range paths {
+			if p.Valid && (p.Multi || p.Best) {
+				out[prefix]++
+			}
+		}
+	}
+	return out
+}
+
+// bgpPeer makes a BGPPeer.
+func bgpPeer(t *testing.T, name, addr string, change ...func(*v1beta1.BGPPeerSpec)) {
+	t.Helper()
+	p := &v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: name}, Spec: v1beta1.BGPPeerSpec{
+		MyASN: 64512, PeerASN: 64513, PeerAddress: addr, EnableGracefulRestart: true,
+		HoldTime: &metav1.Duration{Duration: 9 * time.Second}, ConnectTime: &metav1.Duration{Duration: 2 * time.Second},
+	}}
+	for _, c := range change {
+		c(&p.Spec)
+	}
+	create(t, p)
+}
+
+// bgpService makes a pool that is announced by BGP alone, a Service in it with a pod on every node, and the client's way to it, and
+// waits until the router has a path through every node.
+func bgpService(t *testing.T, change ...func(*corev1.Service)) *corev1.Service {
+	t.Helper()
+	ns := namespaceCalled(t, strings.ToLower(t.Name()))
+	create(t, &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: ns},
+		Spec: v1beta1.IPAddressPoolSpec{Addresses: []string{bgpRange}, ServiceAllocation: &v1beta1.ServiceAllocation{Namespaces: []string{ns}}}})
+	create(t, &v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: ns},
+		Spec: v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{ns}}})
+	_, err := lab.Exec(t.Context(), "client", "ip", "route", "replace", bgpRange, "via", routerAddr)
+	must(t, err)
+	t.Cleanup(func() { _, _ = lab.Exec(cleanupContext(t), "client", "ip", "route", "del", bgpRange) })
+	_, err = lab.Exec(t.Context(), "router", "sysctl", "-qw", "net.ipv4.fib_multipath_hash_policy=1")
+	must(t, err)
+	deployment(t, ns, "web", int32(len(nodes)), onePerNode)
+	s := service(t, ns, "web", change...)
+	target := address(t, s)
+	eventually(t, time.Minute, func() error {
+		if got := hops(t)[target.Addr().String()+"/32"]; got != len(nodes) {
+			return fmt.Errorf("the router has %d paths to %s, want one through each of %d nodes", got, target.Addr(), len(nodes))
+		}
+		return nil
+	})
+	answers(t, target)
+	return s
+}
+
+// withBFD has FRR and the nodes watch each other, 50 ms x 3.
+func withBFD(t *testing.T) {
+	t.Helper()
+	ms := func(n uint32) *uint32 { return &n }
+	create(t, &v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: "fast"},
+		Spec: v1beta1.BFDProfileSpec{ReceiveInterval: ms(50), TransmitInterval: ms(50), DetectMultiplier: ms(3)}})
+	frr(t, "configure terminal", "router bgp 64513", "neighbor nodes bfd 3 50 50")
+	t.Cleanup(func() {
+		_, _ = lab.Exec(cleanupContext(t), "router", "vtysh", "-c", "configure terminal", "-c", "router bgp 64513", "-c", "no neighbor nodes bfd")
+	})
+}
+
+// TestBGPWithThreeRouters: FRR, BIRD and GoBGP hear of a Service from every node, and of its end.
+func TestBGPWithThreeRouters(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o755))
+	bird, gobgp := filepath.Join(dir, "bird.conf"), filepath.Join(dir, "gobgp.toml")
+	must(t, os.WriteFile(bird, []byte(`router id 192.0.2.2;
+protocol device {}
+protocol bgp { local 192.0.2.2 port 1790 as 64513; strict bind yes; neighbor range 192.0.2.0/24 as 64512; dynamic name "node"; ipv4 { import all; export none; }; }
+`), 0o644))
+	must(t, os.WriteFile(gobgp, []byte(`[global.config]
+  as = 64513
+  router-id = "192.0.2.3"
+  port = 1791
+  local-address-list = ["192.0.2.3"]
+[[peer-groups]]
+  [peer-groups.config]
+    peer-group-name = "nodes"
+    peer-as = 64512
+[[dynamic-neighbors]]
+  [dynamic-neighbors.config]
+    prefix = "192.0.2.0/24"
+    peer-group = "nodes"
+`), 0o644))
+	for _, script := range []string{
+		"ip addr add " + birdAddr + "/24 dev eth0; ip addr add " + gobgpAddr + "/24 dev eth0",
+		"mkdir -p /run/bird; /usr/sbin/bird -c " + bird + " -s /run/bird/bird.ctl -P /run/bird/bird.pid",
+		"(setsid /usr/bin/gobgpd -f " + gobgp + " --api-hosts 127.0.0.1:50051 --pprof-disable >/run/gobgpd.log 2>&1 & echo $! >/run/gobgpd.pid)",
+	} {
+		_, err := lab.Exec(t.Context(), "router", "sh", "-c", script)
+		must(t, err)
+	}
+	t.Cleanup(func() {
+		_, _ = lab.Exec(cleanupContext(t), "router", "sh", "-c", "kill $(cat /run/bird/bird.pid) $(cat /run/gobgpd.pid); ip addr del "+birdAddr+"/24 dev eth0; ip addr del "+gobgpAddr+"/24 dev eth0")
+	})
+	bgpPeer(t, "frr", routerAddr)
+	bgpPeer(t, "bird", birdAddr, func(s *v1beta1.BGPPeerSpec) { s.PeerPort = 1790 })
+	bgpPeer(t, "gobgp", gobgpAddr, func(s *v1beta1.BGPPeerSpec) { s.PeerPort = 1791 })
+	s := bgpService(t)
+	vip := address(t, s).Addr().String()
+	seen := func(want int) {
+		t.Helper()
+		for name, command := range map[string][]string{
+			"BIRD":  {"birdc", "-r", "-s", "/run/bird/bird.ctl", "show", "route", "for", vip, "all"},
+			"GoBGP": {"gobgp", "global", "rib", vip + "/32"},
+		} {
+			eventually(t, time.Minute, func() error {
+				out, err := lab.Exec(t.Context(), "router", command...)
+				for i := range nodes {
+					hop := fmt.Sprintf("192.0.2.%d", 11+i)
+					if strings.Contains(out, hop) != (want > 0) {
+						return fmt.Errorf("%s: path through %s: %t; %v\n%s", name, hop, want > 0, err, out)
+					}
+				}
+				return nil
+			})
+		}
+	}
+	seen(len(nodes))
+	out, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "get", "bgppeers")
+	must(t, err)
+	t.Logf("kubectl get bgppeers:\n%s", out)
+	must(t, lab.Client.Delete(t.Context(), s))
+	seen(0)
+	eventually(t, 20*time.Second, func() error {
+		if got := hops(t); len(got) > 0 {
+			return fmt.Errorf("FRR still has %v", got)
+		}
+		return nil
+	})
+}
+
+// TestBGPPowerOff: a node loses power; new connections fail until BFD has told the router.
+func TestBGPPowerOff(t *testing.T) {
+	withBFD(t)
+	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" })
+	s := bgpService(t)
+	target := address(t, s)
+	eventually(t, 30*time.Second, func() error {
+		if out := frr(t, "show bfd peers"); strings.Count(out, "Status: up") != len(nodes) {
+			return fmt.Errorf("not every node has BFD up:\n%s", out)
+		}
+		return nil
+	})
+	wait := meanwhile(t, target, 5*time.Millisecond, 15*time.Second)
+	time.Sleep(time.Second)
+	victim := nodes[len(nodes)-1]
+	_, err := lab.Fairlab(t.Context(), "node", "poweroff", victim)
+	must(t, err)
+	t.Cleanup(func() { powerOn(t, victim) })
+	r := wait()
+	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
+	if hops(t)[target.Addr().String()+"/32"] != len(nodes)-1 {
+		t.Errorf("the router has %v", hops(t))
+	}
+	if r.LongestGap > 5000 {
+		t.Errorf("longest gap %.0f ms, hold time alone would be 9 s", r.LongestGap)
+	}
+}
+
+// TestBGPDrain: a node is drained under 200 new connections per second, and none fails.
+func TestBGPDrain(t *testing.T) {
+	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.DrainWait = &metav1.Duration{Duration: 2 * time.Second} })
+	must(t, install(t.Context(), "speaker.onCordon=leave"))
+	t.Cleanup(func() { _ = install(cleanupContext(t)) })
+	speakersRolledOut(t)
+	s := bgpService(t)
+	target := address(t, s)
+	victim := nodes[len(nodes)-1]
+	wait := meanwhile(t, target, 5*time.Millisecond, 25*time.Second)
+	_, err := lab.Fairlab(t.Context(), "node", "drain", victim)
+	must(t, err)
+	t.Cleanup(func() { _, _ = lab.Fairlab(cleanupContext(t), "kubectl", "uncordon", victim) })
+	eventually(t, 20*time.Second, func() error {
+		if got := hops(t)[target.Addr().String()+"/32"]; got != len(nodes)-1 {
+			return fmt.Errorf("the router has %d paths, want %d", got, len(nodes)-1)
+		}
+		return nil
+	})
+	r := wait()
+	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
+	if r.Failed > 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestBGPUpgrade: every speaker is replaced under 200 new connections per second with graceful restart and BFD, and none fails.
+func TestBGPUpgrade(t *testing.T) {
+	withBFD(t)
+	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" })
+	s := bgpService(t)
+	target := address(t, s)
+	wait, start := meanwhile(t, target, 5*time.Millisecond, 40*time.Second), time.Now()
+	must(t, install(t.Context(), "logLevel=debug"))
+	t.Cleanup(func() { _ = install(cleanupContext(t)) })
+	speakersRolledOut(t)
+	t.Logf("every speaker was replaced after %.0f s", time.Since(start).Seconds())
+	r := wait()
+	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
+	if r.Failed > 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// speakersRolledOut waits until every speaker is of the newest kind.
+func speakersRolledOut(t *testing.T) {
+	t.Helper()
+	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout=3m", "daemonset/fairlead-speaker")
+	must(t, err)
+}
