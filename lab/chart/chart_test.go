@@ -141,6 +141,7 @@ func TestObjects(t *testing.T) {
 		"defaults":       {"", "PodDisruptionBudget fairlead-controller", "ConfigMap fairlead-dashboard"},
 		"everything":     {everything, "ConfigMap fairlead-dashboard", ""},
 		"announce only":  {"datapath.mode=none", "DaemonSet fairlead-speaker", ""},
+		"full":           {"datapath.mode=full,datapath.apiServer.host=192.0.2.1,datapath.nodePortAddresses={192.0.2.0/24}", "DaemonSet fairlead-speaker", ""},
 		"one controller": {"controller.replicas=1", "NetworkPolicy fairlead-controller", "PodDisruptionBudget fairlead-controller"},
 		"no webhook":     {"webhook.enabled=false", "Deployment fairlead-controller", "ValidatingWebhookConfiguration fairlead-webhook"},
 		"no policies":    {"networkPolicy.enabled=false,controller.podDisruptionBudget=false,diagnosis.clusterRole=false", "Deployment fairlead-controller", "NetworkPolicy fairlead-controller"},
