@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/fairlead-lb/fairlead/datapath/conntrack"
 	"github.com/fairlead-lb/fairlead/datapath/ipvs"
 	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/datapath/nft"
@@ -14,16 +13,16 @@ import (
 // table, IPVS services and local routes. Kernel settings stay as they are: what they were before is not known, and others may rely
 // on them by now.
 func Cleanup(ctx context.Context) error {
-	table, err := nft.OpenTable(nft.Options{})
-	if err != nil {
-		return err
-	}
 	if ipvs.Probe(ctx) == nil {
-		e, err := ipvs.New(ipvs.Options{Guard: table, Local: link.Routes{}, Flows: conntrack.Flows{}})
+		e, err := newIPVS(nft.DefaultMark) // whatever bit was in use: the listeners' marks are known by others
 		if err != nil {
 			return err
 		}
 		return e.Cleanup(ctx)
+	}
+	table, err := nft.OpenTable(nft.Options{Forward: true})
+	if err != nil {
+		return err
 	}
 	return errors.Join(table.Delete(ctx), removeRoutes())
 }

@@ -77,20 +77,24 @@ func Open(ctx context.Context, o Options) (Choice, error) {
 }
 
 func openIPVS(o Options) (Choice, error) {
-	marks, err := ipvs.NewMarks(o.Mark, nft.InsideBit(o.Mark))
-	if err != nil {
-		return Choice{}, err
-	}
-	guard, err := nft.OpenTable(nft.Options{Mark: o.Mark, Inside: marks.Of})
+	e, err := newIPVS(o.Mark)
 	if err != nil {
 		return Choice{}, err
 	}
 	raised, err := link.Raise(o.ProcSys, append(link.Forwarding(), link.IPVS()...)...)
-	if err != nil {
-		return Choice{}, err
-	}
-	e, err := ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Flows: conntrack.Flows{}, Marks: marks})
 	return Choice{Engine: e, Raised: raised}, err
+}
+
+func newIPVS(mark uint32) (*ipvs.Engine, error) {
+	marks, err := ipvs.NewMarks(mark, nft.InsideBit(mark))
+	if err != nil {
+		return nil, err
+	}
+	guard, err := nft.OpenTable(nft.Options{Mark: mark, Inside: marks.Of})
+	if err != nil {
+		return nil, err
+	}
+	return ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Flows: conntrack.Flows{}, Marks: marks})
 }
 
 func openNFT(ctx context.Context, o Options) (Choice, error) {

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"context"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/datapath/engine"
 )
 
 // few asks are enough to hear of a second endpoint where there should be one: that 15 random choices among 3 agree has a chance of 2e-7.
@@ -291,6 +293,65 @@ func TestRestartTakesOverEverything(t *testing.T) {
 		b.hold(t, left)
 		if n := b.Writes() - before; n > 1 { // one to sweep up
 			t.Errorf("%d writes for a state that was reached already", n)
+		}
+	})
+}
+
+// TestCleanupByAnotherProcess: what is to be removed is found in the kernel.
+func TestCleanupByAnotherProcess(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		before := kernelDump(t)
+		all := masquerade(datapath.Everybody)
+		b.hold(t, f.state(f.server(f.anywhere(), "30080", all, "pod-a"), f.server(f.vip, "80", nil, "pod-a"), f.server(f.vip, "80", both(forInside, all), "far")))
+		if err := engine.Cleanup(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if after := kernelDump(t); after != before {
+			t.Errorf("something is left. Before:\n%s\nafter:\n%s", before, after)
+		}
+	})
+}
+
+func TestCounts(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		b.hold(t, f.state(f.server(f.vip, "80", masquerade(datapath.Everybody), "pod-a"), f.server(f.anywhere(), "30080", masquerade(datapath.Everybody), "pod-b")))
+		for range 3 {
+			mustAsk(t, "client", "tcp", to(f.vip, "80"))
+			mustAsk(t, "client", "tcp", to(f.node, "30080"))
+		}
+		counts, err := b.Engine.(interface {
+			Counts(context.Context) ([]datapath.Count, error)
+		}).Counts(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, c := range counts {
+			seen[c.Destination.Addr().String()] = true
+			if c.Conns != 3 || c.Bytes < 500 || c.Bytes > 10000 {
+				t.Errorf("%s at %s: %d connections, %d bytes; want 3 and what six short packets have", c.Destination, c.Listener, c.Conns, c.Bytes)
+			}
+		}
+		if !seen[f.pods["pod-a"]] || !seen[f.pods["pod-b"]] || len(seen) != 2 {
+			t.Errorf("counts of %v", seen)
+		}
+	})
+}
+
+// TestS77AMissingSchedulerIsReplaced, and S76: the scheduler of a living server is changed in place.
+func TestS77AMissingSchedulerIsReplaced(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		by := func(name string) datapath.State {
+			return f.state(f.server(f.vip, "80", both(masquerade(datapath.Everybody), func(v *datapath.VirtualServer) { v.Scheduler = name }), "pod-a", "far"))
+		}
+		b.hold(t, by("rr"))
+		c := connectTo(t, "pod-a", to(f.vip, "80"))
+		for _, name := range []string{"wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "nosuch", "rr"} {
+			b.hold(t, by(name))
+			sees(t, "client", "tcp", to(f.vip, "80"), []string{"far", "pod-a"}, nil)
+			if a, err := say(c, patience); err != nil || a.pod != "pod-a" {
+				t.Errorf("%s: the established connection: %v, %v", name, a, err)
+			}
 		}
 	})
 }
