@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/fairlead-lb/fairlead/announce"
+	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -78,9 +79,16 @@ func (s *Speaker) decisionsView() view.Decisions {
 
 func (s *Speaker) datapathView() view.Datapath {
 	s.mu.Lock()
-	r := s.report
+	r, want := s.report, s.want
 	s.mu.Unlock()
+	counts := map[datapath.Count]datapath.Count{} // by where it was counted
+	for _, c := range s.traffic.read(s.o.Engine) {
+		counts[datapath.Count{Listener: c.Listener, Destination: c.Destination}] = c
+	}
 	v := view.Datapath{Engine: s.engineName(), Ready: r.ready, Programmed: []netip.Addr{}, Failing: r.failing, Servers: []view.Server{}}
+	if want != nil {
+		v.Differs = differences(want.State, r.reached)
+	}
 	if r.err != nil {
 		v.Error = r.err.Error()
 	}
@@ -96,7 +104,9 @@ func (s *Speaker) datapathView() view.Datapath {
 			sv.Affinity = srv.Affinity.String()
 		}
 		for _, d := range srv.Destinations {
-			sv.Destinations = append(sv.Destinations, view.Destination{Addr: d.Addr, Weight: d.Weight, Method: string(d.Method), Conns: d.Conns})
+			c := counts[datapath.Count{Listener: srv.Listener, Destination: d.Addr}]
+			sv.Destinations = append(sv.Destinations, view.Destination{Addr: d.Addr, Weight: d.Weight, Method: string(d.Method), Conns: d.Conns,
+				Opened: c.Conns, Bytes: c.Bytes})
 		}
 		v.Servers = append(v.Servers, sv)
 	}

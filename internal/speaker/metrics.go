@@ -15,7 +15,7 @@ type metrics struct {
 	syncErrors prometheus.Counter
 	fenced     prometheus.Counter
 
-	announced, conflict, kernel, members, engine *prometheus.Desc
+	announced, conflict, kernel, members, engine, connections, bytes *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
@@ -36,7 +36,11 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 		kernel: prometheus.NewDesc("fairlead_speaker_kernel_answers",
 			"1 for each address that this node's kernel answers for itself, whoever owns it.", []string{"ip"}, nil),
 		members: prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
-		engine:  prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
+		connections: prometheus.NewDesc("fairlead_datapath_connections_total",
+			"Connections that this node has opened to endpoints of a Service. The 500 busiest Services are told apart, the rest are \"others\".", []string{"service"}, nil),
+		bytes: prometheus.NewDesc("fairlead_datapath_bytes_total",
+			"Bytes of IP packets, both directions, between clients and endpoints of a Service through this node; grouped like connections.", []string{"service"}, nil),
+		engine: prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
 	}
 	reg.MustRegister(m.changes, m.syncs, m.syncErrors, m.fenced, m)
 	return m
@@ -50,6 +54,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.bgp.describe(ch)
 	ch <- m.members
 	ch <- m.engine
+	ch <- m.connections
+	ch <- m.bytes
 }
 
 // Collect implements prometheus.Collector: what is true now is read from the status, so that no stale series remains.
@@ -72,6 +78,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.bgp.collect(ch, st.Sessions)
 	ch <- prometheus.MustNewConstMetric(m.members, prometheus.GaugeValue, float64(len(st.Members)))
 	ch <- prometheus.MustNewConstMetric(m.engine, prometheus.GaugeValue, 1, m.speaker.engineName())
+	m.collectTraffic(ch)
 }
 
 func (s *Speaker) engineName() string {

@@ -171,6 +171,7 @@ type Speaker struct {
 	speech    speech
 	checks    map[lb.ServiceKey]lb.HealthCheck // what the Forwarder answered as of this step
 	decider   datapath.Decider
+	traffic   traffic                   // what the engine counts, for whoever asks
 	refused   map[datapath.Refused]bool // what of Services the datapath leaves out
 
 	mu      sync.Mutex // guards the following, which the two loops exchange

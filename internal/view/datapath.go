@@ -9,6 +9,7 @@ type Datapath struct {
 	Error      string       `json:"error,omitempty"`
 	Programmed []netip.Addr `json:"programmed"` // addresses that the node can forward
 	Failing    []netip.Addr `json:"failing,omitempty"`
+	Differs    []string     `json:"differs,omitempty"` // servers that the kernel does not hold as they are wanted
 	Servers    []Server     `json:"servers"`
 }
 
@@ -29,5 +30,8 @@ type Destination struct {
 	Addr   netip.AddrPort `json:"addr"`
 	Weight int            `json:"weight"` // 0 = no new connections
 	Method string         `json:"method"`
-	Conns  int            `json:"conns"` // as far as the kernel counts them
+	Conns  int            `json:"conns"` // that wait for their end, where the endpoint gets no new ones
+
+	Opened uint64 `json:"opened"` // connections since the speaker began to count
+	Bytes  uint64 `json:"bytes"`  // of IP packets, both directions
 }
