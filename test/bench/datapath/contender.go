@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/nftables"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	clustertest "github.com/fairlead-lb/fairlead/test/cluster"
+)
+
+// contender is a program that puts Services into the kernel.
+type contender struct {
+	name    string
+	c       *cluster
+	program string
+	args    []string
+	kernel  programmed
+	addr    string // where the first Service is
+	metrics string
+	sync    string // the histogram of how long it works on the kernel
+	cleanup string
+}
+
+// kubeProxy is the real one, which serves the cluster IPs.
+func (c *cluster) kubeProxy() *contender {
+	mode := map[string]string{"nft": "nftables", "ipvs": "ipvs"}[c.engine]
+	p := &contender{name: "kube-proxy-" + mode, c: c, program: "fairlab-kube", addr: c.clusterIP.String(),
+		args: []string{"kube-proxy", "--kubeconfig=" + c.config(), "--hostname-override=" + nodeName, "--proxy-mode=" + mode, "--cluster-cidr=10.244.0.0/16",
+			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0", "--profiling=false"},
+		metrics: "http://127.0.0.1:10249/metrics", sync: "kubeproxy_sync_proxy_rules_duration_seconds",
+		kernel:  table{nftables.TableFamilyIPv4, "kube-proxy", "service-ips"},
+		cleanup: "nft delete table ip kube-proxy; nft delete table ip6 kube-proxy; true"}
+	if c.engine == "ipvs" {
+		p.kernel = &virtual{address: func(i int) (string, error) {
+			svc, err := c.client.CoreV1().Services(namespace).Get(context.Background(), serviceName(i), metav1.GetOptions{})
+			if err != nil {
+				return "", err
+			}
+			return svc.Spec.ClusterIP, nil
+		}}
+		p.cleanup = "ipvsadm -C; ip link del kube-ipvs0; iptables -t nat -F; ipset destroy; true"
+	}
+	return p
+}
+
+// fairlead is the speaker, which serves the addresses of type LoadBalancer.
+func (c *cluster) fairlead() *contender {
+	p := &contender{name: "fairlead-" + c.engine, c: c, program: "speaker", addr: vip(0).String(),
+		args: []string{"--kubeconfig=" + c.config(), "--node-name=" + nodeName, "--node-ip=" + nodeAddr, "--engine=" + c.engine, "--realtime=false",
+			"--http-addr=127.0.0.1:9381"},
+		metrics: "http://127.0.0.1:9381/metrics", sync: "fairlead_datapath_sync_duration_seconds",
+		kernel:  table{nftables.TableFamilyINet, "fairlead", "listeners4"},
+		cleanup: filepath.Join(c.bin, "speaker") + " --cleanup"}
+	if c.engine == "ipvs" {
+		p.kernel = &virtual{address: func(i int) (string, error) { return vip(i).String(), nil }}
+	}
+	return p
+}
+
+// measure runs the program through everything that is measured, and removes what it wrote.
+func (p *contender) measure(ctx context.Context, direct traffic) (err error) {
+	start := time.Now()
+	cmd, err := p.c.start(ctx, p.program, p.args...)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if out, e := exec.Command("sh", "-c", p.cleanup).CombinedOutput(); e != nil && err == nil {
+			err = fmt.Errorf("cleaning up: %w\n%s", e, out)
+		}
+	}()
+	err = until(ctx, 20*time.Minute, func() error {
+		n, err := p.kernel.listeners()
+		if err == nil && n <= p.c.services { // the first Service has two
+			err = fmt.Errorf("%d of %d listeners", n, p.c.services+1)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	line(p.name, "first-sync", time.Since(start).Seconds(), "s")
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	if err := p.idle(ctx, cmd.Process.Pid); err != nil {
+		return err
+	}
+	if err := p.changes(ctx); err != nil {
+		return err
+	}
+	t, err := measureTraffic(ctx, p.addr, "80", "81", p.c.load)
+	if err != nil {
+		return err
+	}
+	t.print(p.name, direct)
+	return nil
+}
+
+// settle waits until the program has not worked on the kernel for a while, and prints how long it did until then.
+func (p *contender) settle(ctx context.Context) error {
+	var last float64
+	quiet := time.Now()
+	return until(ctx, 10*time.Minute, func() error {
+		text, err := p.read(ctx)
+		if err != nil {
+			return err
+		}
+		if sum := clustertest.Sum(text, p.sync+"_sum"); sum-last > 0.05 {
+			last, quiet = sum, time.Now()
+		}
+		if wait := time.Since(quiet); wait < 10*time.Second {
+			return fmt.Errorf("at work until %v ago", wait)
+		}
+		line(p.name, "first-sync.kernel", last, "s")
+		return nil
+	})
+}
+
+func (p *contender) read(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.metrics, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
+}
+
+// idle looks at the process while nothing happens.
+func (p *contender) idle(ctx context.Context, pid int) error {
+	before, err := cpu(pid)
+	if err != nil {
+		return err
+	}
+	generation, err := p.kernel.endpoints(0)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(p.c.idle):
+	}
+	after, err := cpu(pid)
+	if err != nil {
+		return err
+	}
+	later, err := p.kernel.endpoints(0)
+	if err != nil {
+		return err
+	}
+	rss, err := memory(pid)
+	line(p.name, "idle", 100*(after-before).Seconds()/p.c.idle.Seconds(), "%core")
+	line(p.name, "idle.kernel-writes", float64(later-generation), "1")
+	line(p.name, "rss", rss, "MiB")
+	return err
+}
+
+// changes takes an endpoint from Services, or gives it back, and waits for the kernel to change.
+func (p *contender) changes(ctx context.Context) error {
+	objects := p.c.client.DiscoveryV1().EndpointSlices(namespace)
+	count := map[int]int{}
+	var took []time.Duration
+	for range p.c.changes {
+		i := rand.N(p.c.services)
+		if count[i] == 0 {
+			count[i] = 5
+		}
+		count[i] = 9 - count[i]
+		before, err := p.kernel.endpoints(i)
+		if err != nil {
+			return err
+		}
+		if _, err := objects.Update(ctx, slice(i, count[i]), metav1.UpdateOptions{}); err != nil {
+			return err
+		}
+		start := time.Now()
+		for now := before; now == before; now, err = p.kernel.endpoints(i) {
+			if err != nil || time.Since(start) > time.Minute {
+				return fmt.Errorf("the kernel of Service %d did not change: %w", i, err)
+			}
+		}
+		took = append(took, time.Since(start))
+		select { // kube-proxy rests for a second after each change
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(1200 * time.Millisecond):
+		}
+	}
+	for i, n := range count {
+		if n == 4 {
+			if _, err := objects.Update(ctx, slice(i, 5), metav1.UpdateOptions{}); err != nil {
+				return err
+			}
+		}
+	}
+	slices.Sort(took)
+	line(p.name, "change.p50", float64(took[len(took)/2].Microseconds())/1000, "ms")
+	line(p.name, "change.p99", float64(took[len(took)*99/100].Microseconds())/1000, "ms")
+	return nil
+}
+
+// cpu is the time that a process has computed.
+func cpu(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	words := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var ticks int
+	for _, w := range words[11:13] { // utime and stime, in hundredths of a second
+		n, err := strconv.Atoi(w)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// memory is what a process has in memory, in MiB.
+func memory(pid int) (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for l := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(l, "VmRSS:"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kb / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS of process %d", pid)
+}
