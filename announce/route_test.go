@@ -187,13 +187,13 @@ func TestPeersOf(t *testing.T) {
 	at := netip.MustParseAddr("192.0.2.1")
 	got := PeersOf([]lb.BGPPeer{
 		{Name: "a", Addr: at}, {Name: "b", Addr: at, NodeSelectors: name("n2")}, {Name: "c", Addr: at, VRF: "red"}, {Name: "d", Addr: at, Port: 1790},
-		{Name: "e"}, {Name: "f"},
+		{Name: "e"}, {Name: "f"}, {Name: "g", Interface: "eth1"}, {Name: "h", Interface: "eth2"}, {Name: "i", Interface: "eth1"},
 	}, map[string]string{"name": "n1"})
 	var names []string
 	for _, p := range got {
 		names = append(names, p.Name+string(p.Unusable.Reason))
 	}
-	if want := []string{"a", "c", "dPeerConflict", "e", "f"}; !slices.Equal(names, want) {
+	if want := []string{"a", "c", "dPeerConflict", "e", "f", "g", "h", "iPeerConflict"}; !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
 }

@@ -113,7 +113,7 @@ func TestDesiredPaths(t *testing.T) {
 
 func TestDesiredPeers(t *testing.T) {
 	s := snapshot()
-	s.BGPPeers = append(s.BGPPeers, lb.BGPPeer{Name: "un", Addr: address("10.0.0.3"), DualStack: true, MyASN: 64512, TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
+	s.BGPPeers = append(s.BGPPeers, lb.BGPPeer{Name: "un", Interface: "eth1", DualStack: true, MyASN: 64512, TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
 		BFD: &lb.BFDProfile{Receive: time.Second, Transmit: 2 * time.Second, Multiplier: 4, Passive: true, MinTTL: 250}},
 		lb.BGPPeer{Name: "wrong", Unusable: lb.Refusal{Reason: lb.InvalidSpec, Message: "no"}})
 	s.BGPPeers[1].BFD = &lb.BFDProfile{Multiplier: 3}
@@ -122,7 +122,7 @@ func TestDesiredPeers(t *testing.T) {
 		{Name: "ext", Addr: address("10.0.0.1"), MyASN: 64512, PeerASN: 64513, RouterID: address("10.0.0.11"), Families: []lb.Family{lb.IPv4, lb.IPv6}},
 		{Name: "int", Addr: address("2001:db8::1"), MyASN: 64512, PeerASN: 64512, RouterID: address("9.9.9.9"), Families: []lb.Family{lb.IPv4, lb.IPv6},
 			BFD: &BFD{Multiplier: 3, MultiHop: true}},
-		{Name: "un", Addr: address("10.0.0.3"), MyASN: 64512, Dynamic: External, RouterID: address("10.0.0.11"), TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
+		{Name: "un", Interface: "eth1", MyASN: 64512, Dynamic: External, RouterID: address("10.0.0.11"), TTLSecurity: 1, GracefulRestart: true, RestartTime: time.Minute,
 			Families: []lb.Family{lb.IPv4, lb.IPv6}, BFD: &BFD{Receive: time.Second, Transmit: 2 * time.Second, Multiplier: 4, Passive: true, MinTTL: 250}},
 		{Name: "wrong", Dynamic: External, RouterID: address("10.0.0.11"), Held: lb.Refusal{Reason: lb.InvalidSpec, Message: "no"}},
 	}

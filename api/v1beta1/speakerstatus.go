@@ -131,7 +131,7 @@ type BGPSession struct {
 	//
 	// +required
 	Peer string `json:"peer"`
-	// address of the peer.
+	// address of the peer, or the interface of an unnumbered one.
 	//
 	// +optional
 	Address string `json:"address,omitempty"`

@@ -24,6 +24,13 @@ func tor(name, at string, nodes ...string) *Peer {
 	return p
 }
 
+func unnumbered(name, iface string) *Peer {
+	p := tor(name, "192.0.2.1")
+	p.Object.Spec.PeerAddress, p.Object.Spec.Interface = "", iface
+	p.Parsed.Addr, p.Parsed.Interface = netip.Addr{}, iface
+	return p
+}
+
 func (p *Peer) with(change func(*v1beta1.BGPPeerSpec)) *Peer {
 	change(&p.Object.Spec)
 	p.Parsed.VRF = p.Object.Spec.VRF
@@ -68,7 +75,7 @@ func TestDecideBGP(t *testing.T) {
 		Pools: []lb.Pool{{Name: "p", Ranges: []lb.Range{{From: netip.MustParseAddr("192.0.2.0"), To: netip.MustParseAddr("192.0.2.127")}}},
 			{Name: "odd", Ranges: []lb.Range{{From: netip.MustParseAddr("198.51.100.10"), To: netip.MustParseAddr("198.51.100.20")}}}},
 		BGP: BGP{
-			Peers: []Peer{*tor("tor", "192.0.2.1"), *tor("n1-only", "192.0.2.9", "n1").with(func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" })},
+			Peers: []Peer{*tor("tor", "192.0.2.1"), *tor("n1-only", "192.0.2.9", "n1").with(func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" }), *unnumbered("link", "eth1")},
 			Advertisements: []Advertisement{*route("base", func(s *v1beta1.BGPAdvertisementSpec, p *lb.BGPAdvertisement) {
 				prefer(100)(s, p)
 				s.Communities = []string{"vpn"}
@@ -97,6 +104,7 @@ func TestDecideBGP(t *testing.T) {
 		"same address elsewhere":  {peer(nil, tor("new", "192.0.2.9", "n2")), ""},
 		"same address, other VRF": {peer(nil, tor("new", "192.0.2.1").with(func(s *v1beta1.BGPPeerSpec) { s.VRF = "red" })), ""},
 		"same address as before":  {peer(tor("new", "192.0.2.1"), tor("new", "192.0.2.1").with(slow)), "warned PeerConflict wrong as before"},
+		"same interface":          {peer(tor("x", "192.0.2.3"), unnumbered("new", "eth1")), "refused PeerConflict spec.interface: Invalid value: \"eth1\": BGPPeer \"link\""},
 		"nothing changed":         {peer(tor("new", "192.0.2.1"), tor("new", "192.0.2.1")), ""},
 		"itself":                  {peer(tor("tor", "192.0.2.1"), tor("tor", "192.0.2.1").with(slow)), ""},
 		"wrong field":             {peer(nil, tor("new", "192.0.2.2").with(func(s *v1beta1.BGPPeerSpec) { s.MyASN = 0 })), "refused InvalidSpec spec.myASN"},
@@ -180,6 +188,22 @@ func TestDecideBGP(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
+	}
+	facts.BGP.Advertisements = append(facts.BGP.Advertisements, *route("wide", func(s *v1beta1.BGPAdvertisementSpec, p *lb.BGPAdvertisement) {
+		aggregate(24)(s, p)
+		p.Pools = []string{"n"}
+	}))
+	for _, c := range []struct {
+		old, now *Pool
+		warned   bool
+	}{
+		{nil, named("n", "203.0.113.0/24"), false}, {nil, named("n", "203.0.113.0/25"), true},
+		{named("n", "203.0.113.0/24"), named("n", "203.0.113.0/25"), true}, {named("n", "203.0.113.0/26"), named("n", "203.0.113.0/25"), false},
+	} {
+		d := Decide(Request{Operation: Update, OldPool: c.old, NewPool: c.now}, facts)
+		if got := len(d.Warnings) == 1 && strings.Contains(d.Warnings[0].Message, `BGPAdvertisement "wide"`); !d.Allowed() || got != c.warned {
+			t.Errorf("pool %v to %v: %+v", c.old, c.now.Object.Spec.Addresses, d)
+		}
 	}
 	ending := facts
 	ending.Terminating = true

@@ -107,6 +107,16 @@ func tooWide(a lb.BGPAdvertisement, pools []lb.Pool) map[string]*field.Error {
 	return out
 }
 
+// outgrown warns of advertisements whose prefixes stand for more than the pool holds from now on.
+func outgrown(d *Decision, old, now lb.Pool, f Facts) {
+	for _, a := range f.BGP.Advertisements {
+		err, was := tooWide(a.Parsed, []lb.Pool{now})[now.Name], tooWide(a.Parsed, []lb.Pool{old})[old.Name]
+		if err != nil && was == nil {
+			d.warn(lb.InvalidSpec, "BGPAdvertisement %q: %v", a.Object.Name, err)
+		}
+	}
+}
+
 // largestBlock returns the shortest prefix that lies in r.
 func largestBlock(r lb.Range) netip.Prefix {
 	for bits := range r.From.BitLen() {

@@ -149,9 +149,11 @@ func writePool(d *Decision, old *Pool, now Pool, f Facts) {
 	}
 	if old == nil {
 		collisions(d, lb.Pool{}, now, f)
+		outgrown(d, lb.Pool{}, now.Parsed, f)
 		return
 	}
 	collisions(d, old.Parsed, now, f)
+	outgrown(d, old.Parsed, now.Parsed, f)
 	if d.Allowed() {
 		stranded(d, old.Parsed, now.Parsed, f)
 	}

@@ -253,6 +253,7 @@ func sessions(want bgp.State, report bgp.Report) ([]bgp.Session, map[string]stri
 	out := make([]bgp.Session, 0, len(want.Peers))
 	addrs := make(map[string]string, len(want.Peers))
 	for _, p := range want.Peers {
+		addrs[p.Name] = p.Interface
 		if p.Addr.IsValid() {
 			addrs[p.Name] = p.Addr.String()
 		}

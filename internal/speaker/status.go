@@ -24,7 +24,7 @@ type Status struct {
 	Routes   []announce.Decision
 	Sessions []bgp.Session
 
-	PeerAddrs map[string]string // of the BGP peers, by name
+	PeerAddrs map[string]string // of the BGP peers, or the interfaces of unnumbered ones, by name
 
 	Opening  bool          // the first sessions are still awaited
 	Speaking bool          // there is somebody to tell by BGP
