@@ -46,10 +46,9 @@ type Servers struct {
 	o    ServerOptions
 	news chan struct{} // holds one token when want has changed
 
-	mu     sync.RWMutex
-	want   map[Key]Check
-	failed map[Key]lb.Refusal
-	ended  []Key // sockets that the kernel has taken from us
+	mu    sync.RWMutex
+	want  map[Key]Check
+	ended []Key // sockets that the kernel has taken from us
 }
 
 // NewServers returns Servers that listen nowhere yet.
@@ -78,22 +77,15 @@ func (s *Servers) Set(want map[Key]Check) {
 	}
 }
 
-// Failing returns the sockets that could not be opened, with the reason FailedToStartServiceHealthcheck.
-func (s *Servers) Failing() map[Key]lb.Refusal {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return maps.Clone(s.failed)
-}
-
 // Run opens and closes sockets until ctx is done, then closes all.
 func (s *Servers) Run(ctx context.Context) error {
-	open := map[Key]*http.Server{}
+	open, failed := map[Key]*http.Server{}, map[Key]lb.Refusal{}
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer s.closeAllBut(open, nil)
 	for {
 		var again <-chan time.Time
-		if s.reconcile(open, &serving) {
+		if failed = s.reconcile(open, failed, &serving); len(failed) > 0 {
 			again = time.After(bindAgain)
 		}
 		select {
@@ -105,17 +97,18 @@ func (s *Servers) Run(ctx context.Context) error {
 	}
 }
 
-// reconcile closes before it opens: a port may have moved from one Service to another. It reports whether a socket is missing.
-func (s *Servers) reconcile(open map[Key]*http.Server, serving *sync.WaitGroup) (incomplete bool) {
+// reconcile closes before it opens: a port may have moved from one Service to another. It returns which sockets it could not open, and
+// tells of those that had not failed before.
+func (s *Servers) reconcile(open map[Key]*http.Server, before map[Key]lb.Refusal, serving *sync.WaitGroup) (failed map[Key]lb.Refusal) {
 	s.mu.Lock()
-	want, before, ended := s.want, s.failed, s.ended
+	want, ended := s.want, s.ended
 	s.ended = nil
 	s.mu.Unlock()
 	for _, key := range ended {
 		delete(open, key)
 	}
 	s.closeAllBut(open, want)
-	failed := map[Key]lb.Refusal{}
+	failed = map[Key]lb.Refusal{}
 	for key := range want {
 		if open[key] != nil {
 			continue
@@ -135,10 +128,7 @@ func (s *Servers) reconcile(open map[Key]*http.Server, serving *sync.WaitGroup) 
 		serving.Go(func() { s.serve(key, srv, l) })
 		s.o.Log.Info("health check node port opened", "service", key.Service, "addr", key.Addr)
 	}
-	s.mu.Lock()
-	s.failed = failed
-	s.mu.Unlock()
-	return len(failed) > 0
+	return failed
 }
 
 // serve answers until the server is closed. If its socket fails, another one is opened.

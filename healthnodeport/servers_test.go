@@ -171,9 +171,6 @@ func TestH2AHeldPortIsReportedAndTakenWhenFree(t *testing.T) {
 		}
 	}
 	becomes(t, other, 200) // the others go on
-	if f := s.Failing(); len(f) != 1 || f[Key{web, held}].OK() {
-		t.Errorf("failing %v, want only %s", f, held)
-	}
 	_ = holder.Close()
 	becomes(t, held, 200)
 	if len(failures) > 0 {
