@@ -244,9 +244,15 @@ func (c *change) elements(used map[use]int, old, new ruleset) {
 	slices.SortFunc(c.addElements, order)
 }
 
-// encode returns the change as a transaction. The order is such that nothing refers to what is not there yet.
+// encode returns the change as a transaction.
 func (c change) encode(frame map[string]set) ([]byte, error) {
 	b := newBatch()
+	c.write(b, frame)
+	return b.finish(), b.err
+}
+
+// write appends the change to a transaction. The order is such that nothing refers to what is not there yet.
+func (c change) write(b *batch, frame map[string]set) {
 	if c.newTable || c.wipe {
 		b.addTable()
 	}
@@ -279,7 +285,6 @@ func (c change) encode(frame map[string]set) ([]byte, error) {
 		}
 		b.addElements(name, s, list)
 	})
-	return b.finish(), b.err
 }
 
 // eachSet calls f with the elements of each set; the list is sorted.

@@ -201,42 +201,60 @@ func (t *Table) account(c change, old ruleset) {
 
 // takeOver replaces the content of a table that may exist in any shape, except the memory of who has affinity to what.
 func (t *Table) takeOver(ctx context.Context, s datapath.State, now time.Time) error {
-	want := t.Options.frame(s.Pods)
-	sets := maps.Clone(want.sets)
-	part := t.render(s)
-	maps.Copy(want.chains, part.chains)
-	maps.Copy(want.sets, part.sets)
-	maps.Copy(want.elements, part.elements)
-	want.uses = part.uses
-
-	chains, found, err := t.kernel.names()
+	chains, sets, err := t.kernel.names()
 	if err != nil {
 		return err
 	}
-	c := diff(nil, newGarbage(), newRuleset(), want)
-	c.newTable = true
-	for _, name := range chains {
-		c.flushChains = append(c.flushChains, name)
-		if _, stays := want.chains[name]; !stays {
-			c.trash.chains[name] = false
+	err = t.replace(ctx, s, change{newTable: true, flushChains: chains, flushSets: sets})
+	if err != nil && len(chains)+len(sets) > 0 { // the predecessor's objects have other types: start from nothing, still in one step
+		err = t.replace(ctx, s, change{wipe: true})
+	}
+	if err == nil {
+		t.read, t.foreign = now, false
+	}
+	return err
+}
+
+// chunk is how many servers are rendered at a time when all are; more would only cost memory.
+const chunk = 256
+
+// replace writes everything in one transaction, after what clear does to the table.
+func (t *Table) replace(ctx context.Context, s datapath.State, clear change) error {
+	frame := t.Options.frame(s.Pods)
+	t.known, t.sets, t.used, t.count, t.rules, t.trash = false, frame.sets, map[use]int{}, map[string]int{}, map[string]int{}, newGarbage()
+	clear.flushSets = slices.DeleteFunc(slices.Clone(clear.flushSets), func(name string) bool { return frame.sets[name].memory })
+	for _, name := range clear.flushChains {
+		t.trash.chains[name] = false
+	}
+	for _, name := range clear.flushSets {
+		t.trash.sets[name] = false
+	}
+	b := newBatch()
+	clear.write(b, nil)
+	add := func(part ruleset) {
+		c := diff(t.used, t.trash, newRuleset(), part)
+		c.write(b, t.sets)
+		t.account(c, newRuleset())
+	}
+	add(frame)
+	add(t.render(datapath.State{VIPs: s.VIPs, NodeAddrs: s.NodeAddrs}))
+	for rest := s.Servers; len(rest) > 0; {
+		n := min(chunk, len(rest))
+		for n < len(rest) && compare(rest[n-1], rest[n]) == 0 {
+			n++
 		}
+		add(t.render(datapath.State{Servers: rest[:n], Pods: s.Pods}))
+		rest = rest[n:]
 	}
-	for _, name := range found {
-		if def, stays := want.sets[name]; !stays {
-			c.trash.sets[name] = false
-		} else if def.memory {
-			continue
-		}
-		c.flushSets = append(c.flushSets, name)
+	packet, err := b.finish(), b.err
+	if err == nil {
+		err = t.write(ctx, packet)
 	}
-	t.sets, t.used, t.count, t.rules, t.trash = sets, map[use]int{}, map[string]int{}, map[string]int{}, newGarbage()
-	t.read, t.foreign, t.known = now, false, false
-	if err := t.commit(ctx, c, newRuleset(), s); err == nil || len(chains)+len(found) == 0 {
-		return err
+	if err != nil {
+		return fmt.Errorf("writing table %s: %w", TableName, err)
 	}
-	// The predecessor's objects have other types: start from nothing, still in one step.
-	c.wipe, c.flushChains, c.flushSets, c.trash = true, nil, nil, newGarbage()
-	return t.commit(ctx, c, newRuleset(), s)
+	t.have, t.known = s, true
+	return nil
 }
 
 // lost reports whether the kernel no longer has what was written. As long as nobody writes to nftables it costs one small netlink
