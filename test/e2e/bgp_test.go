@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
 )
@@ -259,4 +261,57 @@ func speakersRolledOut(t *testing.T) {
 	t.Helper()
 	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout=3m", "daemonset/fairlead-speaker")
 	must(t, err)
+}
+
+// TestBGPEndpointLoss: the only local pod of a Service that wants local ones goes, and the router hears of it; five times.
+func TestBGPEndpointLoss(t *testing.T) {
+	bgpPeer(t, "frr", routerAddr)
+	s := bgpService(t, func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal })
+	vip := address(t, s).Addr().String()
+	file := filepath.Join(t.TempDir(), "routes")
+	_, err := lab.Exec(t.Context(), "router", "sh", "-c", "setsid ip -ts -o monitor route >"+file+" 2>&1 & echo $! >"+file+".pid")
+	must(t, err)
+	t.Cleanup(func() { _, _ = lab.Exec(cleanupContext(t), "router", "sh", "-c", "kill $(cat "+file+".pid)") })
+	var took []time.Duration
+	for range 5 {
+		var pods corev1.PodList
+		must(t, lab.Client.List(t.Context(), &pods, client.InNamespace(s.Namespace), client.MatchingLabels{"app": "web"}))
+		i := slices.IndexFunc(pods.Items, func(p corev1.Pod) bool { return p.Spec.NodeName == nodes[0] && podReady(p) })
+		if i < 0 {
+			t.Fatalf("no ready pod on %s", nodes[0])
+		}
+		start := time.Now()
+		patch(t, &pods.Items[i], `{"metadata":{"labels":{"app":"other"}}}`) // not deleted: it would stay ready for as long as it likes
+		eventually(t, 20*time.Second, func() error {
+			at, err := changed(file, vip, start)
+			if err == nil {
+				took = append(took, at.Sub(start))
+			}
+			return err
+		})
+		eventually(t, time.Minute, func() error {
+			if got := hops(t)[vip+"/32"]; got != len(nodes) {
+				return fmt.Errorf("the router has %d paths, another pod should run on %s by now", got, nodes[0])
+			}
+			return nil
+		})
+	}
+	slices.Sort(took)
+	t.Logf("from the write to the API server to the router's kernel: median %d ms, all %v", took[len(took)/2].Milliseconds(), took)
+}
+
+// changed returns when the router changed its route to an address after a time, as `ip -ts monitor route` wrote it down.
+func changed(file, vip string, after time.Time) (time.Time, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for line := range strings.Lines(string(text)) {
+		stamp, _, ok := strings.Cut(strings.TrimPrefix(line, "["), "]")
+		at, err := time.ParseInLocation("2006-01-02T15:04:05.000000", stamp, time.Local)
+		if ok && err == nil && at.After(after) && strings.Contains(line, vip) {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("the router has not changed its route to %s:\n%s", vip, text)
 }

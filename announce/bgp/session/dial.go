@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -47,11 +48,28 @@ func dial(ctx context.Context, p bgp.Peer) (*net.TCPConn, error) {
 	if p.Source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.Source, 0))
 	}
-	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(p.Addr, port).String())
+	addr, err := numbered(p.Addr)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(addr, port).String())
 	if err != nil {
 		return nil, err
 	}
 	return conn.(*net.TCPConn), nil
+}
+
+// numbered returns the address with its zone as a number. Package net remembers names for a minute, in which the interface may have been
+// made anew.
+func numbered(addr netip.Addr) (netip.Addr, error) {
+	if addr.Zone() == "" {
+		return addr, nil
+	}
+	link, err := net.InterfaceByName(addr.Zone())
+	if err != nil {
+		return addr, fmt.Errorf("finding interface %s: %w", addr.Zone(), err)
+	}
+	return addr.WithZone(strconv.Itoa(link.Index)), nil
 }
 
 // prepare sets the options of a socket that is not connected yet.

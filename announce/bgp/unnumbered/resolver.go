@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -191,7 +192,7 @@ func (r *Resolver) advertise(ctx context.Context, p *ipv6.PacketConn) error {
 
 // send sends one packet; what is lost is sent again anyway.
 func send(p *ipv6.PacketConn, link *net.Interface, packet []byte, to netip.Addr) {
-	_, _ = p.WriteTo(packet, &ipv6.ControlMessage{HopLimit: hopLimit, IfIndex: link.Index}, &net.IPAddr{IP: to.AsSlice(), Zone: link.Name})
+	_, _ = p.WriteTo(packet, &ipv6.ControlMessage{HopLimit: hopLimit, IfIndex: link.Index}, &net.IPAddr{IP: to.AsSlice(), Zone: strconv.Itoa(link.Index)}) // by its number: package net remembers names for a minute
 }
 
 // listen takes advertisements until the socket fails or is closed.

@@ -20,8 +20,8 @@ import (
 func TestFRRUnnumbered(t *testing.T) {
 	h := router.NewHost(t)
 	router.Cable(t, nil, "v0", nil, h, "eth0", nil)
-	f := router.StartFRR(h, strings.Join([]string{"router bgp 64513", " bgp router-id 192.0.2.2", " no bgp ebgp-requires-policy",
-		" neighbor eth0 interface remote-as external", " address-family ipv6 unicast", "  neighbor eth0 activate", " exit-address-family", ""}, "\n"))
+	f := router.StartFRR(h, strings.Join([]string{"router bgp 64513", " bgp router-id 192.0.2.2", " no bgp ebgp-requires-policy", " neighbor eth0 interface remote-as external",
+		" neighbor eth0 timers connect 1", " address-family ipv6 unicast", "  neighbor eth0 activate", " exit-address-family", ""}, "\n"))
 	log := slog.New(slog.NewTextHandler(logs{t}, nil))
 	sessions, err := session.New(session.Options{Log: log})
 	router.Check(t, err)
@@ -35,6 +35,11 @@ func TestFRRUnnumbered(t *testing.T) {
 	go func() { ended <- r.Run(ctx) }()
 	stop := sync.OnceFunc(func() { cancel(); router.Check(t, <-ended) })
 	t.Cleanup(stop)
+	defer func() {
+		if t.Failed() {
+			t.Logf("%+v\n%s\n%s", r.Report(), f.Show("bgpd", "show bgp neighbors eth0"), f.BGPd.Output())
+		}
+	}()
 	took := router.Until(t, "the session", func() bool {
 		list := r.Report().Sessions
 		return len(list) == 1 && list[0].State == bgp.Established && list[0].Pending == 0
