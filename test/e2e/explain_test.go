@@ -17,6 +17,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
@@ -137,6 +139,19 @@ func TestExplain(t *testing.T) {
 		patch(t, &ads.Items[0], `{"spec":{"interfaces":null}}`)
 		healthy(t, name)
 	})
+	t.Run("dead peer", func(t *testing.T) {
+		meta := objectMeta(client.ObjectKey{Namespace: "fairlead-system", Name: "nobody"})
+		create(t, &v1beta1.BGPAdvertisement{ObjectMeta: meta})
+		peer := &v1beta1.BGPPeer{ObjectMeta: meta, Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "192.0.2.99"}}
+		create(t, peer)
+		cause(t, name, "bgp", "BGPUnreachable")
+		if code, out := plugin(t, "bgp"); code != 1 || !strings.Contains(out, "192.0.2.99") || !strings.Contains(out, "BGPUnreachable") {
+			t.Errorf("bgp ends with %d:\n%s", code, out)
+		}
+		must(t, lab.Client.Delete(t.Context(), peer))
+		must(t, lab.Client.Delete(t.Context(), &v1beta1.BGPAdvertisement{ObjectMeta: meta}))
+		healthy(t, name)
+	})
 	t.Run("overview", func(t *testing.T) { overview(t, echo) })
 }
 
@@ -170,6 +185,13 @@ func overview(t *testing.T, echo *corev1.Service) {
 	if _, out := plugin(t, "explain", "ip", netip.MustParseAddr("203.0.113.9").String()); !strings.Contains(out, "in no IPAddressPool") {
 		t.Errorf("explain ip of an address of nobody's:\n%s", out)
 	}
+	path, err := lab.Fairlab(t.Context(), "kubeconfig")
+	must(t, err)
+	other := slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n == holder })[0] // the client does not reach the API server
+	out, err = lab.Exec(t.Context(), other, filepath.Join(lab.Bin, "kubectl-fairlead"), "--kubeconfig", strings.TrimSpace(path), "--server", "https://10.96.0.1", "explain", "ip", at.Addr().String(), "--probe")
+	if err != nil || !strings.Contains(out, "answers, and nobody else") {
+		t.Errorf("explain --probe from %s: %v\n%s", other, err, out)
+	}
 	if _, out := plugin(t, "pools"); !strings.Contains(out, "ASSIGNED") {
 		t.Errorf("pools:\n%s", out)
 	}
@@ -177,7 +199,11 @@ func overview(t *testing.T, echo *corev1.Service) {
 		t.Errorf("top:\n%s", out)
 	}
 	file := filepath.Join(t.TempDir(), "bundle.tar.gz")
-	plugin(t, "support-bundle", "--file", file)
+	looker(t, "oncall")
+	if code, out := plugin(t, "status", "--as", "somebody", "--as-group", "oncall"); code != 0 {
+		t.Errorf("for those who may only look, status ends with %d:\n%s", code, out)
+	}
+	plugin(t, "support-bundle", "--file", file, "--as", "somebody", "--as-group", "oncall")
 	list, err := exec.CommandContext(t.Context(), "tar", "-tzf", file).Output()
 	must(t, err)
 	for _, want := range []string{"fairlead-support/objects.yaml", "fairlead-support/speakers/" + holder + "/decisions.json", "/lbcontroller.log", "fairlead-support/explain.txt"} {
@@ -188,4 +214,15 @@ func overview(t *testing.T, echo *corev1.Service) {
 	if strings.Contains(string(list), ".error") {
 		t.Errorf("the bundle has errors:\n%s", list)
 	}
+}
+
+// looker gives a group what the chart makes for those who may look but not touch.
+func looker(t *testing.T, group string) {
+	t.Helper()
+	const role = "fairlead-diagnosis"
+	who := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: group}}
+	create(t, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "look"}, Subjects: who,
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}})
+	create(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: "look"}, Subjects: who,
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role}})
 }
