@@ -10,7 +10,7 @@ import (
 )
 
 // Counts returns what IPVS counted at every endpoint of our listeners that has had connections, sorted. It may be called while Sync runs,
-// and reads the destinations of listeners with connections only.
+// and reads the destinations of listeners with connections only. The kernel's sums are up to two seconds old.
 func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 	reader := kernel{marks: e.Marks}
 	defer reader.close()

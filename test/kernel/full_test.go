@@ -319,11 +319,15 @@ func TestCounts(t *testing.T) {
 			mustAsk(t, "client", "tcp", to(f.vip, "80"))
 			mustAsk(t, "client", "tcp", to(f.node, "30080"))
 		}
-		counts, err := b.Engine.(interface {
+		counter := b.Engine.(interface {
 			Counts(context.Context) ([]datapath.Count, error)
-		}).Counts(context.Background())
-		if err != nil {
-			t.Fatal(err)
+		})
+		var counts []datapath.Count
+		for deadline := time.Now().Add(patience); len(counts) < 2 && time.Now().Before(deadline); { // IPVS adds up what its CPUs counted every two seconds
+			var err error
+			if counts, err = counter.Counts(context.Background()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		seen := map[string]bool{}
 		for _, c := range counts {
@@ -348,7 +352,13 @@ func TestS77AMissingSchedulerIsReplaced(t *testing.T) {
 		c := connectTo(t, "pod-a", to(f.vip, "80"))
 		for _, name := range []string{"wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "nosuch", "rr"} {
 			b.hold(t, by(name))
-			sees(t, "client", "tcp", to(f.vip, "80"), []string{"far", "pod-a"}, nil)
+			if slices.Contains([]string{"lc", "wlc", "sed", "nq"}, name) && b.Name() == "ipvs" {
+				if a := mustAsk(t, "client", "tcp", to(f.vip, "80")); a.pod != "far" {
+					t.Errorf("%s: %s answered, which has more connections than the other", name, a.pod)
+				}
+			} else {
+				sees(t, "client", "tcp", to(f.vip, "80"), []string{"far", "pod-a"}, nil)
+			}
 			if a, err := say(c, patience); err != nil || a.pod != "pod-a" {
 				t.Errorf("%s: the established connection: %v, %v", name, a, err)
 			}
