@@ -110,7 +110,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	p.reader = kube.NewReader(p.cache, c.kube)
+	p.reader = kube.NewSpeakerReader(p.cache, c.kube)
 	port := uint16(c.gossipPort)
 	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
 	if err := p.addHeartbeat(c, log, trigger); err != nil {

@@ -134,15 +134,11 @@ func NewClient(cfg *rest.Config) (client.Client, error) {
 
 // watched lists the kinds of the speaker's cache with what makes a change of one worth a new snapshot.
 func (r *Reader) watched() map[client.Object]func(old, now any) bool {
-	service, slice, namespace := changed, r.sliceMatters, labelsChanged
-	if r.every != nil {
-		service, slice, namespace = r.every.service, r.every.slice, r.every.namespace
-	}
 	return map[client.Object]func(old, now any) bool{
-		&corev1.Service{}:            service,
-		&discoveryv1.EndpointSlice{}: slice,
+		&corev1.Service{}:            r.record.service,
+		&discoveryv1.EndpointSlice{}: r.record.slice,
 		&corev1.Node{}:               nodeChanged,
-		&corev1.Namespace{}:          namespace,
+		&corev1.Namespace{}:          r.record.namespace,
 		&v1beta1.IPAddressPool{}:     changed,
 		&v1beta1.L2Advertisement{}:   changed,
 		&v1beta1.BGPPeer{}:           generationChanged,
@@ -154,7 +150,7 @@ func (r *Reader) watched() map[client.Object]func(old, now any) bool {
 	}
 }
 
-// Watch waits until every kind of the speaker's cache c has synced, calls notify, and from then on has it called after
+// Watch is of a speaker's reader, once: it waits until every kind of the speaker's cache c has synced, calls notify, and from then on has it called after
 // each change that can alter [Reader.Facts], until c stops. Notify is called from several goroutines and must not block.
 // The caller runs c.Start beside it; the error is ctx's, or a kind that cannot be watched.
 func (r *Reader) Watch(ctx context.Context, c cache.Cache, notify func()) error {
@@ -165,7 +161,7 @@ func (r *Reader) Watch(ctx context.Context, c cache.Cache, notify func()) error 
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", object, err)
 		}
-		registration, err := informer.AddEventHandler(r.notifier(&open, matters, notify))
+		registration, err := informer.AddEventHandler(notifier(&open, matters, notify))
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", object, err)
 		}
@@ -174,21 +170,15 @@ func (r *Reader) Watch(ctx context.Context, c cache.Cache, notify func()) error 
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
 		return fmt.Errorf("waiting for the caches: %w", context.Cause(ctx))
 	}
-	if r.every != nil {
-		r.every.fill()
-	}
+	close(r.record.filled)
 	open.Store(true)
 	notify()
 	return nil
 }
 
-// notifier asks matters only once open is set, because before that its look into the cache could block; what keeps a record of the
-// events sees all of them.
-func (r *Reader) notifier(open *atomic.Bool, matters func(old, now any) bool, notify func()) toolscache.ResourceEventHandler {
+// notifier has matters see every event, and calls notify once open is set.
+func notifier(open *atomic.Bool, matters func(old, now any) bool, notify func()) toolscache.ResourceEventHandler {
 	check := func(old, now any) {
-		if !open.Load() && r.every == nil {
-			return
-		}
 		if matters(old, now) && open.Load() {
 			notify()
 		}

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"context"
 	"maps"
 	"reflect"
 
@@ -61,26 +60,6 @@ func namespaceMatters(old, now any) bool {
 	a, had := old.(client.Object).GetAnnotations()[name]
 	b, has := now.(client.Object).GetAnnotations()[name]
 	return had != has || a != b
-}
-
-// sliceMatters keeps the slices of Services that are not ours quiet: in most clusters they are nearly all of them. One that
-// arrives before its Service is seen when the Service arrives.
-func (r *Reader) sliceMatters(old, now any) bool {
-	if !changed(old, now) {
-		return false
-	}
-	for _, side := range []any{old, now} {
-		slice, ok := side.(*discoveryv1.EndpointSlice)
-		if !ok {
-			continue
-		}
-		key, ok := ServiceOf(slice)
-		var s corev1.Service
-		if ok && r.client.Get(context.Background(), client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &s) == nil && r.opts.Ours(&s) {
-			return true
-		}
-	}
-	return false
 }
 
 // slim drops from cached objects what nobody here reads; it is the cache's transform.

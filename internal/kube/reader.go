@@ -37,21 +37,20 @@ type Facts struct {
 type Reader struct {
 	client client.Reader
 	opts   Options
-	every  *every // with Options.Full; otherwise nothing is kept between calls
+	record *record // of a speaker's; otherwise nothing is kept between calls
 }
 
-// NewReader reads from c, normally the cache of [NewSpeakerCache]; with a client that is no cache every call costs a
-// dozen lists.
-func NewReader(c client.Reader, opts Options) *Reader {
-	r := &Reader{client: c, opts: opts}
-	if opts.Full {
-		r.every = newEvery(opts)
-	}
-	return r
+// NewReader reads from c each time anew: with a client that is no cache every call costs a dozen lists. It does not know
+// [Options.Full].
+func NewReader(c client.Reader, opts Options) *Reader { return &Reader{client: c, opts: opts} }
+
+// NewSpeakerReader reads from the cache of [NewSpeakerCache], Services and their endpoints by the events that [Reader.Watch] sees.
+func NewSpeakerReader(c client.Reader, opts Options) *Reader {
+	return &Reader{client: c, opts: opts, record: newRecord(opts)}
 }
 
-// Facts returns everything as of now. Until the cache has synced it waits, as long as ctx allows. With [Options.Full] it fails until
-// [Reader.Watch] has seen everything.
+// Facts returns everything as of now. Until the cache has synced, or of a speaker's reader until Watch has seen everything, it
+// waits, as long as ctx allows.
 func (r *Reader) Facts(ctx context.Context) (Facts, error) {
 	f, err := r.serviceFacts(ctx)
 	if err != nil {
@@ -75,8 +74,8 @@ func (r *Reader) Facts(ctx context.Context) (Facts, error) {
 
 // serviceFacts returns the facts about Services.
 func (r *Reader) serviceFacts(ctx context.Context) (f Facts, err error) {
-	if r.every != nil {
-		return f, r.every.facts(ctx, r, &f)
+	if r.record != nil {
+		return f, r.record.facts(ctx, r, &f)
 	}
 	if f.Services, err = r.services(ctx); err != nil {
 		return f, err

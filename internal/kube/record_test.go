@@ -1,14 +1,21 @@
 package kube
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -16,11 +23,19 @@ import (
 // fullReader is a Reader in mode full that has seen everything there is, which is nothing yet.
 func fullReader(t *testing.T) *Reader {
 	t.Helper()
-	r := NewReader(newFake(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: map[string]string{"team": "x"}}}), Options{Namespace: home, Full: true})
-	if _, err := r.Facts(t.Context()); err == nil {
+	return watching(t, Options{Namespace: home, Full: true})
+}
+
+// watching is a speaker's Reader that has seen everything there is, which is nothing yet.
+func watching(t *testing.T, opts Options) *Reader {
+	t.Helper()
+	r := NewSpeakerReader(newFake(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: map[string]string{"team": "x"}}}), opts)
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Facts(impatient); err == nil {
 		t.Error("facts before the events of the start have been seen (S8)")
 	}
-	r.every.fill()
+	close(r.record.filled)
 	return r
 }
 
@@ -52,11 +67,11 @@ func tell(t *testing.T, r *Reader, old, now *corev1.Service) {
 	}
 	switch {
 	case a == nil && b != nil:
-		r.every.service(nil, b)
+		r.record.service(nil, b)
 	case a != nil && b == nil:
-		r.every.service(a, nil)
+		r.record.service(a, nil)
 	case a != nil:
-		r.every.service(a, b)
+		r.record.service(a, b)
 	}
 }
 
@@ -161,7 +176,7 @@ func TestS4S7CustomSlicesOfOneService(t *testing.T) {
 			}
 			now = step.now
 		}
-		if got := r.every.slice(old, now); got != step.matters {
+		if got := r.record.slice(old, now); got != step.matters {
 			t.Errorf("an event matters: %v, want %v", got, step.matters)
 		}
 		if got := servedBy(t, r); got != step.want {
@@ -260,4 +275,60 @@ func TestReach(t *testing.T) {
 	if want := "[10.96.0.1 fd96::1] [203.0.113.7] [{http TCP 80 30080}] Local 3h0m0s wlc"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+}
+
+// TestARecordSaysWhatListsSay replays random events in mode external and compares the record with a reader that keeps nothing.
+func TestARecordSaysWhatListsSay(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	dice := rand.New(rand.NewPCG(seed, 0))
+	r := watching(t, Options{Namespace: home})
+	have := map[string]client.Object{}
+	for step := range 300 {
+		var now client.Object
+		name, version := fmt.Sprint("s", dice.IntN(4)), fmt.Sprint(step)
+		isSlice := dice.IntN(2) == 0
+		if isSlice {
+			s := slice(80+dice.Int32N(3), pod(fmt.Sprint("10.0.0.", 1+dice.IntN(9)), "n1", "r"))
+			s.Name, s.ResourceVersion, s.Labels[discoveryv1.LabelServiceName] = fmt.Sprint("slice", dice.IntN(6)), version, name
+			now, name = s, s.Name
+		} else {
+			now = web(func(s *corev1.Service) {
+				s.Name, s.ResourceVersion, s.Spec.Ports[0].Port = name, version, 80+dice.Int32N(3)
+				if dice.IntN(3) == 0 {
+					s.Spec.LoadBalancerClass = ptr("cloud")
+				}
+			})
+		}
+		old := have[name]
+		if have[name] = now; dice.IntN(4) == 0 {
+			now = nil
+			delete(have, name)
+		}
+		if isSlice {
+			r.record.slice(seen(old), seen(now))
+		} else {
+			r.record.service(seen(old), seen(now))
+		}
+		got, err := r.serviceFacts(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := NewReader(newFake(slices.Collect(maps.Values(have))...), r.opts).serviceFacts(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty(),
+			cmpopts.IgnoreFields(lb.Service{}, "NamespaceLabels")); diff != "" {
+			t.Fatalf("step %d: -lists +record:\n%s", step, diff)
+		}
+	}
+}
+
+// seen is o as an informer hands it over: nothing, and not a nil pointer, where there is none.
+func seen(o client.Object) any {
+	if o == nil {
+		return nil
+	}
+	return o
 }

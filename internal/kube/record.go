@@ -13,13 +13,14 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// every holds all Services and their endpoints as nouns, for datapath mode full. Events keep it up to date, so that facts cost what
-// has changed and not ten thousand conversions. What it returns is never written to again.
-type every struct {
-	ours func(*corev1.Service) bool
+// record holds the Services that the speaker deals with, ours or in datapath mode full every one, and their endpoints, as nouns.
+// Events keep it up to date, so that facts cost what has changed and not ten thousand conversions. What it returns is never
+// written to again.
+type record struct {
+	opts   Options
+	filled chan struct{} // closed when all events of what existed at the start have been seen
 
 	mu       sync.Mutex // guards the following
-	filled   bool
 	services map[lb.ServiceKey]*corev1.Service
 	slices   map[lb.ServiceKey][]*discoveryv1.EndpointSlice // by name
 
@@ -29,8 +30,8 @@ type every struct {
 	endpoints                     map[lb.ServiceKey][]lb.Endpoint
 }
 
-func newEvery(opts Options) *every {
-	return &every{ours: opts.Ours, services: map[lb.ServiceKey]*corev1.Service{}, slices: map[lb.ServiceKey][]*discoveryv1.EndpointSlice{},
+func newRecord(opts Options) *record {
+	return &record{opts: opts, filled: make(chan struct{}), services: map[lb.ServiceKey]*corev1.Service{}, slices: map[lb.ServiceKey][]*discoveryv1.EndpointSlice{},
 		staleServices: map[lb.ServiceKey]bool{}, staleEndpoints: map[lb.ServiceKey]bool{}, endpoints: map[lb.ServiceKey][]lb.Endpoint{}}
 }
 
@@ -46,18 +47,18 @@ func Forwarded(s *corev1.Service) bool {
 const LabelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 
 // service takes an event in and reports whether the facts change.
-func (e *every) service(old, now any) bool {
+func (r *record) service(old, now any) bool {
 	if !changed(old, now) {
 		return false
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	was, _ := old.(*corev1.Service)
 	is, _ := now.(*corev1.Service)
-	if is != nil && (Forwarded(is) || e.ours(is)) {
+	if is != nil && (r.opts.Ours(is) || r.opts.Full && Forwarded(is)) {
 		key := lb.ServiceKey{Namespace: is.Namespace, Name: is.Name}
-		e.services[key] = is
-		e.staleServices[key] = true
+		r.services[key] = is
+		r.staleServices[key] = true
 		return true
 	}
 	s := is
@@ -68,29 +69,29 @@ func (e *every) service(old, now any) bool {
 		return false
 	}
 	key := lb.ServiceKey{Namespace: s.Namespace, Name: s.Name}
-	_, known := e.services[key]
-	delete(e.services, key)
-	e.staleServices[key] = known
+	_, known := r.services[key]
+	delete(r.services, key)
+	r.staleServices[key] = known
 	return known
 }
 
 // slice is the same for an EndpointSlice. A slice may change its Service.
-func (e *every) slice(old, now any) bool {
+func (r *record) slice(old, now any) bool {
 	if !changed(old, now) {
 		return false
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	matters := false
 	if was, ok := old.(*discoveryv1.EndpointSlice); ok && was != nil {
-		matters = e.without(was)
+		matters = r.without(was)
 	}
 	if is, ok := now.(*discoveryv1.EndpointSlice); ok && is != nil {
 		if key, ok := ServiceOf(is); ok {
-			e.without(is)
-			e.slices[key] = append(e.slices[key], is)
-			e.staleEndpoints[key] = true
-			_, known := e.services[key]
+			r.without(is)
+			r.slices[key] = append(r.slices[key], is)
+			r.staleEndpoints[key] = true
+			_, known := r.services[key]
 			matters = matters || known
 		}
 	}
@@ -98,23 +99,23 @@ func (e *every) slice(old, now any) bool {
 }
 
 // without forgets the slice of s's name, and reports whether a Service loses something by it.
-func (e *every) without(s *discoveryv1.EndpointSlice) bool {
+func (r *record) without(s *discoveryv1.EndpointSlice) bool {
 	key, ok := ServiceOf(s)
-	i := slices.IndexFunc(e.slices[key], func(x *discoveryv1.EndpointSlice) bool { return x.Name == s.Name })
+	i := slices.IndexFunc(r.slices[key], func(x *discoveryv1.EndpointSlice) bool { return x.Name == s.Name })
 	if !ok || i < 0 {
 		return false
 	}
-	e.slices[key] = slices.Delete(slices.Clone(e.slices[key]), i, i+1)
-	if len(e.slices[key]) == 0 {
-		delete(e.slices, key)
+	r.slices[key] = slices.Delete(slices.Clone(r.slices[key]), i, i+1)
+	if len(r.slices[key]) == 0 {
+		delete(r.slices, key)
 	}
-	e.staleEndpoints[key] = true
-	_, known := e.services[key]
+	r.staleEndpoints[key] = true
+	_, known := r.services[key]
 	return known
 }
 
 // namespace has the Services of a Namespace whose labels have changed converted again.
-func (e *every) namespace(old, now any) bool {
+func (r *record) namespace(old, now any) bool {
 	if !labelsChanged(old, now) {
 		return false
 	}
@@ -122,67 +123,71 @@ func (e *every) namespace(old, now any) bool {
 	if !ok {
 		return true
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for key, s := range e.services {
-		if key.Namespace == ns.Name && e.ours(s) {
-			e.staleServices[key] = true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, s := range r.services {
+		if key.Namespace == ns.Name && r.opts.Ours(s) {
+			r.staleServices[key] = true
 		}
 	}
 	return true
 }
 
-// facts adds the Services and endpoints to f. It fails until the events that fill e have all been seen.
-func (e *every) facts(ctx context.Context, r *Reader, f *Facts) error {
-	namespaces, err := r.namespaceLabels(ctx)
+// facts adds the Services and endpoints to f. Until r is filled it waits, as long as ctx allows.
+func (r *record) facts(ctx context.Context, reader *Reader, f *Facts) error {
+	select {
+	case <-r.filled:
+	case <-ctx.Done():
+		return fmt.Errorf("reading all Services: %w", context.Cause(ctx))
+	}
+	namespaces, err := reader.namespaceLabels(ctx)
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.filled {
-		return fmt.Errorf("reading all Services: %w", context.DeadlineExceeded)
-	}
-	e.convertEndpoints()
-	e.convertServices(namespaces)
-	f.Services, f.Others, f.Endpoints = e.mine, e.others, e.endpoints
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.convertEndpoints()
+	r.convertServices(namespaces)
+	f.Services, f.Others, f.Endpoints = r.mine, r.others, r.endpoints
 	return nil
 }
 
-func (e *every) convertEndpoints() {
-	stale := maps.Clone(e.staleEndpoints)
-	for key := range e.staleServices {
+func (r *record) convertEndpoints() {
+	stale := maps.Clone(r.staleEndpoints)
+	for key := range r.staleServices {
 		stale[key] = true
 	}
 	if len(stale) == 0 {
 		return
 	}
-	e.endpoints = maps.Clone(e.endpoints)
+	r.endpoints = maps.Clone(r.endpoints)
 	for key := range stale {
-		_, served := e.services[key]
-		_, known := e.endpoints[key]
+		_, served := r.services[key]
+		_, known := r.endpoints[key]
 		switch {
 		case !served:
-			delete(e.endpoints, key)
-		case !known || e.staleEndpoints[key]:
-			e.endpoints[key] = Endpoints(e.slices[key])
+			delete(r.endpoints, key)
+		case !known || r.staleEndpoints[key]:
+			r.endpoints[key] = Endpoints(r.slices[key])
 		}
 	}
-	clear(e.staleEndpoints)
+	clear(r.staleEndpoints)
 }
 
-func (e *every) convertServices(namespaces map[string]map[string]string) {
-	if len(e.staleServices) == 0 {
+func (r *record) convertServices(namespaces map[string]map[string]string) {
+	if len(r.staleServices) == 0 {
 		return
 	}
 	var mine, others []lb.Service
-	for key := range e.staleServices {
-		s := e.services[key]
+	for key := range r.staleServices {
+		s := r.services[key]
 		switch {
 		case s == nil:
-		case e.ours(s):
+		case r.opts.Ours(s):
 			svc, _ := Service(s, namespaces[s.Namespace]) // the controller reports what cannot be read
-			reach(s, &svc)
+			if r.opts.Full {
+				reach(s, &svc)
+			}
 			mine = append(mine, svc)
 		default:
 			svc := served(s)
@@ -190,9 +195,9 @@ func (e *every) convertServices(namespaces map[string]map[string]string) {
 			others = append(others, svc)
 		}
 	}
-	e.mine = replace(e.mine, mine, e.staleServices)
-	e.others = replace(e.others, others, e.staleServices)
-	clear(e.staleServices)
+	r.mine = replace(r.mine, mine, r.staleServices)
+	r.others = replace(r.others, others, r.staleServices)
+	clear(r.staleServices)
 }
 
 // replace returns old, which is sorted, without the stale ones and with news.
@@ -214,11 +219,4 @@ func replace(old, news []lb.Service, stale map[lb.ServiceKey]bool) []lb.Service 
 		out = append(out, old[i])
 	}
 	return append(out, news...)
-}
-
-// fill is called when all events of what existed at the start have been seen.
-func (e *every) fill() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.filled = true
 }
