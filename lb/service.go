@@ -33,6 +33,27 @@ const (
 	SCTP Protocol = "SCTP"
 )
 
+// Number returns the protocol's number in IP headers (IANA's registry of protocol numbers); what is unknown counts as TCP.
+func (p Protocol) Number() uint8 {
+	switch p {
+	case UDP:
+		return 17
+	case SCTP:
+		return 132
+	}
+	return 6
+}
+
+// ProtocolOf returns the protocol with the number, and false for one that no Service port can have.
+func ProtocolOf(number uint8) (Protocol, bool) {
+	for _, p := range []Protocol{TCP, UDP, SCTP} {
+		if p.Number() == number {
+			return p, true
+		}
+	}
+	return "", false
+}
+
 // TrafficPolicy is the value of externalTrafficPolicy or internalTrafficPolicy.
 type TrafficPolicy string
 

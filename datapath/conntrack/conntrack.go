@@ -121,7 +121,7 @@ func everybody(l datapath.Listener) datapath.Listener {
 
 // MatchConntrackFlow reports whether the flow is to be deleted; the netlink library calls it.
 func (r rules) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	protocol, known := map[uint8]lb.Protocol{unix.IPPROTO_TCP: lb.TCP, unix.IPPROTO_UDP: lb.UDP, unix.IPPROTO_SCTP: lb.SCTP}[f.Forward.Protocol]
+	protocol, known := lb.ProtocolOf(f.Forward.Protocol)
 	to, ok1 := netip.AddrFromSlice(f.Forward.DstIP)
 	from, ok2 := netip.AddrFromSlice(f.Reverse.SrcIP)
 	if !known || !ok1 || !ok2 {

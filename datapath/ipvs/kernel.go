@@ -119,7 +119,8 @@ func (k *kernel) read(s *ipvs.Service) (datapath.VirtualServer, bool) {
 	case s.FWMark != 0 || !ok:
 		return v, false
 	default:
-		v.Listener = datapath.Listener{Addr: netip.AddrPortFrom(a, s.Port), Protocol: protocolOf(s.Protocol)}
+		protocol, _ := lb.ProtocolOf(uint8(s.Protocol)) // IPVS knows no others
+		v.Listener = datapath.Listener{Addr: netip.AddrPortFrom(a, s.Port), Protocol: protocol}
 	}
 	if s.Flags&persistent != 0 {
 		v.Affinity = time.Duration(s.Timeout) * time.Second
@@ -191,7 +192,7 @@ func (k *kernel) of(v datapath.VirtualServer) *ipvs.Service {
 	if v.Inside {
 		s.FWMark = k.marks.Of(v.Listener)
 	} else {
-		s.Address, s.Port, s.Protocol = net.IP(v.Addr.Addr().AsSlice()), v.Addr.Port(), number(v.Protocol)
+		s.Address, s.Port, s.Protocol = net.IP(v.Addr.Addr().AsSlice()), v.Addr.Port(), uint16(v.Protocol.Number())
 	}
 	if v.Addr.Addr().Is6() {
 		s.AddressFamily, s.Netmask = unix.AF_INET6, 128
@@ -216,28 +217,6 @@ func methodOf(flags uint32) datapath.Method {
 		return datapath.Method(fmt.Sprintf("method %d", f))
 	}
 	return datapath.NAT
-}
-
-func number(p lb.Protocol) uint16 {
-	switch p {
-	case lb.UDP:
-		return unix.IPPROTO_UDP
-	case lb.SCTP:
-		return unix.IPPROTO_SCTP
-	default:
-		return unix.IPPROTO_TCP
-	}
-}
-
-func protocolOf(n uint16) lb.Protocol {
-	switch n {
-	case unix.IPPROTO_UDP:
-		return lb.UDP
-	case unix.IPPROTO_SCTP:
-		return lb.SCTP
-	default:
-		return lb.TCP
-	}
 }
 
 // probeServer is where Probe writes: the IPv4 dummy address of RFC 7600, the discard port.

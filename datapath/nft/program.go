@@ -157,7 +157,7 @@ func addrKey(a netip.Addr) string { return string(a.AsSlice()) }
 func portKey(n uint16) string { return padded(binary.BigEndian.AppendUint16(nil, n)) }
 
 func listenerKey(l datapath.Listener) string {
-	return addrKey(l.Addr.Addr()) + padded([]byte{protoNumber(l.Protocol)}) + portKey(l.Addr.Port())
+	return addrKey(l.Addr.Addr()) + padded([]byte{l.Protocol.Number()}) + portKey(l.Addr.Port())
 }
 
 // listenerOf is the reverse of listenerKey.
@@ -168,26 +168,9 @@ func (f family) listenerOf(key []byte) (l datapath.Listener, ok bool) {
 	}
 	addr, ok := netip.AddrFromSlice(key[:n])
 	l.Addr = netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[n+4:]))
-	switch key[n] {
-	case unix.IPPROTO_UDP:
-		l.Protocol = lb.UDP
-	case unix.IPPROTO_SCTP:
-		l.Protocol = lb.SCTP
-	default:
-		l.Protocol = lb.TCP
-	}
-	return l, ok
+	protocol, known := lb.ProtocolOf(key[n])
+	l.Protocol = protocol
+	return l, ok && known
 }
 
 func endpointKey(a netip.AddrPort) string { return addrKey(a.Addr()) + portKey(a.Port()) }
-
-func protoNumber(p lb.Protocol) byte {
-	switch p {
-	case lb.UDP:
-		return unix.IPPROTO_UDP
-	case lb.SCTP:
-		return unix.IPPROTO_SCTP
-	default:
-		return unix.IPPROTO_TCP
-	}
-}

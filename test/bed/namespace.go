@@ -126,3 +126,22 @@ func deliver(prefixes ...netip.Prefix) error {
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
+
+// Within runs f in the network namespace called ns, one of those in /run/netns. Sockets that f opens stay there.
+func Within(ns string, f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		fd, err := unix.Open("/run/netns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+			unix.Close(fd)
+		}
+		if err != nil {
+			done <- fmt.Errorf("entering namespace %s: %w", ns, err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +23,7 @@ import (
 	"github.com/fairlead-lb/fairlead/datapath/engine"
 	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/lb"
+	testbed "github.com/fairlead-lb/fairlead/test/bed"
 )
 
 // The addresses of the test bed.
@@ -112,21 +112,7 @@ func within(ns string, f func() error) error {
 	if ns == "node" {
 		return f()
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		fd, err := unix.Open("/run/netns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			unix.Close(fd)
-		}
-		if err != nil {
-			done <- fmt.Errorf("entering namespace %s: %w", ns, err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
+	return testbed.Within(ns, f)
 }
 
 // serve answers every line or datagram with the pod's name and the address it sees as the client's.

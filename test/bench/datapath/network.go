@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"runtime"
-
-	"golang.org/x/sys/unix"
 )
 
 // The addresses of the bench.
@@ -42,23 +39,4 @@ func buildNetwork(ctx context.Context) error {
 		return fmt.Errorf("building the network: %w\n%s", err, out)
 	}
 	return serve()
-}
-
-// within runs f in the network namespace called ns. Sockets that f opens stay there.
-func within(ns string, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		fd, err := unix.Open("/run/netns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			unix.Close(fd)
-		}
-		if err != nil {
-			done <- fmt.Errorf("entering namespace %s: %w", ns, err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }

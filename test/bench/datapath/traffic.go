@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/fairlead-lb/fairlead/test/bed"
 )
 
 // The ports of the pods: one answers a byte and closes, one swallows what comes.
@@ -19,7 +21,7 @@ const (
 
 // serve listens in the pods' namespace.
 func serve() error {
-	return within("pod", func() error {
+	return bed.Within("pod", func() error {
 		answer, err := net.Listen("tcp", ":"+answerPort)
 		if err != nil {
 			return err
@@ -92,7 +94,7 @@ func measureTraffic(ctx context.Context, addr, answers, swallows string, length 
 
 // connections opens a connection, reads a byte and closes, until a point in time.
 func connections(ctx context.Context, addr string, until time.Time) (took []time.Duration, err error) {
-	err = within("client", func() error {
+	err = bed.Within("client", func() error {
 		var d net.Dialer
 		one := make([]byte, 1)
 		for time.Now().Before(until) && ctx.Err() == nil {
@@ -116,7 +118,7 @@ func connections(ctx context.Context, addr string, until time.Time) (took []time
 }
 
 func send(ctx context.Context, addr string, length time.Duration) (perSecond float64, err error) {
-	err = within("client", func() error {
+	err = bed.Within("client", func() error {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, "tcp", addr)
 		if err != nil {
