@@ -79,21 +79,26 @@ func healthy(t *testing.T, service string) {
 	})
 }
 
-// TestExplain is a new user with the quickstart, who breaks it in one way after the other. It runs alone: it is about the only
-// pool of the cluster.
+// TestExplain is a new user with the quickstart, who breaks it in one way after the other. It has a lab of its own: it is about the
+// only pool of a cluster.
 func TestExplain(t *testing.T) {
+	inLab(t, "explain", 3, []string{"--kube-proxy", "nftables"}, nil, breakTheQuickstart)
+}
+
+// breakTheQuickstart stops at the first way that is not explained or not mended: the others build on what it leaves.
+func breakTheQuickstart(t *testing.T) {
 	const name = "default/echo"
 	examples := filepath.Join("..", "..", "examples", "quickstart")
-	for _, file := range []string{"echo.yaml", "pool.yaml"} {
-		t.Cleanup(func() {
-			_, _ = lab.Fairlab(cleanupContext(t), "kubectl", "delete", "--ignore-not-found", "-f", filepath.Join(examples, file))
-		})
-	}
 	must(t, lab.Apply(t.Context(), filepath.Join(examples, "echo.yaml")))
 	echo := &corev1.Service{ObjectMeta: objectMeta(client.ObjectKey{Namespace: "default", Name: "echo"})}
 	pods := &appsv1.Deployment{ObjectMeta: echo.ObjectMeta}
+	step := func(way string, run func(t *testing.T)) {
+		if !t.Run(way, run) {
+			t.FailNow()
+		}
+	}
 
-	t.Run("no pool", func(t *testing.T) {
+	step("no pool", func(t *testing.T) {
 		if do := cause(t, name, "allocation", "NoPools"); !strings.Contains(do, "create one in Fairlead's namespace") {
 			t.Errorf("to do is %q", do)
 		}
@@ -103,7 +108,7 @@ func TestExplain(t *testing.T) {
 		healthy(t, name)
 		answers(t, at)
 	})
-	t.Run("wrong pool", func(t *testing.T) {
+	step("wrong pool", func(t *testing.T) {
 		s := service(t, "default", "typo", func(s *corev1.Service) {
 			s.Annotations = map[string]string{"fairlead.dev/address-pool": "defualt"}
 		})
@@ -113,7 +118,7 @@ func TestExplain(t *testing.T) {
 		patch(t, s, `{"metadata":{"annotations":{"fairlead.dev/address-pool":null}},"spec":{"selector":{"app":"echo"}}}`)
 		healthy(t, "default/typo")
 	})
-	t.Run("no endpoints", func(t *testing.T) {
+	step("no endpoints", func(t *testing.T) {
 		replicas := *pods.Spec.Replicas
 		patch(t, pods, `{"spec":{"replicas":0}}`)
 		if do := cause(t, name, "election", "NoEndpoints"); !strings.Contains(do, "look at the pods") {
@@ -123,7 +128,7 @@ func TestExplain(t *testing.T) {
 		rolledOut(t, pods)
 		healthy(t, name)
 	})
-	t.Run("wrong interface", func(t *testing.T) {
+	step("wrong interface", func(t *testing.T) {
 		var ads v1beta1.L2AdvertisementList
 		must(t, lab.Client.List(t.Context(), &ads))
 		if len(ads.Items) != 1 {
@@ -139,7 +144,7 @@ func TestExplain(t *testing.T) {
 		patch(t, &ads.Items[0], `{"spec":{"interfaces":null}}`)
 		healthy(t, name)
 	})
-	t.Run("dead peer", func(t *testing.T) {
+	step("dead peer", func(t *testing.T) {
 		meta := objectMeta(client.ObjectKey{Namespace: "fairlead-system", Name: "nobody"})
 		create(t, &v1beta1.BGPAdvertisement{ObjectMeta: meta})
 		peer := &v1beta1.BGPPeer{ObjectMeta: meta, Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "192.0.2.99"}}
@@ -152,7 +157,7 @@ func TestExplain(t *testing.T) {
 		must(t, lab.Client.Delete(t.Context(), &v1beta1.BGPAdvertisement{ObjectMeta: meta}))
 		healthy(t, name)
 	})
-	t.Run("overview", func(t *testing.T) { overview(t, echo) })
+	step("overview", func(t *testing.T) { overview(t, echo) })
 }
 
 // overview looks at what the other commands say of the quickstart.
