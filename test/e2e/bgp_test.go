@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -263,7 +264,11 @@ func speakersRolledOut(t *testing.T) {
 	must(t, err)
 }
 
-// TestBGPEndpointLoss: the only local pod of a Service that wants local ones goes, and the router hears of it; five times.
+// updates are TCP segments from the first node to the router that hold more than a KEEPALIVE, whose 19 bytes are the least.
+const updates = "tcp port 179 and src host 192.0.2.11 and ip[2:2] - ((ip[0] & 0xf) << 2) - ((tcp[12] & 0xf0) >> 2) > 19"
+
+// TestBGPEndpointLoss: the only local pod of a Service that wants local ones goes, and the router hears of it; five times. FRR itself
+// gathers what it hears for 50 ms before it acts.
 func TestBGPEndpointLoss(t *testing.T) {
 	bgpPeer(t, "frr", routerAddr)
 	s := bgpService(t, func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal })
@@ -272,7 +277,18 @@ func TestBGPEndpointLoss(t *testing.T) {
 	_, err := lab.Exec(t.Context(), "router", "sh", "-c", "setsid ip -ts -o monitor route >"+file+" 2>&1 & echo $! >"+file+".pid")
 	must(t, err)
 	t.Cleanup(func() { _, _ = lab.Exec(cleanupContext(t), "router", "sh", "-c", "kill $(cat "+file+".pid)") })
-	var took []time.Duration
+	heard := filepath.Join(t.TempDir(), "updates")
+	_, err = lab.Exec(t.Context(), "router", "sh", "-c", "setsid tcpdump -ni any -l -tt '"+updates+"' >"+heard+" 2>&1 & echo $! >"+heard+".pid")
+	must(t, err)
+	t.Cleanup(func() { _, _ = lab.Exec(cleanupContext(t), "router", "sh", "-c", "kill $(cat "+heard+".pid)") })
+	eventually(t, 10*time.Second, func() error {
+		text, err := os.ReadFile(heard)
+		if err == nil && !strings.Contains(string(text), "listening") {
+			err = fmt.Errorf("tcpdump says %q", text)
+		}
+		return err
+	})
+	var told, took []time.Duration
 	for range 5 {
 		var pods corev1.PodList
 		must(t, lab.Client.List(t.Context(), &pods, client.InNamespace(s.Namespace), client.MatchingLabels{"app": "web"}))
@@ -289,6 +305,13 @@ func TestBGPEndpointLoss(t *testing.T) {
 			}
 			return err
 		})
+		eventually(t, 5*time.Second, func() error {
+			at, err := captured(heard, start)
+			if err == nil {
+				told = append(told, at.Sub(start))
+			}
+			return err
+		})
 		eventually(t, time.Minute, func() error {
 			if got := hops(t)[vip+"/32"]; got != len(nodes) {
 				return fmt.Errorf("the router has %d paths, another pod should run on %s by now", got, nodes[0])
@@ -296,8 +319,27 @@ func TestBGPEndpointLoss(t *testing.T) {
 			return nil
 		})
 	}
+	slices.Sort(told)
 	slices.Sort(took)
+	t.Logf("from the write to the API server to the UPDATE at the router: median %d ms, all %v", told[len(told)/2].Milliseconds(), told)
 	t.Logf("from the write to the API server to the router's kernel: median %d ms, all %v", took[len(took)/2].Milliseconds(), took)
+}
+
+// captured returns when tcpdump -tt saw the first packet after a time.
+func captured(file string, after time.Time) (time.Time, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for line := range strings.Lines(string(text)) {
+		seconds, fraction, ok := strings.Cut(strings.SplitN(line, " ", 2)[0], ".")
+		s, err1 := strconv.ParseInt(seconds, 10, 64)
+		us, err2 := strconv.ParseInt(fraction, 10, 64)
+		if at := time.Unix(s, us*1000); ok && err1 == nil && err2 == nil && at.After(after) {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("no UPDATE from %s yet:\n%s", nodes[0], text)
 }
 
 // changed returns when the router changed its route to an address after a time, as `ip -ts monitor route` wrote it down.
