@@ -70,7 +70,7 @@ func (f flow) reaches(t *testing.T, p *corev1.Pod) {
 }
 
 func (f flow) ask(ctx context.Context, length time.Duration) (r probe.Report, err error) {
-	out, err := f.from.run(ctx, filepath.Join(lab.Bin, "probe"), "udp", f.to.AddrPort.String(), "-port", fmt.Sprint(f.port), "-message", "hostname",
+	out, err := f.from.run(ctx, filepath.Join(f.from.bin, "probe"), "udp", f.to.AddrPort.String(), "-port", fmt.Sprint(f.port), "-message", "hostname",
 		"-interval", (250 * time.Millisecond * cluster.Slow()).String(), "-timeout", (200 * time.Millisecond * cluster.Slow()).String(), "-for", (length * cluster.Slow()).String())
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &r)

@@ -121,6 +121,7 @@ func inLab(t *testing.T, name string, count int, flags []string, values []string
 type place struct {
 	name string
 	addr string // that servers see if nobody masquerades
+	bin  string // where it has the programs of lab.Bin
 	run  func(ctx context.Context, command ...string) (string, error)
 }
 
@@ -131,12 +132,15 @@ func outside() place { return inNetworkOf("client", clientAddr) }
 func host(node string) place { return inNetworkOf(node, nodeAddr(node)) }
 
 func inNetworkOf(member, addr string) place {
-	return place{member, addr, func(ctx context.Context, command ...string) (string, error) { return lab.Exec(ctx, member, command...) }}
+	return place{member, addr, lab.Bin, func(ctx context.Context, command ...string) (string, error) { return lab.Exec(ctx, member, command...) }}
 }
 
-// pod is a client in a pod.
+// programs is where the pods of servers have what is in lab.Bin: a checkout may be in a directory that pods do not see.
+const programs = "/opt/e2e"
+
+// pod is a client in a pod, one that servers made.
 func pod(p *corev1.Pod) place {
-	return place{p.Name + " on " + p.Spec.NodeName, p.Status.PodIP, func(ctx context.Context, command ...string) (string, error) {
+	return place{p.Name + " on " + p.Spec.NodeName, p.Status.PodIP, programs, func(ctx context.Context, command ...string) (string, error) {
 		return lab.Fairlab(ctx, append([]string{"kubectl", "exec", "-n", p.Namespace, p.Name, "--"}, command...)...)
 	}}
 }
@@ -172,7 +176,7 @@ func ask(t *testing.T, from place, to target, question string) (r probe.Report, 
 	if to.protocol == "udp" {
 		flag, text = "-message", question
 	}
-	out, err := from.run(t.Context(), filepath.Join(lab.Bin, "probe"), to.protocol, to.AddrPort.String(), flag, text,
+	out, err := from.run(t.Context(), filepath.Join(from.bin, "probe"), to.protocol, to.AddrPort.String(), flag, text,
 		"-interval", "20ms", "-for", "290ms", "-timeout", (time.Second * cluster.Slow()).String())
 	if err != nil {
 		return r, err
@@ -296,7 +300,8 @@ func servers(t *testing.T, ns, name string, on []string, changes ...func(*corev1
 			ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: fmt.Sprintf("%s-%d", name, i), Labels: map[string]string{"app": name}},
 			Spec: corev1.PodSpec{NodeName: node, TerminationGracePeriodSeconds: new(int64(0)), Containers: []corev1.Container{{
 				Name: "netexec", Image: "agnhost:2.63", Args: []string{"netexec", "--http-port=8080", "--udp-port=8081"},
-			}}},
+				VolumeMounts: []corev1.VolumeMount{{Name: "programs", MountPath: programs, ReadOnly: true}},
+			}}, Volumes: []corev1.Volume{{Name: "programs", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: lab.Bin}}}}},
 		}
 		for _, c := range changes {
 			c(p)
