@@ -101,7 +101,7 @@ func duringTheOutage(t *testing.T, target netip.AddrPort, first string, quiet ti
 func killSpeaker(t *testing.T, node string) {
 	t.Helper()
 	pid := func() string {
-		out, err := lab.Exec(t.Context(), node, "pgrep", "-x", "speaker") // the node's own processes only
+		out, err := lab.Exec(t.Context(), node, "pgrep", "-f", "^/speaker --node-name") // the node's own processes only, and not that of the BGP sessions
 		if err != nil {
 			return ""
 		}
