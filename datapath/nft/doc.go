@@ -6,9 +6,10 @@
 //
 // A Service is data, not code: what a packet meets are some dozens of chains that all Services share, and maps that the chains look into.
 // listeners4 leads from address, protocol and port to the chain that treats the connection as its Service wants it; for one of five
-// endpoints that is to4-5, which draws a number below five and finds the endpoint in endpoints4 under listener and number. Clients of a
-// Service with affinity are remembered in affinity4. So a changed endpoint is a handful of map elements, however many Services there are.
-// The same for IPv6. `nft list table inet fairlead` prints all of it; what a chain loads from the IP header shows as @nh,OFFSET,LENGTH.
+// endpoints that is to4-5, which draws a number below five and finds the endpoint in endpoints4 under listener and number. So a changed
+// endpoint is a handful of map elements, however many Services there are. Only a Service with affinity has a chain of its own, with two
+// rules per endpoint, and per endpoint a set of its clients: each new connection costs a look into every set. The same for IPv6.
+// `nft list table inet fairlead` prints all of it; what a chain loads from the IP header shows as @nh,OFFSET,LENGTH.
 //
 // Chains and their hooks (priorities relative to kube-proxy's dstnat = -100 and srcnat = 100, so that the first NAT is ours):
 //

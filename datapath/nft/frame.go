@@ -37,8 +37,6 @@ func (f family) listeners() string { return "listeners" + f.digit } // listener 
 func (f family) inside() string    { return "inside" + f.digit }    // the same, for the node and its pods, of those that differ
 func (f family) outside() string   { return "outside" + f.digit }   // the same, for all others
 func (f family) hairpins() string  { return "hairpins" + f.digit }  // pairs of an endpoint's address with itself
-func (f family) sessions() string  { return "sessions" + f.digit }  // listener -> number of its Service's port
-func (f family) affinity() string  { return "affinity" + f.digit }  // that number . client -> endpoint
 func (f family) marks() string     { return "marks" + f.digit }     // listener -> mark by which IPVS knows it from the inside
 
 // endpoints is listener . slot -> endpoint, members listener . endpoint.
@@ -165,8 +163,6 @@ func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
 		r.sets[f.hostMasks()], r.sets[f.podMasks()] = set{key: listener}, set{key: listener}
 		return
 	}
-	r.sets[f.sessions()] = set{key: listener, value: fields{typeMark}}
-	r.sets[f.affinity()] = set{key: fields{typeMark, f.addr}, value: endpoint, memory: true}
 	for _, inside := range []bool{false, true} {
 		r.sets[f.endpoints(inside)] = set{key: with(typeMark), value: endpoint, counted: true}
 		r.sets[f.members(inside)] = set{key: with(endpoint...), counted: true}

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -214,39 +215,29 @@ func (r ruleset) has(p place) bool {
 	return ok
 }
 
-// forward writes the endpoints of v and returns the chain that leads to one of them. Servers with equally many share it: they differ in
-// what the chain finds in the maps.
+// forward writes the endpoints of v and returns the chain that leads to one of them.
 func (o Options) forward(r ruleset, f family, v datapath.VirtualServer, open []netip.AddrPort) string {
 	key := listenerKey(v.Listener)
 	for i, a := range open {
 		r.element(f.endpoints(v.Inside), key+string(word(uint32(i))), endpointKey(a))
 		r.element(f.members(v.Inside), key+endpointKey(a), "")
 	}
-	p := pick{f, len(open), v.NodePort(), v.Inside, v.Affinity, v.Masquerade}
+	p := pick{f, len(open), v.NodePort(), v.Inside, v.Masquerade}
 	if v.Affinity > 0 {
-		r.shared(f.sessions(), key, string(word(session(v))))
+		return o.sticky(r, p, v, open)
 	}
-	if r.share(p.name()) {
-		o.pick(r, p)
+	if name := p.name(); r.share(name) {
+		o.random(r, name, p)
 	}
 	return p.name()
 }
 
-// session numbers the port of a Service, the same for all its addresses (S35). Should two get the same number, a client of both loses
-// its affinity to one when it comes to the other.
-func session(v datapath.VirtualServer) uint32 {
-	h := fnv.New32a()
-	fmt.Fprint(h, v.Service, v.Port, v.Protocol)
-	return h.Sum32()
-}
-
-// pick is all that distinguishes the chains that choose an endpoint.
+// pick is all that distinguishes the chains that choose an endpoint at random.
 type pick struct {
 	family
 	n          int
 	nodePort   bool
 	inside     bool
-	affinity   time.Duration
 	masquerade datapath.Clients
 }
 
@@ -256,19 +247,60 @@ func (p pick) name() string {
 		name += "-node"
 	}
 	name += kind(p.inside)
-	if p.affinity > 0 {
-		name += fmt.Sprintf("-sticky-%d", p.affinity/time.Second)
-	}
 	if p.masquerade != datapath.Nobody {
 		name += "-" + masqueradeChain(p.family, p.masquerade)
 	}
 	return name
 }
 
-// pick writes a chain that chooses one of n endpoints at random, or the one that the client had before. The last rule is for packets
-// that the maps changed under: the client sends them again.
-func (o Options) pick(r ruleset, p pick) {
-	name, r0 := p.name(), p.width()+2
+// random writes a chain that chooses one of n endpoints. Servers with equally many share it: they differ in what the chain finds in the
+// maps. The last rule is for packets that the maps changed under: the client sends them again.
+func (o Options) random(r ruleset, name string, p pick) {
+	o.masquerade(r, name, p)
+	r.rule(name, p.dnat(&expr.Numgen{Register: reg(p.slot()), Modulus: uint32(p.n), Type: unix.NFT_NG_RANDOM}))
+	r.rule(name, drop())
+}
+
+// sticky writes a chain that sends a client to the endpoint that it had before, else to one at random, and remembers it. All addresses
+// of a Service's port share the memory, one set of clients per endpoint (S35), but each has chains of its own: with one chain for all
+// the memory would be a map, and nft 1.0.6 of Debian 12 aborts when it lists a rule that looks up what it found in a map.
+func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []netip.AddrPort) string {
+	h := fnv.New64a()
+	fmt.Fprint(h, v.Service, v.Port, v.Protocol)
+	port := h.Sum64()
+	memory := func(a netip.AddrPort) string {
+		return fmt.Sprintf("%s%s-%x-%s-%d", memoryPrefix, p.digit, port, strings.ReplaceAll(a.Addr().StringExpanded(), ":", "_"), a.Port())
+	}
+	fmt.Fprint(h, open)
+	name := fmt.Sprintf("%s-sticky-%d-%x", p.name(), v.Affinity/time.Second, h.Sum64())
+	for _, a := range open {
+		r.sets[memory(a)] = set{key: fields{p.addr}, memory: true}
+		r.uses[use{'s', place{set: memory(a)}}]++
+	}
+	if !r.share(name) {
+		return name
+	}
+	o.masquerade(r, name, p)
+	to := func(i int) rule {
+		remember := &expr.Dynset{SrcRegKey: reg(0), SetName: memory(open[i]), Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: v.Affinity}
+		return append(rule{p.loadSource(0), remember}, p.dnat(&expr.Immediate{Register: reg(p.slot()), Data: word(uint32(i))})...)
+	}
+	for i, a := range open {
+		if !slices.Contains(open[:i], a) {
+			r.rule(name, rule{p.loadSource(0), in(memory(a), 0)}, to(i))
+		}
+	}
+	for i := range open {
+		r.rule(name, rule{&expr.Numgen{Register: reg(0), Modulus: uint32(p.n - i), Type: unix.NFT_NG_RANDOM}, equal(0, word(0)...)}, to(i))
+	}
+	r.rule(name, drop())
+	return name
+}
+
+// memoryPrefix starts the names of the sets of clients that have affinity to an endpoint.
+const memoryPrefix = "sticky"
+
+func (o Options) masquerade(r ruleset, name string, p pick) {
 	switch p.masquerade {
 	case datapath.Nobody:
 	case datapath.Everybody:
@@ -276,23 +308,13 @@ func (o Options) pick(r ruleset, p pick) {
 	default:
 		r.rule(name, jump(masqueradeChain(p.family, p.masquerade)))
 	}
-	listener := p.loadListener(p.nodePort)
-	choose := rule{&expr.Numgen{Register: reg(r0), Modulus: uint32(p.n), Type: unix.NFT_NG_RANDOM}, find(p.endpoints(p.inside), 0, r0)}
-	dnat := rule{&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(p.nfproto), RegAddrMin: reg(r0), RegProtoMin: reg(r0 + p.width())}}
-	if p.affinity > 0 {
-		// The session's key lies behind the endpoint: a number and the client's address.
-		client := r0 + p.width() + 1
-		who := func(at int) rule { return rule{find(p.sessions(), 0, at), p.loadSource(at + 1)} }
-		remember := func(op uint32) rule {
-			return rule{&expr.Dynset{SrcRegKey: reg(client), SrcRegData: reg(r0), SetName: p.family.affinity(), Operation: op, Timeout: p.affinity}}
-		}
-		r.rule(name, listener, who(r0), rule{find(p.family.affinity(), r0, r0), in(p.members(p.inside), 0)},
-			who(client), remember(unix.NFT_DYNSET_OP_UPDATE), dnat)
-		r.rule(name, listener, choose, who(client), remember(dynsetDelete), remember(unix.NFT_DYNSET_OP_ADD), dnat)
-	}
-	r.rule(name, listener, choose, dnat)
-	r.rule(name, drop())
 }
 
-// dynsetDelete is NFT_DYNSET_OP_DELETE, which package unix does not have.
-const dynsetDelete = 2
+// slot is the register of an endpoint's number: behind the listener.
+func (p pick) slot() int { return p.width() + 2 }
+
+// dnat sends the connection to the endpoint with the number that load puts into the slot.
+func (p pick) dnat(load expr.Any) rule {
+	return append(p.loadListener(p.nodePort), load, find(p.endpoints(p.inside), 0, p.slot()),
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(p.nfproto), RegAddrMin: reg(p.slot()), RegProtoMin: reg(p.slot() + p.width())})
+}

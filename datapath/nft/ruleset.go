@@ -74,7 +74,7 @@ type set struct {
 	value    fields
 	verdicts bool
 	interval bool // the elements are ranges: one where a range starts, one behind its end
-	memory   bool // filled by packets, each entry with its timeout
+	memory   bool // clients who have affinity, filled by packets, each entry with its timeout
 	counted  bool // every element counts the packets that found it
 }
 
@@ -94,10 +94,10 @@ func (s set) flags() (f uint32) {
 	return f
 }
 
-// How many clients all sets of memory together can hold per family (some 100 bytes each; who finds no room has no affinity), and the
-// timeout of entries that say none.
+// How many clients the memory of one endpoint can hold (some 100 bytes each; who finds no room has no affinity), and the timeout of
+// entries that say none.
 const (
-	memoryEntries = 1 << 20
+	memoryEntries = 1 << 16
 	memoryTimeout = time.Hour
 )
 

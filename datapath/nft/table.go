@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairlead-lb/fairlead/datapath"
@@ -222,13 +223,13 @@ const chunk = 256
 func (t *Table) replace(ctx context.Context, s datapath.State, clear change) error {
 	frame := t.Options.frame(s.Pods)
 	t.known, t.sets, t.used, t.count, t.rules, t.trash = false, frame.sets, map[use]int{}, map[string]int{}, map[string]int{}, newGarbage()
-	clear.flushSets = slices.DeleteFunc(slices.Clone(clear.flushSets), func(name string) bool { return frame.sets[name].memory })
 	for _, name := range clear.flushChains {
 		t.trash.chains[name] = false
 	}
 	for _, name := range clear.flushSets {
 		t.trash.sets[name] = false
 	}
+	clear.flushSets = slices.DeleteFunc(slices.Clone(clear.flushSets), func(name string) bool { return strings.HasPrefix(name, memoryPrefix) })
 	b := newBatch()
 	clear.write(b, nil)
 	add := func(part ruleset) {

@@ -180,6 +180,7 @@ func newBed(t *testing.T, name string) *bed {
 	b.restart(t, name)
 	before := kernelDump(t)
 	t.Cleanup(func() {
+		kernelDump(t) // whatever the engine wrote, the tools of an operator print it
 		if err := b.Cleanup(context.Background()); err != nil {
 			t.Error(err)
 		}

@@ -94,7 +94,6 @@ func TestServiceRemovalLeavesNothing(t *testing.T) {
 		deadline := time.Now().Add(10 * time.Second) // kernels before 6.2 let go of chains only after a while
 		for {
 			b.sync(t, lb.Snapshot{Forwards: true})
-			exec.Command("nft", "flush", "map", "inet", "fairlead", "affinity4").Run() // who had affinity is forgotten in time, not at once
 			now := kernelDump(t)
 			if now == empty {
 				break
@@ -277,5 +276,37 @@ func TestNoConnectionIsLostWhileEndpointsChange(t *testing.T) {
 		if lost > 0 || asked == 0 {
 			t.Errorf("%d of %d connections lost", lost, asked)
 		}
+	})
+}
+
+// TestTheTableCanBeListedWhileItChanges: an operator's `nft list ruleset` prints what is there at any time.
+func TestTheTableCanBeListedWhileItChanges(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		all := masquerade(datapath.Everybody)
+		last := func(v *datapath.VirtualServer) { v.Affinity = time.Hour }
+		ranges := func(v *datapath.VirtualServer) { v.SourceRanges = []netip.Prefix{netip.MustParsePrefix(f.podRange)} }
+		states := []datapath.State{
+			f.state(f.server(f.vip, "80", both(all, last), "pod-a", "pod-b", "far"), f.server(f.vip2, "80", both(all, last, ranges), "pod-a")),
+			f.state(f.server(f.vip, "80", both(all, ranges), "pod-a"), f.server(f.vip, "80", both(forInside, all), "pod-b", "far")),
+			f.state(f.server(f.anywhere(), "30080", both(all, last), "pod-b", "far")),
+			f.state(),
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		lists := make(chan int)
+		go func() {
+			n := 0
+			for ; ctx.Err() == nil; n++ {
+				if out, err := exec.Command("nft", "list", "ruleset").CombinedOutput(); err != nil {
+					t.Errorf("list %d: %v: %s", n, err, out[max(0, len(out)-300):])
+					break
+				}
+			}
+			lists <- n
+		}()
+		for i := range 20 * len(states) {
+			b.hold(t, states[i%len(states)])
+		}
+		cancel()
+		t.Logf("%d lists", <-lists)
 	})
 }
