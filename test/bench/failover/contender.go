@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/netip"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,6 +21,7 @@ type contender struct {
 	cut    func(i int)
 	revive func(i int)
 	owners func() map[netip.Addr]int // waits until the group is whole and quiet
+	alarms func(but int) float64     // false alarms that the others' speakers have raised so far; nil if it has no speakers
 }
 
 // speakers starts a group of speakers on nodes first to first+n-1 with addresses of their own.
@@ -41,7 +44,26 @@ func speakers(l *bed.LAN, name string, n int, o bed.NodeOptions) contender {
 		cut:    l.Cut,
 		revive: func(i int) { l.Remove(i); start(i) },
 		owners: func() map[netip.Addr]int { return l.Settled(settleTime, o.Peers...) },
+		alarms: func(but int) (n float64) {
+			for _, i := range o.Peers {
+				if i != but {
+					n += falseAlarms(l.Metrics(i))
+				}
+			}
+			return n
+		},
 	}
+}
+
+// falseAlarms reads how many false alarms a speaker has raised. While one is less than five minutes old its detection takes twice as long.
+func falseAlarms(metrics string) (n float64) {
+	for line := range strings.Lines(metrics) {
+		if strings.HasPrefix(line, "fairlead_bfd_false_alarms_total") && strings.Contains(line, "heartbeat") {
+			_, value, _ := strings.Cut(line, "} ")
+			n, _ = strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return n
 }
 
 // keepaliveds starts three nodes with keepalived, and an address of each family.
@@ -77,6 +99,9 @@ func (b *bench) compare(name string, contenders []contender) {
 				before, after := seen[addr].gaps()
 				b.out.add(name+"."+c.name+"."+family(addr)+".outage", "ms", after)
 				b.out.add(name+".longest-gap-before", "ms", before)
+			}
+			if c.alarms != nil {
+				b.out.add(name+"."+c.name+".false-alarms-so-far", "alarms", c.alarms(node))
 			}
 			c.revive(node)
 		}
