@@ -195,7 +195,8 @@ type State struct {
 
 	// Partial lists, in a state that an engine reached, the VIPs that lack something that was wanted. Sorted.
 	Partial []netip.Addr
-	// Refused lists, in a wanted state, what of the facts is not in it. Engines do not look at it. Sorted by Service.
+	// Refused lists, in a wanted state, what of the facts is not in it, at which engines do not look; in a state that an engine reached,
+	// what the kernel does not take. Sorted by Service.
 	Refused []Refused
 }
 

@@ -34,6 +34,7 @@ const (
 	TooManyEndpoints    Reason = "TooManyEndpoints"    // a port has more endpoints than a node uses
 	TooManyListeners    Reason = "TooManyListeners"    // its ports at all its addresses are more than a node serves
 	TooManySourceRanges Reason = "TooManySourceRanges" // spec.loadBalancerSourceRanges is longer than a node can check
+	KernelRefuses       Reason = "KernelRefuses"       // the node's kernel does not take what the Service needs
 )
 
 // Why an IPAddressPool, an advertisement or a BGPPeer is not ready.

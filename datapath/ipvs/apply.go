@@ -11,27 +11,53 @@ import (
 	"github.com/fairlead-lb/fairlead/datapath"
 )
 
-// apply carries the operations out, keeps the record, and notes the addresses on which something failed. What depends on a failed
+// failures is what went wrong on the way to a state.
+type failures struct {
+	at        map[netip.Addr]bool // addresses of which something failed
+	unguarded datapath.Rejected   // servers that the guard does not take
+	rejected  datapath.Rejected   // servers that IPVS does not take as they are wanted
+	errs      []error
+}
+
+func (f *failures) err() error {
+	if len(f.unguarded) > 0 {
+		return errors.Join(append(f.errs, f.unguarded)...)
+	}
+	return errors.Join(f.errs...)
+}
+
+func (f *failures) add(op datapath.Op, addr netip.Addr, err error) {
+	if f.at == nil {
+		f.at = map[netip.Addr]bool{}
+	}
+	f.at[addr] = true
+	f.errs = append(f.errs, errorOn(op, err))
+	switch op.Verb {
+	case datapath.AddServer, datapath.EditServer, datapath.AddDestination, datapath.EditDestination:
+		f.rejected = append(f.rejected, datapath.Rejection{Server: op.Server, Err: err})
+	}
+}
+
+// apply carries the operations out, keeps the record, and notes what failed. What depends on a failed
 // operation is not tried: destinations of a server that could not be added, and taking a VIP down on which something failed.
-func (e *Engine) apply(ctx context.Context, ops []datapath.Op, failed map[netip.Addr]bool) error {
-	var errs []error
+func (e *Engine) apply(ctx context.Context, ops []datapath.Op, f *failures) {
 	absent := map[datapath.Listener]bool{}
 	for _, op := range ops {
 		addr := op.VIP
 		if !addr.IsValid() {
 			addr = op.Server.Addr.Addr()
 		}
-		if absent[op.Server.Listener] || op.Verb == datapath.VIPDown && failed[addr] {
+		if absent[op.Server.Listener] || op.Verb == datapath.VIPDown && f.at[addr] {
 			continue
 		}
 		if err := e.applyOne(ctx, op); err != nil {
-			errs = append(errs, errorOn(op, err))
-			failed[addr] = true
+			f.add(op, addr, err)
 			absent[op.Server.Listener] = op.Verb == datapath.AddServer
-			e.read = false // the record may be wrong: look at the kernel next time
+			if op.VIP.IsValid() || e.reread(ctx, op.Server) != nil {
+				e.read = false // the record may be wrong: look at the kernel next time
+			}
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // applyOne carries out one operation. A scheduler that the kernel does not have is replaced by the one that it always has (S77).

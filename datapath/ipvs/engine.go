@@ -13,6 +13,7 @@ import (
 )
 
 // Guard decides who may connect to a VIP and who is masqueraded, and marks connections from the inside; datapath/nft.Table is one.
+// An error of Set that is datapath.Rejected names the servers that it does not let anybody reach; everything else is in force.
 // Owned returns the VIPs, and the node ports at each address, that the kernel has been told of, by this process or an earlier one.
 type Guard interface {
 	Owned(ctx context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error)
@@ -103,38 +104,40 @@ func (e *Engine) Name() string { return "ipvs" }
 // operation that fails does not stop those on other servers; the VIPs that lack something are named in the state's Partial. A node port
 // is one virtual server at each address of the node.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
+	var f failures
 	servers := e.expand(want)
 	if err := e.refresh(ctx, want.VIPs, servers, now); err != nil {
-		return e.reached(), err
+		return e.reached(f), err
 	}
+	if err := e.guard(ctx, between(e.guarded, e.have.VIPs, want), now, &f); err != nil {
+		return e.reached(f), err // nothing has changed
+	}
+	servers = e.expand(want.Without(f.unguarded)) // IPVS serves nobody whom the guard does not look at
 	from, to := differing(e.have.Servers, servers)
-	if err := e.guard(ctx, between(e.guarded, e.have.VIPs, want), now); err != nil {
-		return e.reached(), err // nothing has changed
-	}
-	lacking, err := e.change(ctx, want.VIPs, from, to, now)
-	e.have.Partial = lacking
-	errs := []error{err}
+	e.change(ctx, want.VIPs, from, to, now, &f)
 	if len(from)+len(to) > 0 || len(e.guarded.VIPs) != len(want.VIPs) {
 		after := want
 		after.VIPs = e.have.VIPs
-		errs = append(errs, e.guard(ctx, after, now), e.Flows.Forget(ctx, datapath.State{Servers: from}, datapath.State{Servers: to}))
+		f.errs = append(f.errs, e.guard(ctx, after, now, &f), e.Flows.Forget(ctx, datapath.State{Servers: from}, datapath.State{Servers: to}))
 		e.releaseMarks(from)
 	}
-	return e.reached(), errors.Join(errs...)
+	return e.reached(f), f.err()
 }
 
-// reached is the record as a state that stays as it is.
-func (e *Engine) reached() datapath.State {
+// reached is the record, and what has failed, as a state that stays as it is.
+func (e *Engine) reached(f failures) datapath.State {
 	out := e.have
 	out.Servers = slices.Clone(out.Servers)
-	return out
+	return out.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
 }
 
-func (e *Engine) guard(ctx context.Context, s datapath.State, now time.Time) error {
-	if err := e.Guard.Set(ctx, s, now); err != nil {
+// guard tells the guard. What it does not take is noted, and is no error.
+func (e *Engine) guard(ctx context.Context, s datapath.State, now time.Time, f *failures) error {
+	f.unguarded = nil
+	if err := f.unguarded.Add(e.Guard.Set(ctx, s, now)); err != nil {
 		return err
 	}
-	e.guarded = s
+	e.guarded = s.Without(f.unguarded)
 	return nil
 }
 
@@ -235,20 +238,17 @@ func retiring(v datapath.VirtualServer) bool {
 	return false
 }
 
-// change carries out what leads from one list of servers to another and to the wanted VIPs, and returns the addresses on which something
-// failed, sorted.
-func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []datapath.VirtualServer, now time.Time) ([]netip.Addr, error) {
-	failed := map[netip.Addr]bool{}
+// change carries out what leads from one list of servers to another and to the wanted VIPs, and notes what has failed.
+func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []datapath.VirtualServer, now time.Time, f *failures) {
 	up := datapath.State{VIPs: union(e.have.VIPs, vips)}
-	errs := []error{e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, up, now), failed)}
+	e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, up, now), f)
 	for len(from) > 0 || len(to) > 0 {
 		h, w := head(from, to)
 		ops := datapath.Diff(datapath.State{Servers: from[:h]}, datapath.State{Servers: to[:w]}, now)
-		errs = append(errs, e.apply(ctx, ops, failed))
+		e.apply(ctx, ops, f)
 		from, to = from[h:], to[w:]
 	}
-	errs = append(errs, e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, datapath.State{VIPs: vips}, now), failed))
-	return slices.SortedFunc(maps.Keys(failed), netip.Addr.Compare), errors.Join(errs...)
+	e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, datapath.State{VIPs: vips}, now), f)
 }
 
 // head returns how many servers of each list make the next chunk: all those of the listeners up to some one.
@@ -296,9 +296,10 @@ func (e *Engine) Cleanup(ctx context.Context) error {
 		return err
 	}
 	before := e.have.Servers
-	_, err := e.change(ctx, nil, before, nil, time.Time{})
+	var f failures
+	e.change(ctx, nil, before, nil, time.Time{}, &f)
 	e.read, e.guarded = false, datapath.State{}
-	err = errors.Join(err, e.Guard.Delete(ctx), e.Flows.Forget(ctx, datapath.State{Servers: before}, datapath.State{}))
+	err := errors.Join(f.err(), e.Guard.Delete(ctx), e.Flows.Forget(ctx, datapath.State{Servers: before}, datapath.State{}))
 	e.kernel.close()
 	return err
 }

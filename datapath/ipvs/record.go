@@ -121,6 +121,35 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []dat
 	return nil
 }
 
+// reread brings the record of one server up to date, of which IPVS has not taken what was wanted. So one that it never takes costs no look at
+// all others.
+func (e *Engine) reread(ctx context.Context, v datapath.VirtualServer) error {
+	found, has, err := e.kernel.service(ctx, v)
+	if err != nil {
+		return err
+	}
+	i, recorded := slices.BinarySearchFunc(e.have.Servers, v.Listener, byListener)
+	switch {
+	case !has && recorded:
+		e.have.Servers = slices.Delete(e.have.Servers, i, i+1)
+		return nil
+	case !has:
+		return nil
+	case recorded:
+		v = e.have.Servers[i]
+	default:
+		e.have.Servers = slices.Insert(e.have.Servers, i, v)
+	}
+	dests, err := e.kernel.destinations(ctx, found)
+	if err != nil {
+		return err
+	}
+	keepDeadlines(dests, v.Destinations)
+	v.Scheduler, v.Affinity, v.Destinations = found.Scheduler, found.Affinity, dests
+	e.have.Servers[i] = v
+	return nil
+}
+
 // reserve gives the listeners for the inside their marks, so that they are recognised.
 func (e *Engine) reserve(servers []datapath.VirtualServer) {
 	for _, v := range servers {

@@ -71,6 +71,9 @@ func (b *batch) finish() []byte {
 	return b.buf
 }
 
+// unfinished returns a finished batch without its end. The kernel checks one like that and carries nothing out (nft --check does the same).
+func unfinished(packet []byte) []byte { return packet[:len(packet)-unix.NLMSG_HDRLEN-4] }
+
 func (b *batch) attr(kind uint16, value []byte) {
 	b.buf = binary.NativeEndian.AppendUint16(b.buf, uint16(4+len(value)))
 	b.buf = binary.NativeEndian.AppendUint16(b.buf, kind)
@@ -102,7 +105,7 @@ func (b *batch) nest(kind uint16, f func()) {
 	b.buf = binary.NativeEndian.AppendUint16(b.buf, kind|unix.NLA_F_NESTED)
 	f()
 	if n := len(b.buf) - start; n > 0xffff {
-		b.err = errors.Join(b.err, fmt.Errorf("nftables attribute %d of %d bytes", kind, n))
+		b.err = errors.Join(b.err, fmt.Errorf("nftables attribute %d of %d bytes: %w", kind, n, errRefused))
 	} else {
 		binary.NativeEndian.PutUint16(b.buf[start:], uint16(n))
 	}

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,20 +29,21 @@ func NewEngine(t *Table, flows Flows) *Engine {
 // Name returns "nft".
 func (e *Engine) Name() string { return "nft" }
 
-// Sync makes the kernel hold want and returns what it holds: all of it, or on error what it held before. A want equal to the last
-// one costs two small netlink requests and writes nothing.
+// Sync makes the kernel hold want and returns what it holds: all of it, or all but what the reached state's Refused and the error say,
+// or on any other error what it held before. A want equal to the last one costs two small netlink requests and writes nothing.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
 	from, to, err := e.table.set(ctx, want, now)
-	if err != nil {
-		return e.table.have, err
+	var rejected datapath.Rejected
+	if other := rejected.Add(err); other != nil {
+		return e.table.have, other
 	}
 	if len(from.Servers)+len(to.Servers) > 0 {
 		to.NodeAddrs = want.NodeAddrs // of a difference, which from and to are, it has only the new ones
-		if err := e.flows.Forget(ctx, from, to); err != nil {
-			return want, fmt.Errorf("forgetting flows: %w", err)
+		if forgetting := e.flows.Forget(ctx, from, to); forgetting != nil {
+			err = errors.Join(err, fmt.Errorf("forgetting flows: %w", forgetting))
 		}
 	}
-	return want, nil
+	return e.table.have.Lacking(nil, rejected), err
 }
 
 // Writes returns how many transactions were committed so far.

@@ -17,7 +17,9 @@ import (
 type fake struct {
 	table   *fakeTable
 	commits uint32
-	refuse  func() error // asked before each transaction
+	checks  int                   // transactions that were only checked
+	refuse  func() error          // asked before each transaction
+	poison  func(key string) bool // elements whose keys it does not take
 }
 
 type fakeTable struct {
@@ -73,15 +75,19 @@ func (k *fake) commit(_ context.Context, transaction []byte) error {
 			return err
 		}
 	}
-	next := &fake{table: k.table.clone()}
-	acknowledge := false
+	if binary.NativeEndian.Uint16(transaction[len(transaction)-16:]) != unix.NFNL_MSG_BATCH_END {
+		k.checks++
+	}
+	next := &fake{table: k.table.clone(), poison: k.poison}
+	acknowledge, finished := false, false
 	for rest := transaction; len(rest) > 0; {
 		size := binary.NativeEndian.Uint32(rest)
 		kind, flags, body := binary.NativeEndian.Uint16(rest[4:]), binary.NativeEndian.Uint16(rest[6:]), attributes(rest[unix.NLMSG_HDRLEN+4:size])
 		acknowledge = acknowledge || flags&unix.NLM_F_ACK != 0
+		finished = kind == unix.NFNL_MSG_BATCH_END
 		if kind>>8 == unix.NFNL_SUBSYS_NFTABLES {
 			if err := next.message(kind&0xff, body); err != nil {
-				return fmt.Errorf("message %d of type %#x: %w", binary.NativeEndian.Uint32(rest[8:]), kind, err)
+				return fmt.Errorf("message %d of type %#x: %w: %w", binary.NativeEndian.Uint32(rest[8:]), kind, errRefused, err)
 			}
 		}
 		rest = rest[size:]
@@ -91,6 +97,9 @@ func (k *fake) commit(_ context.Context, transaction []byte) error {
 	}
 	if err := next.table.references(); err != nil {
 		return err
+	}
+	if !finished {
+		return nil
 	}
 	k.table = next.table
 	k.commits++
@@ -155,7 +164,7 @@ func (k *fake) message(kind uint16, body attributes) error {
 	case unix.NFT_MSG_DELSET:
 		return remove(t.sets, body.text(unix.NFTA_SET_NAME))
 	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
-		return t.setElements(kind == unix.NFT_MSG_NEWSETELEM, body)
+		return t.setElements(kind == unix.NFT_MSG_NEWSETELEM, body, k.poison)
 	}
 	return nil
 }
@@ -168,7 +177,7 @@ func remove[V any](m map[string]V, name string) error {
 	return nil
 }
 
-func (t *fakeTable) setElements(add bool, body attributes) (err error) {
+func (t *fakeTable) setElements(add bool, body attributes, poison func(string) bool) (err error) {
 	set := t.sets[body.text(unix.NFTA_SET_ELEM_LIST_SET)]
 	if set == nil {
 		return unix.ENOENT
@@ -191,6 +200,8 @@ func (t *fakeTable) setElements(add bool, body attributes) (err error) {
 			err = errors.Join(err, unix.ENOENT)
 		case add && has && was != value:
 			err = errors.Join(err, unix.EBUSY)
+		case add && poison != nil && poison(key):
+			err = errors.Join(err, unix.EINVAL)
 		case add:
 			set[key] = value
 		default:

@@ -12,6 +12,18 @@ import (
 // errNoAnswer says that the kernel did not tell what became of a transaction.
 var errNoAnswer = errors.New("no answer from nftables")
 
+// refusal is the kernel's no to one message of a transaction, numbered from 1.
+type refusal struct {
+	message uint32
+	unix.Errno
+}
+
+func (r refusal) Error() string { return fmt.Sprintf("message %d: %v", r.message, r.Errno) }
+
+func (r refusal) Is(target error) bool { return target == errRefused || r.Errno.Is(target) }
+
+func (r refusal) Unwrap() error { return r.Errno }
+
 // send carries a batch out in the network namespace of the calling thread. The kernel handles it before the system call returns, so
 // that its answers are there already and nothing has to be waited for.
 func send(ctx context.Context, packet []byte) error {
@@ -52,7 +64,7 @@ func answers(fd int) error {
 			}
 			if binary.NativeEndian.Uint16(rest[4:]) == unix.NLMSG_ERROR {
 				if code := int32(binary.NativeEndian.Uint32(rest[unix.NLMSG_HDRLEN:])); code != 0 {
-					return fmt.Errorf("message %d: %w", binary.NativeEndian.Uint32(rest[8:]), unix.Errno(-code))
+					return refusal{binary.NativeEndian.Uint32(rest[8:]), unix.Errno(-code)}
 				}
 				acknowledged = true
 			}

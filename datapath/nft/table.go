@@ -76,6 +76,7 @@ type Table struct {
 	used     map[use]int
 	count    map[string]int // elements of each set that is not filled by packets
 	rules    map[string]int // rules of each chain
+	bans     map[datapath.Listener]ban
 	trash    garbage
 	seen     uint32 // generation of nftables after our last look
 	foreign  bool   // somebody else wrote since the elements were read
@@ -93,10 +94,11 @@ func OpenTable(o Options) (*Table, error) {
 	if _, err := o.kernel.generation(); err != nil {
 		return nil, err
 	}
-	return &Table{Options: o, trash: newGarbage()}, nil
+	return &Table{Options: o, trash: newGarbage(), bans: map[datapath.Listener]ban{}}, nil
 }
 
-// Set makes the table say what the state asks for. All of it or nothing is in force: on error the table is as before. It writes
+// Set makes the table say what the state asks for. All of it or nothing is in force: on error the table is as before, unless the error is
+// datapath.Rejected, which names the servers that the kernel does not take while all the rest is in force. It writes
 // only differences, and nothing if there are none. The first Set takes over whatever a predecessor left; so does one that finds
 // that somebody else flushed the table, which is noticed a second after the flush at the latest if Set is called then.
 func (t *Table) Set(ctx context.Context, s datapath.State, now time.Time) error {
@@ -104,37 +106,66 @@ func (t *Table) Set(ctx context.Context, s datapath.State, now time.Time) error 
 	return err
 }
 
-// set is Set that also returns the parts of the state before and of s in which they differ.
+// set is Set that also returns the parts of the state before and of the one in force in which they differ.
 func (t *Table) set(ctx context.Context, s datapath.State, now time.Time) (from, to datapath.State, err error) {
 	if t.lost(now) {
 		t.known = false
 	}
-	if !t.known || !t.have.Pods.Equal(s.Pods) {
+	bearable := t.spare(s, now)
+	from, to, err = t.lead(ctx, bearable, now)
+	if errors.Is(err, errRefused) && t.known && t.damaged() { // what is to be changed is not what was written
+		t.known = false
+		from, to, err = t.lead(ctx, bearable, now)
+	}
+	if errors.Is(err, errRefused) {
+		if err = t.accuse(ctx, bearable, now, err); err == nil {
+			from, to, err = t.lead(ctx, t.spare(s, now), now)
+		}
+	}
+	if err == nil && len(t.bans) > 0 {
+		err = t.rejected()
+	}
+	return from, to, err
+}
+
+// lead brings the kernel to s.
+func (t *Table) lead(ctx context.Context, s datapath.State, now time.Time) (from, to datapath.State, err error) {
+	if !t.inStep(s) {
 		from, to = t.have, s
-		return from, to, t.takeOver(ctx, s, now)
+		if err = t.takeOver(ctx, s, t.write); err == nil {
+			t.have, t.known, t.read, t.foreign = s, true, now, false
+		}
+		return from, to, err
 	}
 	from, to = changed(t.have, s)
 	if len(from.VIPs)+len(to.VIPs)+len(from.NodeAddrs)+len(to.NodeAddrs)+len(from.Servers)+len(to.Servers) == 0 {
 		t.have = s
 		return from, to, t.sweep(ctx)
 	}
-	old, new := t.render(from), t.render(to)
-	return from, to, t.commit(ctx, diff(t.used, t.trash, old, new), old, s)
+	old := t.render(from)
+	c := diff(t.used, t.trash, old, t.render(to))
+	if err = t.run(ctx, c, t.write); err == nil {
+		t.account(c, old)
+		t.have = s
+	}
+	return from, to, err
 }
 
-// commit runs the transaction, after which the kernel holds s: written of it by this transaction, the rest before.
-func (t *Table) commit(ctx context.Context, c change, old ruleset, s datapath.State) error {
-	if !c.empty() {
-		packet, err := c.encode(t.sets)
-		if err == nil {
-			err = t.write(ctx, packet)
-		}
-		if err != nil {
-			return fmt.Errorf("writing table %s: %w", TableName, err)
-		}
+// inStep reports whether the table is known, and s can be reached by changing it.
+func (t *Table) inStep(s datapath.State) bool { return t.known && t.have.Pods.Equal(s.Pods) }
+
+// run has a change carried out, or only checked.
+func (t *Table) run(ctx context.Context, c change, by func(context.Context, []byte) error) error {
+	if c.empty() {
+		return nil
 	}
-	t.account(c, old)
-	t.have, t.known = s, true
+	packet, err := c.encode(t.sets)
+	if err == nil {
+		err = by(ctx, packet)
+	}
+	if err != nil {
+		return fmt.Errorf("writing table %s: %w", TableName, err)
+	}
 	return nil
 }
 
@@ -201,17 +232,15 @@ func (t *Table) account(c change, old ruleset) {
 }
 
 // takeOver replaces the content of a table that may exist in any shape, except the memory of who has affinity to what.
-func (t *Table) takeOver(ctx context.Context, s datapath.State, now time.Time) error {
+func (t *Table) takeOver(ctx context.Context, s datapath.State, by func(context.Context, []byte) error) error {
+	t.known = false
 	chains, sets, err := t.kernel.names()
 	if err != nil {
 		return err
 	}
-	err = t.replace(ctx, s, change{newTable: true, flushChains: chains, flushSets: sets})
+	err = t.replace(ctx, s, change{newTable: true, flushChains: chains, flushSets: sets}, by)
 	if err != nil && len(chains)+len(sets) > 0 { // the predecessor's objects have other types: start from nothing, still in one step
-		err = t.replace(ctx, s, change{wipe: true})
-	}
-	if err == nil {
-		t.read, t.foreign = now, false
+		err = t.replace(ctx, s, change{wipe: true}, by)
 	}
 	return err
 }
@@ -220,9 +249,9 @@ func (t *Table) takeOver(ctx context.Context, s datapath.State, now time.Time) e
 const chunk = 256
 
 // replace writes everything in one transaction, after what clear does to the table.
-func (t *Table) replace(ctx context.Context, s datapath.State, clear change) error {
+func (t *Table) replace(ctx context.Context, s datapath.State, clear change, by func(context.Context, []byte) error) error {
 	frame := t.Options.frame(s.Pods)
-	t.known, t.sets, t.used, t.count, t.rules, t.trash = false, frame.sets, map[use]int{}, map[string]int{}, map[string]int{}, newGarbage()
+	t.sets, t.used, t.count, t.rules, t.trash = frame.sets, map[use]int{}, map[string]int{}, map[string]int{}, newGarbage()
 	for _, name := range clear.flushChains {
 		t.trash.chains[name] = false
 	}
@@ -249,12 +278,11 @@ func (t *Table) replace(ctx context.Context, s datapath.State, clear change) err
 	}
 	packet, err := b.finish(), b.err
 	if err == nil {
-		err = t.write(ctx, packet)
+		err = by(ctx, packet)
 	}
 	if err != nil {
 		return fmt.Errorf("writing table %s: %w", TableName, err)
 	}
-	t.have, t.known = s, true
 	return nil
 }
 
@@ -272,20 +300,33 @@ func (t *Table) lost(now time.Time) bool {
 	t.foreign = true
 	if current != t.seen {
 		t.seen = current
-		rules, err := t.kernel.rules()
-		if err != nil {
+		if t.flushed() {
 			return true
-		}
-		for name, n := range t.rules {
-			if rules[name] != n {
-				return true
-			}
 		}
 	}
 	if now.Sub(t.read) < readEvery {
 		return false
 	}
 	t.read, t.foreign = now, false
+	return t.thinned()
+}
+
+// flushed reports whether a chain lacks rules, or has more than were written.
+func (t *Table) flushed() bool {
+	rules, err := t.kernel.rules()
+	if err != nil {
+		return true
+	}
+	for name, n := range t.rules {
+		if rules[name] != n {
+			return true
+		}
+	}
+	return false
+}
+
+// thinned reports whether a set lacks elements, or has more than were written.
+func (t *Table) thinned() bool {
 	for name, n := range t.count {
 		if err := t.kernel.elements(name, func(_, _ []byte, _, _ uint64) { n-- }); err != nil || n != 0 {
 			return true
@@ -339,6 +380,7 @@ func (t *Table) Delete(ctx context.Context) error {
 	b.addTable() // so that deleting one that is not there is no error
 	b.deleteTable()
 	t.known, t.have, t.trash = false, datapath.State{}, newGarbage()
+	clear(t.bans)
 	if err := t.kernel.commit(ctx, b.finish()); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("deleting table %s: %w", TableName, err)
 	}

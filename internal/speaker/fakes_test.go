@@ -56,6 +56,7 @@ type node struct {
 	taken   map[netip.Addr]lb.MAC // addresses that strangers answer for
 	kernel  datapath.State
 	refuse  map[netip.Addr]bool // the kernel refuses these VIPs
+	reject  lb.ServiceKey       // the kernel does not take the servers of this Service
 	slow    time.Duration
 	syncs   int
 	rejoins int
@@ -380,6 +381,15 @@ func (f fakeEngine) Sync(_ context.Context, want datapath.State, _ time.Time) (d
 		}
 	}
 	n.kernel = got
+	var rejected datapath.Rejected
+	for _, v := range want.Servers {
+		if v.Service == n.reject {
+			rejected = append(rejected, datapath.Rejection{Server: v, Err: errors.New("no memory")})
+		}
+	}
+	if len(rejected) > 0 {
+		return got.Without(rejected).Lacking(nil, rejected), errors.Join(err, rejected)
+	}
 	return got, err
 }
 

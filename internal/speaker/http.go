@@ -89,6 +89,9 @@ func (s *Speaker) datapathView() view.Datapath {
 	if want != nil {
 		v.Differs = differences(want.State, r.reached)
 	}
+	for _, out := range s.leftOut() {
+		v.LeftOut = append(v.LeftOut, view.LeftOut{Service: out.Service.String(), Reason: out.Reason, Message: out.Message})
+	}
 	if r.err != nil {
 		v.Error = r.err.Error()
 	}

@@ -15,7 +15,7 @@ type metrics struct {
 	syncErrors prometheus.Counter
 	fenced     prometheus.Counter
 
-	announced, conflict, kernel, members, engine, connections, bytes *prometheus.Desc
+	announced, conflict, kernel, leftOut, members, engine, connections, bytes *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
@@ -35,6 +35,8 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			"1 for each address that a station which is no speaker uses on a segment of this node, announced here or not.", []string{"ip", "mac"}, nil),
 		kernel: prometheus.NewDesc("fairlead_speaker_kernel_answers",
 			"1 for each address that this node's kernel answers for itself, whoever owns it.", []string{"ip"}, nil),
+		leftOut: prometheus.NewDesc("fairlead_datapath_left_out",
+			"1 for each Service of which this node's datapath leaves something out, by the Reason that its Event has.", []string{"service", "reason"}, nil),
 		members: prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
 		connections: prometheus.NewDesc("fairlead_datapath_connections_total",
 			"Connections that this node has opened to endpoints of a Service. The 500 busiest Services are told apart, the rest are \"others\".", []string{"service"}, nil),
@@ -51,6 +53,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.announced
 	ch <- m.conflict
 	ch <- m.kernel
+	ch <- m.leftOut
 	m.bgp.describe(ch)
 	ch <- m.members
 	ch <- m.engine
@@ -74,6 +77,13 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for addr := range st.KernelAnswers {
 		ch <- prometheus.MustNewConstMetric(m.kernel, prometheus.GaugeValue, 1, addr.String())
+	}
+	told := map[[2]string]bool{}
+	for _, r := range m.speaker.leftOut() {
+		if labels := [2]string{r.Service.String(), string(r.Reason)}; !told[labels] {
+			told[labels] = true
+			ch <- prometheus.MustNewConstMetric(m.leftOut, prometheus.GaugeValue, 1, labels[:]...)
+		}
 	}
 	m.bgp.collect(ch, st.Sessions)
 	ch <- prometheus.MustNewConstMetric(m.members, prometheus.GaugeValue, float64(len(st.Members)))

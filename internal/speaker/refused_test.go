@@ -1,10 +1,13 @@
 package speaker
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -41,4 +44,56 @@ func TestWhatIsLeftOutIsTold(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWhatTheKernelRefusesIsTold: the Service hears of it once, and so do status, metrics and the debug endpoint, as long as it is so. The
+// other Services of the node go on.
+func TestWhatTheKernelRefusesIsTold(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		w.change(func(f *kube.Facts) {
+			i := slices.IndexFunc(f.Services, func(s lb.Service) bool { return s.Key == web })
+			s := f.Services[i]
+			s.Key.Name = "rich"
+			s.Ingress = []lb.Ingress{{Addr: netip.MustParseAddr("192.0.2.209"), Mode: lb.ModeProxy}}
+			f.Services = append(f.Services, s)
+			f.Endpoints[s.Key] = f.Endpoints[web]
+		})
+		reject := func(svc lb.ServiceKey) {
+			w.mu.Lock()
+			n.reject = svc
+			w.mu.Unlock()
+			pass(time.Minute)
+		}
+		for i, svc := range []lb.ServiceKey{{}, {Namespace: web.Namespace, Name: "rich"}, {}} {
+			reject(svc)
+			lacking := i == 1
+			told := slices.IndexFunc(n.events, func(e string) bool { return strings.HasPrefix(e, "default/rich true KernelRefuses: ") }) >= 0
+			report := n.selfReport()
+			status := report.Problem.Reason == lb.KernelRefuses && strings.Contains(report.Problem.Message, "default/rich") && report.Failing == 1 && report.Ready
+			metric := seriesOf(t, n, "fairlead_datapath_left_out") == 1
+			debug := len(n.datapathView().LeftOut) == 1
+			if told != (i >= 1) || status != lacking || metric != lacking || debug != lacking {
+				t.Errorf("step %d: told %t, status %t (%+v), metric %t, debug %t; want them to say so: %t", i, told, status, report.Problem, metric, debug, lacking)
+			}
+			if got := w.answering(netip.MustParseAddr("192.0.2.200")); got != "n1" {
+				t.Errorf("step %d: the other Service's address is announced by %q", i, got)
+			}
+		}
+	})
+}
+
+// seriesOf returns how many series a metric has.
+func seriesOf(t *testing.T, n *node, name string) int {
+	t.Helper()
+	families, err := n.o.Registerer.(*prometheus.Registry).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return len(f.Metric)
+		}
+	}
+	return 0
 }

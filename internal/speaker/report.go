@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/fairlead-lb/fairlead/internal/kube"
@@ -51,6 +52,9 @@ func (s *Speaker) selfReport() kube.SpeakerReport {
 		}
 	}
 	switch {
+	case out.Ready && len(r.reached.Refused) > 0:
+		first := r.reached.Refused[0]
+		out.Problem = lb.Refusal{Reason: first.Reason, Message: fmt.Sprintf("Service %s: %s", first.Service, first.Message)}
 	case out.Ready || st.Draining:
 	case !st.Joined:
 		out.Problem = lb.Refusal{Reason: lb.NotAMember, Message: s.whyNotReady()}

@@ -13,7 +13,6 @@ import (
 
 // handOver gives the engine's loop its next goal, and tells what of Services is not in it.
 func (s *Speaker) handOver(want datapath.State, ours []netip.Addr) {
-	s.reviewRefused(want.Refused)
 	s.mu.Lock()
 	news := s.want == nil || !s.want.Equal(want) || !slices.Equal(s.want.ours, ours)
 	s.want = &goal{want, ours}
@@ -21,6 +20,7 @@ func (s *Speaker) handOver(want datapath.State, ours []netip.Addr) {
 		s.backlog.add(time.Now())
 	}
 	s.mu.Unlock()
+	s.reviewRefused(s.leftOut())
 	if news {
 		s.syncs.Trigger()
 	}
@@ -36,6 +36,16 @@ func announceable(snap lb.Snapshot) []netip.Addr {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
+}
+
+// leftOut returns what of Services the datapath does not do: what is not wanted of it, and what the kernel did not take at the last sync.
+func (s *Speaker) leftOut() []datapath.Refused {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.want == nil {
+		return nil
+	}
+	return slices.Concat(s.want.Refused, s.report.reached.Refused)
 }
 
 // reviewRefused puts an Event on each Service of which something is left out, once.
@@ -103,5 +113,6 @@ func (s *Speaker) accept(r report) bool {
 	defer s.mu.Unlock()
 	old := s.report
 	s.report = r
-	return old.ready != r.ready || old.worked != r.worked || !maps.Equal(old.programmed, r.programmed) || !slices.Equal(old.failing, r.failing)
+	return old.ready != r.ready || old.worked != r.worked || !maps.Equal(old.programmed, r.programmed) || !slices.Equal(old.failing, r.failing) ||
+		!slices.Equal(old.reached.Refused, r.reached.Refused)
 }

@@ -1,6 +1,10 @@
 package view
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
 
 // Datapath is what one speaker's datapath has reached in the kernel.
 type Datapath struct {
@@ -10,7 +14,15 @@ type Datapath struct {
 	Programmed []netip.Addr `json:"programmed"` // addresses that the node can forward
 	Failing    []netip.Addr `json:"failing,omitempty"`
 	Differs    []string     `json:"differs,omitempty"` // servers that the kernel does not hold as they are wanted
+	LeftOut    []LeftOut    `json:"leftOut,omitempty"`
 	Servers    []Server     `json:"servers"`
+}
+
+// LeftOut is what the datapath does not do for a Service, and why.
+type LeftOut struct {
+	Service string    `json:"service"` // namespace/name
+	Reason  lb.Reason `json:"reason"`
+	Message string    `json:"message"`
 }
 
 // Server is one address and port that is forwarded.
