@@ -2,20 +2,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
-)
 
-// inside marks the process that runs in namespaces of its own.
-const inside = "FAIRLEAD_BENCH_INSIDE"
+	"github.com/fairlead-lb/fairlead/test/bed"
+)
 
 // options are what the command line says.
 type options struct {
@@ -40,36 +37,16 @@ func main() {
 	flag.DurationVar(&o.load, "load", 5*time.Second, "how long each measurement of traffic lasts")
 	flag.BoolVar(&o.prepare, "prepare", false, "only create the objects")
 	flag.Parse()
-	if os.Getenv(inside) == "" {
-		os.Exit(enter())
-	}
-	runtime.LockOSThread() // children end with the thread that started them, which must be none that enters other namespaces
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "datapath:", err)
-		os.Exit(1)
-	}
-}
-
-// enter runs this program again in a network and a mount namespace of its own, of which nothing outlives it.
-func enter() int {
-	runtime.LockOSThread() // the death signal is that of the thread that started the child
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	signal.Ignore(os.Interrupt) // the child gets it too and decides
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
+	os.Exit(bed.Main(bed.Program{Run: func() int {
+		runtime.LockOSThread() // children end with the thread that started them, which must be none that enters other namespaces
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		if err := run(ctx, o); err != nil {
+			fmt.Fprintln(os.Stderr, "datapath:", err)
+			return 1
+		}
 		return 0
-	case errors.As(err, &exit):
-		return max(exit.ExitCode(), 1)
-	}
-	fmt.Fprintln(os.Stderr, "datapath: starting in new namespaces (needs root):", err)
-	return 1
+	}}))
 }
 
 func run(ctx context.Context, o options) (err error) {
