@@ -44,7 +44,7 @@ bench: deps build build-vm ## print the figures that README and docs quote
 lint: ## gofmt, go vet, staticcheck, govulncheck where its database can be reached
 	scripts/lint
 
-generate: ## deepcopy functions and CRDs from the API types
+generate: ## deepcopy functions and CRDs from the API types, docs/reference.md and docs/reasons.md
 	go generate ./api/...
 
 manifests: build-lab ## the chart as plain manifests with its defaults, for those without Helm: bin/fairlead.yaml

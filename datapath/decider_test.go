@@ -155,7 +155,7 @@ func TestS75Schedulers(t *testing.T) {
 		case "":
 			want = "rr"
 		case "fastest", "MH":
-			want, refused = "rr", fmt.Sprintf(`shop/web: BadRequest: annotation fairlead.dev/scheduler is %q, so that rr is used; write rr, wrr, lc, wlc, sh, mh, sed, nq, or delete it`, name)
+			want, refused = "rr", fmt.Sprintf(`shop/web: UnknownScheduler: annotation fairlead.dev/scheduler is %q, so that rr is used; write rr, wrr, lc, wlc, sh, mh, sed, nq, or delete it`, name)
 		}
 		if got := state.Servers[0].Scheduler; got != want {
 			t.Errorf("%q: scheduler %s, want %s", name, got, want)

@@ -43,7 +43,7 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 	}
 	scheduler := cmp.Or(svc.Scheduler, RoundRobin)
 	if !slices.Contains(schedulers(), scheduler) {
-		out.refused = append(out.refused, refused(svc.Key, lb.BadRequest, "annotation fairlead.dev/scheduler is %q, so that %s is used; write %s, or delete it",
+		out.refused = append(out.refused, refused(svc.Key, lb.UnknownScheduler, "annotation fairlead.dev/scheduler is %q, so that %s is used; write %s, or delete it",
 			scheduler, RoundRobin, strings.Join(schedulers(), ", ")))
 		scheduler = RoundRobin
 	}

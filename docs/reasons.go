@@ -15,17 +15,14 @@ type Advice struct {
 	Do    string // the way out
 }
 
-// Reasons returns the rows of reasons.md by their reason. A row begins with the reason and ends with what it means and what to
-// do; of a reason with several rows the first counts.
+// Reasons returns the rows of reasons.md by their reason. A row begins with the reason and ends with what it means and what to do.
 func Reasons() map[string]Advice {
 	out := map[string]Advice{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|(.*)\\|$").FindAllStringSubmatch(reasons, -1) {
 		cells := strings.Split(row[2], " | ")
-		if _, known := out[row[1]]; known || len(cells) < 2 {
-			continue
+		if last := len(cells) - 1; last > 0 {
+			out[row[1]] = Advice{strings.TrimSpace(cells[last-1]), strings.TrimSpace(cells[last])}
 		}
-		last := len(cells) - 1
-		out[row[1]] = Advice{strings.TrimSpace(cells[last-1]), strings.TrimSpace(cells[last])}
 	}
 	return out
 }

@@ -2,125 +2,269 @@ package lb
 
 // Reason says in one CamelCase word why something is not so. The same word is the log attribute "reason", the Event's
 // reason, the condition's reason and the metric's label. The empty Reason means yes.
+//
+// The comment of each says what it means, what to do, and where it shows if not in the Service's condition and Events: docs/reasons.md
+// and what kubectl fairlead explain says are made of them (go generate ./api/...).
 type Reason string
 
-// Why a Service has no address.
+// # A Service has no address, or fewer than it wants
+//
+// It waits, and is asked again when something changes that could help. What it has it keeps.
 const (
-	NoPools          Reason = "NoPools"          // there is no IPAddressPool at all
-	PoolExhausted    Reason = "PoolExhausted"    // every pool that admits the Service is full, or has fewer addresses than it wants
-	NoPoolAdmits     Reason = "NoPoolAdmits"     // pools exist, but none may serve this Service, or add to what it has
-	UnknownPool      Reason = "UnknownPool"      // the requested pool does not exist
-	PoolRefuses      Reason = "PoolRefuses"      // the requested pool exists but its serviceAllocation excludes the Service
-	QuotaExceeded    Reason = "QuotaExceeded"    // the namespace owns as many addresses as it may, of the pool or of all together
-	AddressNotInPool Reason = "AddressNotInPool" // the requested address is in no pool
-	AddressInUse     Reason = "AddressInUse"     // the requested address belongs to another Service
-	AddressBuggy     Reason = "AddressBuggy"     // the requested address ends in .0 or .255 and the pool avoids those
-	FamilyMismatch   Reason = "FamilyMismatch"   // the requested addresses or pools do not have the Service's families
-	BadRequest       Reason = "BadRequest"       // an annotation cannot be parsed, or two of them contradict
-	SharingConflict  Reason = "SharingConflict"  // the shared address cannot be joined: other key, same port, other policy or namespace
+	// NoPools: there is no IPAddressPool.
+	// Do: create one in Fairlead's namespace.
+	NoPools Reason = "NoPools"
+
+	// PoolExhausted: every pool that may serve it is full, or has fewer addresses than it wants (`has 2 of 3`); a pool says so by its
+	// condition `Exhausted`.
+	// Do: add addresses to a pool that the message names, or delete a Service.
+	PoolExhausted Reason = "PoolExhausted"
+
+	// NoPoolAdmits: pools exist, but none serves it unasked, or none may add to what it has.
+	// Do: see `serviceAllocation` and `autoAssign` of the pools, or ask for one by `fairlead.dev/address-pool`.
+	NoPoolAdmits Reason = "NoPoolAdmits"
+
+	// UnknownPool: the pool it asks for does not exist.
+	// Do: correct the annotation, or create the pool.
+	UnknownPool Reason = "UnknownPool"
+
+	// PoolRefuses: the pool it asks for is not for it.
+	// Do: see `serviceAllocation` of that pool.
+	PoolRefuses Reason = "PoolRefuses"
+
+	// QuotaExceeded: its namespace owns as many addresses as it may.
+	// Do: delete a Service, share an address, or raise the quota; the message says whether it is that of a pool or that over all.
+	QuotaExceeded Reason = "QuotaExceeded"
+
+	// AddressNotInPool: the address it asks for is in no pool, or two are in different pools.
+	// Do: ask for others, or add them to a pool.
+	AddressNotInPool Reason = "AddressNotInPool"
+
+	// AddressInUse: the address it asks for belongs to another Service.
+	// Do: ask for another, or give both the same `fairlead.dev/allow-shared-ip`.
+	AddressInUse Reason = "AddressInUse"
+
+	// AddressBuggy: the address it asks for ends in .0 or .255 and the pool avoids those.
+	// Do: ask for another, or unset `avoidBuggyIPs`.
+	AddressBuggy Reason = "AddressBuggy"
+
+	// FamilyMismatch: what it asks for is not of its families, or no pool has them.
+	// Do: see `spec.ipFamilies` and `spec.ipFamilyPolicy`, or add a range of the family.
+	FamilyMismatch Reason = "FamilyMismatch"
+
+	// BadRequest: an annotation or `spec.loadBalancerIP` cannot be read, or two contradict.
+	// Do: correct the one that the message names.
+	BadRequest Reason = "BadRequest"
+
+	// SharingConflict: it may not join the address: other key, a port in common, other traffic policy, other namespace.
+	// Do: as the message says; a pool allows other namespaces by `allowCrossNamespaceSharing`.
+	SharingConflict Reason = "SharingConflict"
 )
 
-// Why a Service's address is unusual, though it keeps it.
+// # A Service keeps its address, but
 const (
-	AddressOutsidePools Reason = "AddressOutsidePools" // its pool was edited or deleted under it
+	// AddressOutsidePools: the pool was edited or deleted under it; its condition stays True.
+	// Do: restore the range, or move it: `kubectl annotate service NAME fairlead.dev/release=true`.
+	AddressOutsidePools Reason = "AddressOutsidePools"
 
-	// FailedToStartServiceHealthcheck is kube-proxy's word: a node cannot open the Service's healthCheckNodePort.
+	// FailedToStartServiceHealthcheck: a node cannot open the `healthCheckNodePort`, so load balancers outside take it for a
+	// node without endpoints; it tries again every two seconds. The Event names the node's address and port.
+	// Do: find who holds the port: most likely kube-proxy, which must not run beside `datapath.mode: full`.
 	FailedToStartServiceHealthcheck Reason = "FailedToStartServiceHealthcheck"
 )
 
-// What of a Service a node's datapath leaves out.
+// # A Service whose node leaves something out
+//
+// Every node that forwards says so in an Event of the Service and in its log; the rest of the Service, and all others, go on.
 const (
-	ListenerTaken       Reason = "ListenerTaken"       // another Service has the same address, port and protocol, and comes first
-	TooManyEndpoints    Reason = "TooManyEndpoints"    // a port has more endpoints than a node uses
-	TooManyListeners    Reason = "TooManyListeners"    // its ports at all its addresses are more than a node serves
-	TooManySourceRanges Reason = "TooManySourceRanges" // spec.loadBalancerSourceRanges is longer than a node can check
-	KernelRefuses       Reason = "KernelRefuses"       // the node's kernel does not take what the Service needs
+	// ListenerTaken: another Service has the same address, port and protocol (an external IP, a shared address), and comes
+	// first by namespace and name.
+	// Do: change the port or the address of one of them.
+	ListenerTaken Reason = "ListenerTaken"
+
+	// TooManyEndpoints: a port has more than 4,000 usable endpoints; each node uses 4,000 of them, not every node the same.
+	// Do: split the Service.
+	TooManyEndpoints Reason = "TooManyEndpoints"
+
+	// TooManyListeners: the Service's ports at all its addresses are more than 4,096 listeners; those beyond are not served.
+	// Do: give it fewer ports or externalIPs.
+	TooManyListeners Reason = "TooManyListeners"
+
+	// UnknownScheduler: `fairlead.dev/scheduler` names no scheduler; the Service is served with `rr`.
+	// Do: correct the annotation.
+	UnknownScheduler Reason = "UnknownScheduler"
+
+	// TooManySourceRanges: `loadBalancerSourceRanges` has more than 1,024 ranges of a family that do not overlap; nobody may
+	// connect, since leaving some out would be another wish.
+	// Do: join neighbouring ranges.
+	TooManySourceRanges Reason = "TooManySourceRanges"
+
+	// KernelRefuses: the node's kernel does not take what the Service needs, which the message names with the kernel's error; the node
+	// announces none of the Service's addresses, and tries again within a minute.
+	// Do: look at what is unusual about the Service, and at the kernel's log: out of memory, or a module is missing.
+	KernelRefuses Reason = "KernelRefuses"
 )
 
-// Why an IPAddressPool, an advertisement or a BGPPeer is not ready.
+// # A pool or an advertisement
 const (
-	InvalidSpec    Reason = "InvalidSpec"    // a field is wrong; what depends on it is ignored
-	PoolOverlap    Reason = "PoolOverlap"    // another pool holds some of its addresses too
-	WrongNamespace Reason = "WrongNamespace" // it lives outside Fairlead's namespace and is ignored
+	// InvalidSpec: a field is wrong; it alone is ignored.
+	// Do: correct what the message names.
+	// Where: condition `Ready` False.
+	InvalidSpec Reason = "InvalidSpec"
 
-	UnknownBFDProfile Reason = "UnknownBFDProfile" // there is no BFDProfile of the name that a BGPPeer gives
-	UnknownCommunity  Reason = "UnknownCommunity"  // no Community object has the name that a BGPAdvertisement uses
+	// PoolOverlap: another pool holds some of the addresses too; none is given out twice.
+	// Do: keep each address in one pool.
+	// Where: conditions `Ready` (True) and `Overlapping`.
+	PoolOverlap Reason = "PoolOverlap"
+
+	// WrongNamespace: it lives where nobody reads it.
+	// Do: create it in Fairlead's namespace.
+	// Where: condition `Ready` False.
+	WrongNamespace Reason = "WrongNamespace"
+
+	// UnknownBFDProfile: its `bfdProfile` does not exist; the session runs, but the peer is not watched.
+	// Do: create the profile, or correct the name.
+	// Where: BGPPeer, condition `Ready` False.
+	UnknownBFDProfile Reason = "UnknownBFDProfile"
+
+	// UnknownCommunity: a name in `communities` is defined nowhere; the paths go without it.
+	// Do: define it in a Community, or correct the name.
+	// Where: BGPAdvertisement, condition `Ready` False.
+	UnknownCommunity Reason = "UnknownCommunity"
+
+	// AddressReserved: it holds addresses of nodes, pods or ClusterIPs.
+	// Do: leave them out: whoever got one would take it from its owner.
+	// Where: the webhook's answer to a pool.
+	AddressReserved Reason = "AddressReserved"
+
+	// PoolInUse: Services own addresses of the pool.
+	// Do: let them go first, or annotate the pool `fairlead.dev/force-delete=true`: they keep their addresses.
+	// Where: the webhook's answer to a deletion.
+	PoolInUse Reason = "PoolInUse"
+
+	// AdvertisementConflict: another one wants another `localPref`, `med`, `asPathPrepend` or `weightByEndpoints` for the same
+	// prefixes to the same peer; if it slips through, the first by name counts.
+	// Do: give both the same value, or set them apart.
+	// Where: the webhook's answer to a BGPAdvertisement.
+	AdvertisementConflict Reason = "AdvertisementConflict"
+
+	// InUse: a BGPPeer or a BGPAdvertisement names it.
+	// Do: take it out there first.
+	// Where: the webhook's answer to the end of a BFDProfile or of a name in a Community.
+	InUse Reason = "InUse"
+
+	// PoolNearlyFull: nine in ten addresses of a family are in use, or all will be within a week.
+	// Do: add a range before `Exhausted` comes.
+	// Where: pool, condition `NearlyFull`.
+	PoolNearlyFull Reason = "PoolNearlyFull"
 )
 
-// Why a node has no session with a BGPPeer, whatever the peer says.
+// # A node has no session with a BGP peer
 const (
-	PasswordUnavailable Reason = "PasswordUnavailable" // its passwordSecret does not exist, or has no usable password
-	PeerConflict        Reason = "PeerConflict"        // another BGPPeer has the same address on this node
+	// PasswordUnavailable: the Secret of `passwordSecret` does not exist, is not of type `kubernetes.io/basic-auth`, or has no
+	// usable `password`.
+	// Do: as the message says; it is read again when it changes.
+	PasswordUnavailable Reason = "PasswordUnavailable"
+
+	// PeerConflict: another BGPPeer has the same address in the same VRF on this node; the first by name has the session.
+	// Do: delete one, or set their `nodeSelectors` apart.
+	PeerConflict Reason = "PeerConflict"
 )
 
-// Why a change is refused, besides the above.
+// # A node does not announce an address
+//
+// By layer 2 one node announces an address, so on every other these are as they should be: look at the node that you expect. By
+// BGP every node does that can serve it. An address that is advertised both ways has a row for each in `/debug/decisions`
+// (`via`).
 const (
-	AdvertisementConflict Reason = "AdvertisementConflict" // another BGPAdvertisement wants another value for the same prefixes
-	InUse                 Reason = "InUse"                 // a BFDProfile or a name of a Community is to go while others name it
+	// NotAdvertised: neither an L2Advertisement nor a BGPAdvertisement covers the address.
+	// Do: add one for its pool.
+	NotAdvertised Reason = "NotAdvertised"
 
-	AddressReserved Reason = "AddressReserved" // it holds addresses of nodes, pods or ClusterIPs
-	PoolInUse       Reason = "PoolInUse"       // it is to be deleted while Services have addresses of it
-)
+	// NoEndpoints: no pod could take a connection.
+	// Do: look at the pods of the Service.
+	NoEndpoints Reason = "NoEndpoints"
 
-// Why an IPAddressPool needs attention soon.
-const (
-	PoolNearlyFull Reason = "PoolNearlyFull" // nine in ten of its addresses of a family are in use, or all will be within a week
-)
+	// NoLocalEndpoint: externalTrafficPolicy Local, and no ready pod on this node.
+	// Do: run a pod here, or use Cluster.
+	NoLocalEndpoint Reason = "NoLocalEndpoint"
 
-// Why a node does not announce an address.
-const (
-	NotAdvertised       Reason = "NotAdvertised"       // no advertisement covers the address
-	NoEndpoints         Reason = "NoEndpoints"         // no endpoint could take a connection
-	NoLocalEndpoint     Reason = "NoLocalEndpoint"     // externalTrafficPolicy Local and no ready endpoint on this node
-	NodeExcluded        Reason = "NodeExcluded"        // exclude-from-external-load-balancers
-	NodeUnavailable     Reason = "NodeUnavailable"     // NetworkUnavailable, being deleted, or unknown to the API server
-	NodeNotSelected     Reason = "NodeNotSelected"     // no advertisement's nodeSelectors match
-	NodeDraining        Reason = "NodeDraining"        // the speaker asked to be left out
-	NodeCordoned        Reason = "NodeCordoned"        // spec.unschedulable, and the policy is to leave then
-	NodeDown            Reason = "NodeDown"            // its watchers no longer hear its heartbeats
-	NoInterface         Reason = "NoInterface"         // no interface that is up, allowed and in the address's subnet
-	DatapathNotReady    Reason = "DatapathNotReady"    // the node's engine does not work
-	NotProgrammed       Reason = "NotProgrammed"       // the engine works but has not programmed this address yet
-	ForwarderNotReady   Reason = "ForwarderNotReady"   // kube-proxy or Cilium, which forwards here, does not say that it can serve the Service
-	NotOwner            Reason = "NotOwner"            // another node was elected
-	NotAMember          Reason = "NotAMember"          // the speaker is not in the gossip membership
-	Fenced              Reason = "Fenced"              // this process was asleep, and nobody has confirmed yet what has happened meanwhile
-	Settling            Reason = "Settling"            // the speakers are starting: the address waits until it is known who is there
-	Probing             Reason = "Probing"             // the segment is being asked whether somebody has the address already
-	AddressConflict     Reason = "AddressConflict"     // a station that is no speaker answers for the address
-	NoPeer              Reason = "NoPeer"              // no BGPPeer that shall hear of it is for this node
-	NoSession           Reason = "NoSession"           // of the BGP peers that shall hear of it none has a session with this node
-	AnnouncementRefused Reason = "AnnouncementRefused" // the wire said no, for example a socket could not be opened
-)
+	// NodeExcluded: the node has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
+	// Do: remove the label.
+	NodeExcluded Reason = "NodeExcluded"
 
-// Why the BGP session with a peer is not established.
-const (
-	BGPConnecting    Reason = "BGPConnecting"    // it has not been up yet, and nothing has failed
-	BGPUnreachable   Reason = "BGPUnreachable"   // no route leads to the peer, or nobody has its address
-	BGPRefused       Reason = "BGPRefused"       // a host with its address refuses the TCP connection
-	BGPNoAnswer      Reason = "BGPNoAnswer"      // TCP connections are not answered
-	BGPWrongPassword Reason = "BGPWrongPassword" // as BGPNoAnswer, with a password: a wrong one looks like that
-	BGPTooFar        Reason = "BGPTooFar"        // as BGPNoAnswer, with ttlSecurity: a peer that is further away looks like that
-	BGPUnnumbered    Reason = "BGPUnnumbered"    // only the interface is given, and no router has advertised itself there
-	BGPNoSource      Reason = "BGPNoSource"      // this node has no such source address or VRF
-	BGPNotConfigured Reason = "BGPNotConfigured" // the peer closes connections unasked: it knows no neighbour of our address
-	BGPWrongASN      Reason = "BGPWrongASN"      // one end expects the other to have another AS number
-	BGPRejected      Reason = "BGPRejected"      // the peer does not accept our OPEN, or we not its, for another cause
-	BGPNoFamily      Reason = "BGPNoFamily"      // the ends have no address family in common
-	BGPHoldExpired   Reason = "BGPHoldExpired"   // one end has not heard the other for the hold time
-	BGPMaxPrefixes   Reason = "BGPMaxPrefixes"   // the peer has sent more prefixes than maxPrefixes
-	BGPBFDDown       Reason = "BGPBFDDown"       // BFD does not hear the peer
-	BGPPeerClosed    Reason = "BGPPeerClosed"    // the peer has closed the session with a NOTIFICATION
-	BGPLost          Reason = "BGPLost"          // the connection has broken
-	BGPProtocolError Reason = "BGPProtocolError" // the peer has sent what BGP does not allow
-	BGPChanged       Reason = "BGPChanged"       // the peer's settings have changed: a new session is being opened
-	BGPCrashed       Reason = "BGPCrashed"       // an error of ours ended it
-	BGPProcessDown   Reason = "BGPProcessDown"   // the process of the sessions does not answer
-)
+	// NodeUnavailable: NetworkUnavailable, being deleted, or unknown to the API server.
+	// Do: look at the Node.
+	NodeUnavailable Reason = "NodeUnavailable"
 
-// Why the session with a peer is established, but not all of it is in order.
-const (
-	BGPNoNextHop Reason = "BGPNoNextHop" // the interface has no address that could be next hop of one family
+	// NodeNotSelected: the nodeSelectors of the advertisements leave it out.
+	// Do: see the advertisements.
+	NodeNotSelected Reason = "NodeNotSelected"
+
+	// NodeCordoned: the node is cordoned, and `speaker.onCordon` is `leave`.
+	// Do: `kubectl uncordon` it.
+	NodeCordoned Reason = "NodeCordoned"
+
+	// NodeDown: its watchers no longer hear its heartbeats; the message names them.
+	// Do: look at the node; if it lives, see that UDP of the heartbeat port passes between the nodes.
+	NodeDown Reason = "NodeDown"
+
+	// NodeDraining: its speaker is shutting down.
+	// Do: wait; another node takes over.
+	NodeDraining Reason = "NodeDraining"
+
+	// NoInterface: no interface is up, allowed, and in the address's subnet.
+	// Do: look at the links, and `interfaces` of the advertisements.
+	NoInterface Reason = "NoInterface"
+
+	// DatapathNotReady: the node's engine does not work.
+	// Do: look at the speaker's log.
+	DatapathNotReady Reason = "DatapathNotReady"
+
+	// NotProgrammed: the engine works but has not programmed this address yet.
+	// Do: wait a second; then the speaker's log.
+	NotProgrammed Reason = "NotProgrammed"
+
+	// ForwarderNotReady: `datapath.mode` is `none`, externalTrafficPolicy is Local, and the node's kube-proxy or Cilium does
+	// not answer 200 at the Service's healthCheckNodePort; the message says what it did instead.
+	// Do: see [healthchecks.md](healthchecks.md#mode-none); look at kube-proxy or Cilium on the node.
+	ForwarderNotReady Reason = "ForwarderNotReady"
+
+	// NotOwner: another node was elected.
+	// Do: nothing.
+	NotOwner Reason = "NotOwner"
+
+	// NotAMember: the speaker has not joined the others.
+	// Do: see that UDP and TCP of the gossip port pass between the nodes.
+	NotAMember Reason = "NotAMember"
+
+	// Fenced: the speaker's process was asleep, and no other speaker has told it yet what has happened meanwhile.
+	// Do: wait a second; if it comes back, the node starves or its machine is paused: see `fairlead_speaker_fenced_total`.
+	Fenced Reason = "Fenced"
+
+	// Settling: the speakers are starting, and the address was never announced: it waits until it is known who is there.
+	// Do: wait two seconds.
+	Settling Reason = "Settling"
+
+	// Probing: the segment is being asked whether somebody has the address already.
+	// Do: wait a second.
+	Probing Reason = "Probing"
+
+	// AddressConflict: a station that is no speaker answers for the address; the message has its hardware address.
+	// Do: find that station, or take the address out of the pool; it is tried again every half minute.
+	AddressConflict Reason = "AddressConflict"
+
+	// NoPeer: BGP: no BGPPeer that shall hear of it is for this node, or none carries its family.
+	// Do: add one; see `nodeSelectors` and `dualStackAddressFamily` of the peers, and `peers` of the advertisement.
+	NoPeer Reason = "NoPeer"
+
+	// NoSession: BGP: none of the peers that shall hear of it has a session with this node; the message says why.
+	// Do: see `kubectl get speakerstatuses -n fairlead-system`.
+	NoSession Reason = "NoSession"
+
+	// AnnouncementRefused: a socket could not be opened.
+	// Do: look at the speaker's log.
+	AnnouncementRefused Reason = "AnnouncementRefused"
 )
 
 // Refusal is a Reason together with a sentence that names the field, its value and the way out. The zero Refusal means yes.

@@ -13,59 +13,6 @@ import (
 	"testing"
 )
 
-// TestReasonsAreDocumented compares the Reasons of package lb with the rows of docs/reasons.md, in both directions.
-func TestReasonsAreDocumented(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "lb", "reason.go"), nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var reasons []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
-			return true
-		}
-		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Reason" {
-			for _, value := range spec.Values {
-				text, err := strconv.Unquote(value.(*ast.BasicLit).Value)
-				if err != nil {
-					t.Fatal(err)
-				}
-				reasons = append(reasons, text)
-			}
-		}
-		return true
-	})
-	if len(reasons) < 10 {
-		t.Fatalf("found only %v in lb/reason.go", reasons)
-	}
-	documented := firstCells(t, "reasons.md")
-	for _, r := range reasons {
-		if !slices.Contains(documented, r) {
-			t.Errorf("docs/reasons.md has no row for %s: say where it shows, what it means and what to do", r)
-		}
-	}
-	for _, d := range documented {
-		if !slices.Contains(reasons, d) {
-			t.Errorf("docs/reasons.md has a row for %s, which is no Reason of package lb", d)
-		}
-	}
-}
-
-// firstCells returns what stands in backquotes alone in the first cell of a table's rows.
-func firstCells(t *testing.T, page string) []string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Za-z0-9]+)` \\|").FindAllStringSubmatch(string(text), -1) {
-		out = append(out, m[1])
-	}
-	return out
-}
-
 // TestNamedTestsExist holds the pages of docs to the tests that they name as `package Test` or `package Test/row`: the
 // package must have the function, and the row must be one of its strings.
 func TestNamedTestsExist(t *testing.T) {
