@@ -2,6 +2,7 @@ package datapath_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -26,19 +27,21 @@ func mutate(r *rand.Rand, s *lb.Snapshot) {
 	if r.IntN(2) == 0 {
 		list = &s.Services
 	}
-	switch r.IntN(8) {
-	case 0, 1, 2: // an endpoint
-		edit(list, func(svc *lb.Service) {
-			endpoints := map[lb.ServiceKey][]lb.Endpoint{}
-			for k, v := range s.Endpoints {
-				endpoints[k] = v
-			}
-			eps := slices.Clone(endpoints[svc.Key])
-			e := &eps[r.IntN(len(eps))]
-			e.Ready, e.Terminating = r.IntN(2) == 0, r.IntN(2) == 0
-			endpoints[svc.Key] = eps
-			s.Endpoints = endpoints
-		})
+	endpoint := func(svc *lb.Service) {
+		eps := slices.Clone(s.Endpoints[svc.Key])
+		e := &eps[r.IntN(len(eps))]
+		e.Ready, e.Terminating = r.IntN(2) == 0, r.IntN(2) == 0
+		s.Endpoints = maps.Clone(s.Endpoints)
+		s.Endpoints[svc.Key] = eps
+	}
+	switch r.IntN(9) {
+	case 0, 1: // an endpoint, and the lists of Services stay as they are
+		if len(*list) > 0 {
+			endpoint(&(*list)[r.IntN(len(*list))])
+		}
+	case 2:
+		edit(list, endpoint)
+	case 8: // nothing
 	case 3:
 		edit(list, func(svc *lb.Service) { svc.ExternalTrafficPolicy = []lb.TrafficPolicy{lb.Cluster, lb.Local}[r.IntN(2)] })
 	case 4: // an address that others may have too

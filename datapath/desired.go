@@ -19,11 +19,12 @@ func Desired(s lb.Snapshot) State { return new(Decider).Desired(s) }
 // shares its memory with the last answer. The answers do not depend on what was asked before. The zero value is ready for use, by
 // one goroutine at a time.
 type Decider struct {
-	frame  frame
-	served []served // sorted by key
-	claims []VirtualServer
-	last   State
-	done   bool // last is an answer
+	frame            frame
+	services, others []lb.Service // that served is about
+	served           []served     // sorted by key
+	claims           []VirtualServer
+	last             State
+	done             bool // last is an answer
 }
 
 // served is a Service with everything that was decided for it.
@@ -34,7 +35,8 @@ type served struct {
 	result    result
 }
 
-// Desired is [Desired] of the package.
+// Desired is [Desired] of the package. Where the lists of Services are the same memory as the last time, as facts that are never
+// written to have it while only endpoints change, it costs a look at each Service's endpoints.
 func (d *Decider) Desired(s lb.Snapshot) State {
 	if !s.Forwards {
 		*d = Decider{}
@@ -43,6 +45,35 @@ func (d *Decider) Desired(s lb.Snapshot) State {
 	f := newFrame(s)
 	fresh := !d.done || !d.frame.equal(f)
 	var c change
+	if !fresh && alias(d.services, s.Services) && alias(d.others, s.Others) {
+		d.reconsider(f, s.Endpoints, &c)
+	} else {
+		d.decide(f, s, fresh, &c)
+	}
+	d.frame, d.services, d.others = f, s.Services, s.Others
+	if fresh || c.any {
+		d.assemble(c, fresh)
+		d.done = true
+	}
+	return d.last
+}
+
+// reconsider decides anew about the Services whose endpoints have changed.
+func (d *Decider) reconsider(f frame, endpoints map[lb.ServiceKey][]lb.Endpoint, c *change) {
+	for i := range d.served {
+		o := &d.served[i]
+		now := endpoints[o.service.Key]
+		if !sameEndpoints(o.endpoints, now) {
+			c.gone(*o)
+			o.result = f.serve(o.service, o.ours, now)
+			c.new(*o)
+		}
+		o.endpoints = now
+	}
+}
+
+// decide decides about all Services, anew about those that have changed, or with fresh about each.
+func (d *Decider) decide(f frame, s lb.Snapshot, fresh bool, c *change) {
 	next := make([]served, 0, len(s.Services)+len(s.Others))
 	old := d.served
 	for svc, ours := range all(s) {
@@ -69,12 +100,7 @@ func (d *Decider) Desired(s lb.Snapshot) State {
 	for _, o := range old {
 		c.gone(o)
 	}
-	d.frame, d.served = f, next
-	if fresh || c.any {
-		d.assemble(c)
-		d.done = true
-	}
-	return d.last
+	d.served = next
 }
 
 // change is what differs from the last time.
@@ -128,8 +154,8 @@ func claim(a, b VirtualServer) int {
 	return a.Listener.Compare(b.Listener)
 }
 
-// assemble makes a state of what was decided for the single Services.
-func (d *Decider) assemble(c change) {
+// assemble makes a state of what was decided for the single Services. Fresh says that what counts for all of them may be another.
+func (d *Decider) assemble(c change, fresh bool) {
 	slices.SortFunc(c.less, claim)
 	slices.SortFunc(c.more, claim)
 	out := State{Pods: d.frame.pods, NodeAddrs: d.frame.nodePorts}
@@ -141,8 +167,8 @@ func (d *Decider) assemble(c change) {
 		out.Servers, lost = winners(d.claims)
 	}
 	out.VIPs = d.last.VIPs
-	if vips := d.vips(); !slices.Equal(out.VIPs, vips) {
-		out.VIPs = vips
+	if fresh || !sameClaims {
+		out.VIPs = d.vips()
 	}
 	for i := range d.served {
 		out.Refused = append(out.Refused, d.served[i].result.refused...)

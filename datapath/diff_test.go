@@ -259,3 +259,36 @@ func TestStateServer(t *testing.T) {
 		t.Error("Equal is wrong")
 	}
 }
+
+// TestKeeps: what takes nothing away may be done before anybody has looked at who announces what.
+func TestKeeps(t *testing.T) {
+	one, two := ep("10.0.1.1:8080", "n1", "rs"), ep("10.0.2.1:8080", "n2", "rs")
+	moved := func(s *lb.Service) { s.Ingress[0].Addr = netip.MustParseAddr("192.0.2.201") }
+	more := func(s *lb.Service) {
+		s.Ingress = append(s.Ingress, lb.Ingress{Addr: netip.MustParseAddr("192.0.2.201"), Mode: lb.ModeProxy})
+		s.Ports = append(s.Ports, lb.Port{Name: "http", Protocol: lb.TCP, Port: 81})
+	}
+	for _, tt := range []struct {
+		name          string
+		before, after lb.Snapshot
+		want          bool
+	}{
+		{"nothing changes", snapshot(web(), one), snapshot(web(), one), true},
+		{"an endpoint comes", snapshot(web(), one), snapshot(web(), one, two), true},
+		{"an endpoint is replaced", snapshot(web(), one), snapshot(web(), two), true},
+		{"the last endpoint goes", snapshot(web(), one), snapshot(web()), false},
+		{"the first endpoint comes", snapshot(web()), snapshot(web(), one), true},
+		{"the last endpoint of the node goes", snapshot(web(local), one, two), snapshot(web(local), two), false},
+		{"the policy becomes Local, with an endpoint here", snapshot(web(), one, two), snapshot(web(local), one, two), true},
+		{"the policy becomes Local, without one", snapshot(web(), two), snapshot(web(local), two), false},
+		{"an address and a port come", snapshot(web(), one), snapshot(web(more), one), true},
+		{"an address and a port go", snapshot(web(more), one), snapshot(web(), one), false},
+		{"an address that refuses goes", snapshot(web()), snapshot(web(moved)), false},
+		{"everything goes", snapshot(web(), one), lb.Snapshot{Self: "n1", Forwards: true}, false},
+		{"everything comes", lb.Snapshot{Self: "n1", Forwards: true}, snapshot(web(), one), true},
+	} {
+		if got := datapath.Desired(tt.after).Keeps(datapath.Desired(tt.before)); got != tt.want {
+			t.Errorf("%s: keeps %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -62,22 +62,22 @@ func (f frame) whereNodePortsAre(s lb.Snapshot) []netip.Addr {
 	if f.rules.NodePortsPrimary {
 		addrs = f.own
 	}
-	vips := map[netip.Addr]bool{} // somebody may have assigned them to an interface
-	for svc := range all(s) {
-		for _, in := range svc.Ingress {
-			vips[in.Addr.Unmap()] = true
-		}
-	}
-	var out []netip.Addr
+	out := map[netip.Addr]bool{}
 	for _, a := range addrs {
 		a = a.Unmap()
 		loop := a.IsLoopback() || a.Is6() && a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified()
-		if !loop && f.nodePortsAllowed(a) && (f.nodes[a] || !vips[a]) {
-			out = append(out, a)
+		if !loop && f.nodePortsAllowed(a) {
+			out[a] = true
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	for svc := range all(s) { // somebody may have assigned a VIP to an interface
+		for _, in := range svc.Ingress {
+			if a := in.Addr.Unmap(); out[a] && !f.nodes[a] {
+				delete(out, a)
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(out), netip.Addr.Compare)
 }
 
 // NodePortsOnly returns the addresses of s.Self to which the operator has restricted node ports, those of a family that is not restricted

@@ -148,7 +148,7 @@ func (v VirtualServer) Equal(o VirtualServer) bool {
 }
 
 // alias reports whether a and b are one and the same memory. Whoever builds states again and again shares what has not changed.
-func alias(a, b []Destination) bool {
+func alias[T any](a, b []T) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
@@ -203,7 +203,38 @@ type State struct {
 // Equal reports whether both states hold the same VIPs, servers, node addresses and detector; Refused does not matter.
 func (s State) Equal(o State) bool {
 	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
-		slices.EqualFunc(s.Servers, o.Servers, VirtualServer.Equal)
+		(alias(s.Servers, o.Servers) || slices.EqualFunc(s.Servers, o.Servers, VirtualServer.Equal))
+}
+
+// Keeps reports whether s takes nothing away from before: every VIP is in it, and every listener that forwards still does, to whichever
+// endpoints. One that refused may do anything.
+func (s State) Keeps(before State) bool {
+	vips := s.VIPs
+	for _, a := range before.VIPs {
+		for len(vips) > 0 && vips[0].Less(a) {
+			vips = vips[1:]
+		}
+		if len(vips) == 0 || vips[0] != a {
+			return false
+		}
+	}
+	if alias(s.Servers, before.Servers) {
+		return true
+	}
+	next := 0
+	for i := range before.Servers {
+		old := &before.Servers[i]
+		if old.Verdict != Forward {
+			continue
+		}
+		for next < len(s.Servers) && s.Servers[next].Listener.Compare(old.Listener) < 0 {
+			next++
+		}
+		if next == len(s.Servers) || s.Servers[next].Listener != old.Listener || s.Servers[next].Verdict != Forward {
+			return false
+		}
+	}
+	return true
 }
 
 // String prints the state for people and golden tests: a line per VIP, server and destination.

@@ -57,7 +57,8 @@ type node struct {
 	kernel  datapath.State
 	refuse  map[netip.Addr]bool // the kernel refuses these VIPs
 	reject  lb.ServiceKey       // the kernel does not take the servers of this Service
-	slow    time.Duration
+	slow    time.Duration       // how long the engine takes
+	drowsy  time.Duration       // how long the announcer takes
 	syncs   int
 	rejoins int
 	heard   time.Time
@@ -315,6 +316,10 @@ func (f fakeLinks) Watch(ctx context.Context, _ func()) error {
 
 // Set implements Announcer.
 func (n *node) Set(want map[netip.Addr]announce.Target) map[netip.Addr]announce.Target {
+	n.world.mu.Lock()
+	drowsy := n.drowsy
+	n.world.mu.Unlock()
+	time.Sleep(drowsy)
 	n.world.mu.Lock()
 	defer n.world.mu.Unlock()
 	if n.noSock {

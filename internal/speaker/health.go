@@ -69,23 +69,26 @@ type backlog struct {
 	updated time.Time // when a goal was last reached
 }
 
-// add notes a new goal.
-func (b *backlog) add(now time.Time) {
+// add notes a new goal, which is due since a point in time.
+func (b *backlog) add(since time.Time) {
 	b.changes++
 	if b.since.IsZero() {
-		b.since = now
+		b.since = since
 	}
 }
 
-// reached notes that the datapath works and holds the goal as it was at start, when there had been so many changes.
-func (b *backlog) reached(changes uint64, start, now time.Time) {
+// reached notes that the datapath works and holds the goal as it was at start, when the backlog was begun. It returns how long the
+// oldest change has waited, and whether any did.
+func (b *backlog) reached(begun backlog, start, now time.Time) (waited time.Duration, waiting bool) {
 	b.updated = now
-	switch {
-	case b.changes == changes:
-		b.since = time.Time{}
-	case b.since.Before(start):
+	if begun.since.IsZero() {
+		return 0, false
+	}
+	b.since = time.Time{}
+	if b.changes != begun.changes {
 		b.since = start // a younger goal came meanwhile
 	}
+	return now.Sub(begun.since), true
 }
 
 func (b *backlog) late(now time.Time) bool { return !b.since.IsZero() && now.Sub(b.since) >= lateAfter }

@@ -15,6 +15,8 @@ type metrics struct {
 	syncErrors prometheus.Counter
 	fenced     prometheus.Counter
 
+	programming prometheus.Histogram
+
 	announced, conflict, kernel, leftOut, members, engine, connections, bytes *prometheus.Desc
 }
 
@@ -28,6 +30,8 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			Help: "How long the datapath took to reach its goal.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		syncErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_datapath_sync_errors_total",
 			Help: "How often the datapath did not reach its goal."}),
+		programming: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fairlead_datapath_programming_duration_seconds",
+			Help: "How long a change took from its arrival in this process to the kernel.", Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}}),
 		fenced: prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_speaker_fenced_total",
 			Help: "How often this process was asleep for so long that it kept silent on the wire until others had answered."}),
 		announced: prometheus.NewDesc("fairlead_speaker_announced", "1 for each address that this node announces.", []string{"service", "ip", "via"}, nil),
@@ -44,7 +48,7 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			"Bytes of IP packets, both directions, between clients and endpoints of a Service through this node; grouped like connections.", []string{"service"}, nil),
 		engine: prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
 	}
-	reg.MustRegister(m.changes, m.syncs, m.syncErrors, m.fenced, m)
+	reg.MustRegister(m.changes, m.syncs, m.programming, m.syncErrors, m.fenced, m)
 	return m
 }
 

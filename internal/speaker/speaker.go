@@ -149,10 +149,12 @@ type Speaker struct {
 	fence   fence
 	beat    atomic.Int64 // when the last step ended, Unix nanoseconds
 
-	factsChanged, linksChanged, draining atomic.Bool
+	linksChanged, draining atomic.Bool
+	heard                  atomic.Int64 // when the first news of the facts came that no step has read yet, Unix nanoseconds; 0 = there is none
 
 	// The following belong to the goroutine of the steps.
 
+	heardAt   int64 // what heard was when this step read new facts; 0 = it did not
 	facts     kube.Facts
 	haveFacts bool
 	links     []lb.Link
@@ -171,6 +173,7 @@ type Speaker struct {
 	speech    speech
 	checks    map[lb.ServiceKey]lb.HealthCheck // what the Forwarder answered as of this step
 	decider   datapath.Decider
+	ours      announceable
 	traffic   traffic                   // what the engine counts, for whoever asks
 	refused   map[datapath.Refused]bool // what of Services the datapath leaves out
 
@@ -191,6 +194,7 @@ type goal struct {
 
 // report is what the datapath reached; its fields are replaced, not written to.
 type report struct {
+	of         *goal
 	ready      bool // the engine works
 	worked     bool // it has tried at least once
 	programmed map[netip.Addr]bool
@@ -214,14 +218,14 @@ func New(o Options) (*Speaker, error) {
 	s.steps = runner.New(s.step, runner.Options{MinInterval: stepRest, MaxInterval: stepAnyway, RetryMax: stepAnyway})
 	s.syncs = runner.New(s.sync, runner.Options{MinInterval: syncRest, MaxInterval: syncAnyway, RetryMax: syncRetry})
 	s.reports = runner.New(s.publish, runner.Options{MinInterval: reportRest, MaxInterval: reportAnyway, RetryMin: reportRest, RetryMax: reportAnyway})
-	s.factsChanged.Store(true)
+	s.heard.Store(time.Now().UnixNano())
 	s.linksChanged.Store(true)
 	return s, nil
 }
 
 // FactsChanged tells that [FactSource.Facts] has news. It does not block.
 func (s *Speaker) FactsChanged() {
-	s.factsChanged.Store(true)
+	s.heard.CompareAndSwap(0, time.Now().UnixNano())
 	s.steps.Trigger()
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +39,48 @@ func TestAnnouncesAfterProgrammingAndWithdrawsBefore(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("a Service came, all went (-want +got):\n%s", d)
 		}
+	})
+}
+
+// TestForwardingWaitsForTheAnnouncementsOnlyWhereItEnds: an endpoint that comes or goes beside others reaches the kernel before the
+// announcer was asked; the last one that goes, and an address, only after it has answered.
+func TestForwardingWaitsForTheAnnouncementsOnlyWhereItEnds(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		n.drowsy = 10 * time.Second
+		other := endpoint("n1")
+		other.Addr = netip.MustParseAddrPort("10.244.1.3:8080")
+		has := func() string {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return n.kernel.String()
+		}
+		for _, step := range []struct {
+			name   string
+			change func(*kube.Facts)
+			waits  bool
+		}{
+			{"an endpoint comes", func(f *kube.Facts) { f.Endpoints[web] = []lb.Endpoint{endpoint("n1"), other} }, false},
+			{"the first one goes", func(f *kube.Facts) { f.Endpoints[web] = []lb.Endpoint{other} }, false},
+			{"a Service comes", func(f *kube.Facts) {
+				f.Services, f.Endpoints[dns] = []lb.Service{service(dns, vip2), f.Services[0]}, []lb.Endpoint{other}
+			}, false},
+			{"the last endpoint goes", func(f *kube.Facts) { f.Endpoints[web] = nil }, true},
+			{"an address goes", func(f *kube.Facts) { f.Services = f.Services[1:] }, true},
+		} {
+			before := has()
+			w.change(step.change)
+			pass(5 * time.Second)
+			during := has()
+			if waited := during == before; waited != step.waits {
+				t.Errorf("%s: waited for the announcer %v, want %v; the kernel has\n%s", step.name, waited, step.waits, during)
+			}
+			pass(time.Minute)
+			if after := has(); (after != during) != step.waits {
+				t.Errorf("%s: the kernel had\n%sand after a minute\n%s", step.name, during, after)
+			}
+		}
+		n.drowsy = 0
 	})
 }
 
@@ -341,6 +384,7 @@ func TestHandlerAndMetrics(t *testing.T) {
 			`fairlead_datapath_engine_info{engine="fake"} 1`,
 			`fairlead_datapath_sync_errors_total 0`,
 			`fairlead_datapath_sync_duration_seconds_count `,
+			`fairlead_datapath_programming_duration_seconds_count 1`,
 		} {
 			if !strings.Contains(r.Body.String(), "\n"+want) {
 				t.Errorf("metrics lack %s:\n%s", want, r.Body)

@@ -27,6 +27,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	cleared := closed && s.clearance(now)
 	known := s.o.Gossip.Known()
 	snap, again := s.snapshot(now, known, closed && !cleared)
+	s.forwardAhead(snap, now)
 	decisions, routes := split(announce.Plan(snap))
 	routes = s.speak(snap, routes, now)
 	if snap.Fenced {
@@ -56,7 +57,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	st.Claims, st.Strangers, st.KernelAnswers = claims, s.reviewStrangers(decisions, now), s.reviewKernel(decisions)
 	s.tell(st)
 	if s.o.Engine != nil && s.haveFacts {
-		s.handOver(s.decider.Desired(forwards), announceable(forwards)) // only now: what is unprogrammed by it is no longer announced
+		s.handOver(s.decider.Desired(forwards), forwards.Services, now) // only now: what is unprogrammed by it is no longer announced
 	}
 	s.shareHealth(snap)
 	s.beat.Store(time.Now().UnixNano())
@@ -117,12 +118,13 @@ func (s *Speaker) refresh(ctx context.Context) error {
 		s.setLinks(links)
 		s.readKernel() // what has changed may be an address
 	}
-	if s.factsChanged.Swap(false) {
+	s.heardAt = 0
+	if heard := s.heard.Swap(0); heard != 0 {
 		ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 		defer cancel()
 		facts, err := s.o.Facts.Facts(ctx)
 		if err != nil {
-			s.factsChanged.Store(true)
+			s.heard.Store(heard)
 			level := slog.LevelWarn
 			if !s.haveFacts {
 				level = slog.LevelInfo // the cache is filling
@@ -130,7 +132,7 @@ func (s *Speaker) refresh(ctx context.Context) error {
 			s.o.Log.Log(ctx, level, "facts not read", "err", err)
 			return err
 		}
-		s.facts, s.haveFacts = facts, true
+		s.facts, s.haveFacts, s.heardAt = facts, true, heard
 	}
 	return nil
 }

@@ -11,13 +11,26 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
+// forwardAhead gives the engine's loop its next goal before the decisions of this step are made, so that it need not wait for them. It
+// leaves that to the end of the step if the datapath would refuse something that it forwards now: that is withdrawn first.
+func (s *Speaker) forwardAhead(snap lb.Snapshot, now time.Time) {
+	if s.o.Engine == nil || !s.haveFacts || snap.Fenced || s.want == nil {
+		return
+	}
+	forwards, _ := s.speech.parting.with(snap, s.reportBGP().Seq, now)
+	if want := s.decider.Desired(forwards); want.Keeps(s.want.State) {
+		s.handOver(want, forwards.Services, now)
+	}
+}
+
 // handOver gives the engine's loop its next goal, and tells what of Services is not in it.
-func (s *Speaker) handOver(want datapath.State, ours []netip.Addr) {
+func (s *Speaker) handOver(want datapath.State, services []lb.Service, now time.Time) {
+	ours := s.ours.of(services)
 	s.mu.Lock()
 	news := s.want == nil || !s.want.Equal(want) || !slices.Equal(s.want.ours, ours)
 	s.want = &goal{want, ours}
 	if news {
-		s.backlog.add(time.Now())
+		s.backlog.add(s.since(now))
 	}
 	s.mu.Unlock()
 	s.reviewRefused(s.leftOut())
@@ -26,16 +39,34 @@ func (s *Speaker) handOver(want datapath.State, ours []netip.Addr) {
 	}
 }
 
-// announceable returns the addresses of our Services, sorted. In mode full the datapath serves many more, about which nobody asks.
-func announceable(snap lb.Snapshot) []netip.Addr {
-	var out []netip.Addr
-	for i := range snap.Services {
-		for _, in := range snap.Services[i].Ingress {
+// since returns when what this step has made of the facts was first heard of.
+func (s *Speaker) since(now time.Time) time.Time {
+	if s.heardAt == 0 {
+		return now // the members or the links have changed
+	}
+	return time.Unix(0, s.heardAt)
+}
+
+// announceable is the addresses of our Services. In mode full the datapath serves many more, about which nobody asks.
+type announceable struct {
+	services []lb.Service // whose addresses they are
+	addrs    []netip.Addr // sorted
+}
+
+// of returns the addresses of the Services, which nobody writes to.
+func (a *announceable) of(services []lb.Service) []netip.Addr {
+	if len(services) == len(a.services) && (len(services) == 0 || &services[0] == &a.services[0]) {
+		return a.addrs
+	}
+	out := make([]netip.Addr, 0, len(services))
+	for i := range services {
+		for _, in := range services[i].Ingress {
 			out = append(out, in.Addr.Unmap())
 		}
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	*a = announceable{services, slices.Compact(out)}
+	return a.addrs
 }
 
 // leftOut returns what of Services the datapath does not do: what is not wanted of it, and what the kernel did not take at the last sync.
@@ -65,7 +96,7 @@ func (s *Speaker) reviewRefused(all []datapath.Refused) {
 // earlier process has programmed stays until the facts are known.
 func (s *Speaker) sync(ctx context.Context) error {
 	s.mu.Lock()
-	want, changes := s.want, s.backlog.changes
+	want, begun, last := s.want, s.backlog, s.report
 	s.mu.Unlock()
 	if want == nil {
 		return nil
@@ -80,11 +111,17 @@ func (s *Speaker) sync(ctx context.Context) error {
 		s.metrics.syncErrors.Inc()
 		s.o.Log.Error("datapath not in sync", "engine", s.o.Engine.Name(), "err", err)
 	}
-	r := judge(*want, reached, err)
+	r := last
+	if r.reached = reached; err != nil || last.err != nil || last.of != want || !reached.Equal(last.reached) {
+		r = judge(want, reached, err)
+	}
 	if r.ready {
 		s.mu.Lock()
-		s.backlog.reached(changes, start, time.Now())
+		waited, waiting := s.backlog.reached(begun, start, time.Now())
 		s.mu.Unlock()
+		if waiting {
+			s.metrics.programming.Observe(waited.Seconds())
+		}
 	}
 	if s.accept(r) {
 		s.steps.Trigger()
@@ -94,8 +131,8 @@ func (s *Speaker) sync(ctx context.Context) error {
 
 // judge turns the outcome of a Sync into a report. An engine that reached nothing although it should have is broken; one
 // that reached a part works, and the addresses it lacks are for other nodes to serve.
-func judge(want goal, reached datapath.State, err error) report {
-	r := report{worked: true, programmed: map[netip.Addr]bool{}, reached: reached, err: err}
+func judge(want *goal, reached datapath.State, err error) report {
+	r := report{of: want, worked: true, programmed: map[netip.Addr]bool{}, reached: reached, err: err}
 	r.ready = err == nil || slices.ContainsFunc(reached.VIPs, reached.Has)
 	for _, a := range want.ours {
 		if reached.Has(a) {
