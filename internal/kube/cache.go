@@ -70,9 +70,9 @@ func (o Options) services() cache.ByObject {
 
 func (o Options) slices() cache.ByObject {
 	if o.Full {
-		return cache.ByObject{Label: forwarded()}
+		return cache.ByObject{Label: forwarded(), Transform: keepSlice}
 	}
-	return cache.ByObject{}
+	return cache.ByObject{Transform: keepSlice}
 }
 
 // forwarded leaves out what carries a label that keeps service proxies away (S1). EndpointSlices have those of their Service.

@@ -5,7 +5,6 @@ import (
 	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -14,8 +13,8 @@ import (
 
 // changed leaves out the replays of a resync.
 func changed(old, now any) bool {
-	a, hadOld := old.(client.Object)
-	b, hasNow := now.(client.Object)
+	a, hadOld := old.(metav1.Object)
+	b, hasNow := now.(metav1.Object)
 	return !hadOld || !hasNow || a.GetResourceVersion() != b.GetResourceVersion()
 }
 
@@ -73,8 +72,6 @@ func slim(in any) (any, error) {
 		delete(annotations, corev1.LastAppliedConfigAnnotation)
 	}
 	switch o := o.(type) {
-	case *discoveryv1.EndpointSlice:
-		slimSlice(o)
 	case *corev1.Node:
 		o.Spec = corev1.NodeSpec{Unschedulable: o.Spec.Unschedulable, Taints: o.Spec.Taints, PodCIDRs: o.Spec.PodCIDRs}
 		o.Status = corev1.NodeStatus{Conditions: o.Status.Conditions, Addresses: o.Status.Addresses}
@@ -111,27 +108,4 @@ func slimEvery(in any) (any, error) {
 	}
 	s.Status = corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer}
 	return s, nil
-}
-
-// slimSlice keeps what is read of a slice, with names in memory that all slices share: most of a large cluster is in here.
-func slimSlice(s *discoveryv1.EndpointSlice) {
-	kept := map[string]string{}
-	for _, label := range []string{discoveryv1.LabelServiceName, corev1.IsHeadlessService} {
-		if v, ok := s.Labels[label]; ok {
-			kept[label] = v
-		}
-	}
-	s.ObjectMeta = metav1.ObjectMeta{Namespace: intern(s.Namespace), Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion, Labels: kept}
-	for i := range s.Endpoints {
-		e := &s.Endpoints[i]
-		if e.NodeName != nil {
-			*e.NodeName = intern(*e.NodeName)
-		}
-		*e = discoveryv1.Endpoint{Addresses: e.Addresses[:min(1, len(e.Addresses))], Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints}
-	}
-	for _, p := range s.Ports {
-		if p.Name != nil {
-			*p.Name = intern(*p.Name)
-		}
-	}
 }

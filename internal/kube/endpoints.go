@@ -2,7 +2,6 @@ package kube
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,21 +20,11 @@ func ServiceOf(slice *discoveryv1.EndpointSlice) (lb.ServiceKey, bool) {
 // Endpoints converts all slices of one Service into its endpoints, sorted. Of several records of one address behind one
 // port, that which is not terminating counts, then that which is ready (S7).
 func Endpoints(slicesOfService []*discoveryv1.EndpointSlice) []lb.Endpoint {
-	best := map[lb.Endpoint]lb.Endpoint{} // by port name, protocol and address only
+	var all []lb.Endpoint
 	for _, slice := range slicesOfService {
-		for _, e := range endpointsOf(slice) {
-			key := lb.Endpoint{PortName: e.PortName, Protocol: e.Protocol, Addr: e.Addr}
-			if old, ok := best[key]; !ok || better(e, old) {
-				best[key] = e
-			}
-		}
+		all = append(all, endpointsOf(slice)...)
 	}
-	out := make([]lb.Endpoint, 0, len(best))
-	for _, e := range best {
-		out = append(out, e)
-	}
-	slices.SortFunc(out, lb.Endpoint.Compare)
-	return out
+	return best(all)
 }
 
 // better reports whether a replaces b, a record of the same address. It is a strict order, so that the slices may come in

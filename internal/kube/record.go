@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -22,7 +21,7 @@ type record struct {
 
 	mu       sync.Mutex // guards the following
 	services map[lb.ServiceKey]*corev1.Service
-	slices   map[lb.ServiceKey][]*discoveryv1.EndpointSlice // by name
+	slices   map[lb.ServiceKey][]*keptSlice
 
 	// What has to be converted again, and what it was converted to the last time.
 	staleServices, staleEndpoints map[lb.ServiceKey]bool
@@ -31,7 +30,7 @@ type record struct {
 }
 
 func newRecord(opts Options) *record {
-	return &record{opts: opts, filled: make(chan struct{}), services: map[lb.ServiceKey]*corev1.Service{}, slices: map[lb.ServiceKey][]*discoveryv1.EndpointSlice{},
+	return &record{opts: opts, filled: make(chan struct{}), services: map[lb.ServiceKey]*corev1.Service{}, slices: map[lb.ServiceKey][]*keptSlice{},
 		staleServices: map[lb.ServiceKey]bool{}, staleEndpoints: map[lb.ServiceKey]bool{}, endpoints: map[lb.ServiceKey][]lb.Endpoint{}}
 }
 
@@ -83,26 +82,24 @@ func (r *record) slice(old, now any) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	matters := false
-	if was, ok := old.(*discoveryv1.EndpointSlice); ok && was != nil {
+	if was, ok := old.(*keptSlice); ok {
 		matters = r.without(was)
 	}
-	if is, ok := now.(*discoveryv1.EndpointSlice); ok && is != nil {
-		if key, ok := ServiceOf(is); ok {
-			r.without(is)
-			r.slices[key] = append(r.slices[key], is)
-			r.staleEndpoints[key] = true
-			_, known := r.services[key]
-			matters = matters || known
-		}
+	if is, ok := now.(*keptSlice); ok && is.service != (lb.ServiceKey{}) {
+		r.without(is)
+		r.slices[is.service] = append(r.slices[is.service], is)
+		r.staleEndpoints[is.service] = true
+		_, known := r.services[is.service]
+		matters = matters || known
 	}
 	return matters
 }
 
 // without forgets the slice of s's name, and reports whether a Service loses something by it.
-func (r *record) without(s *discoveryv1.EndpointSlice) bool {
-	key, ok := ServiceOf(s)
-	i := slices.IndexFunc(r.slices[key], func(x *discoveryv1.EndpointSlice) bool { return x.Name == s.Name })
-	if !ok || i < 0 {
+func (r *record) without(s *keptSlice) bool {
+	key := s.service
+	i := slices.IndexFunc(r.slices[key], func(x *keptSlice) bool { return x.Name == s.Name })
+	if i < 0 {
 		return false
 	}
 	r.slices[key] = slices.Delete(slices.Clone(r.slices[key]), i, i+1)
@@ -168,7 +165,7 @@ func (r *record) convertEndpoints() {
 		case !served:
 			delete(r.endpoints, key)
 		case !known || r.staleEndpoints[key]:
-			r.endpoints[key] = Endpoints(r.slices[key])
+			r.endpoints[key] = endpointsOfKept(r.slices[key])
 		}
 	}
 	clear(r.staleEndpoints)
