@@ -1,23 +1,25 @@
 package speaker
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/runner"
+	"github.com/fairlead-lb/fairlead/lb"
 )
 
 // Memory keeps on the node's disk what the API server said last, so that a speaker that restarts while the API server is
@@ -32,18 +34,26 @@ type Memory struct {
 }
 
 // remembered is the file's content, encoded by encoding/gob: fields may be added, and old files stay readable. A change that
-// gob cannot bridge takes another memoryFormat.
+// gob cannot bridge takes another memoryFormat. What there may be very many of in the facts follows piece by piece, so that no more
+// than one of them has to be in memory as text.
 type remembered struct {
 	Facts *kube.Facts
 	Peers []netip.Addr
 	Keys  []keyring.Key
 }
 
+// piece is one Service of the facts, or the endpoints of one.
+type piece struct {
+	Service, Other *lb.Service
+	Key            lb.ServiceKey
+	Endpoints      []lb.Endpoint
+}
+
 const (
 	memoryFile = "memory"
 
-	// memoryFormat is what the file begins with; the SHA-256 of the rest follows, then the rest.
-	memoryFormat = "fairlead speaker memory 1\n"
+	// memoryFormat is what the file begins with; what is remembered follows, then the SHA-256 of both.
+	memoryFormat = "fairlead speaker memory 2\n"
 
 	askPatience = time.Second      // how long the API server is waited for where there is something to fall back on
 	writeRest   = 10 * time.Second // between two writes: some clusters' endpoints change all the time
@@ -72,13 +82,40 @@ func OpenMemory(dir string, log *slog.Logger) *Memory {
 	return m
 }
 
-func encodeMemory(r remembered) ([]byte, error) {
-	var b bytes.Buffer
-	if err := gob.NewEncoder(&b).Encode(r); err != nil {
-		return nil, fmt.Errorf("encoding the speaker's state: %w", err)
+// encodeMemory writes the file.
+func encodeMemory(to io.Writer, r remembered) error {
+	sum := sha256.New()
+	w := io.MultiWriter(to, sum)
+	if _, err := io.WriteString(w, memoryFormat); err != nil {
+		return err
 	}
-	sum := sha256.Sum256(b.Bytes())
-	return slices.Concat([]byte(memoryFormat), sum[:], b.Bytes()), nil
+	head, facts := r, kube.Facts{}
+	if r.Facts != nil {
+		facts = *r.Facts
+		short := facts
+		short.Services, short.Others, short.Endpoints = nil, nil, nil
+		head.Facts = &short
+	}
+	e := gob.NewEncoder(w)
+	err := e.Encode(head)
+	for i := 0; i < len(facts.Services) && err == nil; i++ {
+		err = e.Encode(piece{Service: &facts.Services[i]})
+	}
+	for i := 0; i < len(facts.Others) && err == nil; i++ {
+		err = e.Encode(piece{Other: &facts.Others[i]})
+	}
+	for key, list := range facts.Endpoints {
+		if err == nil {
+			err = e.Encode(piece{Key: key, Endpoints: list})
+		}
+	}
+	if err == nil {
+		_, err = to.Write(sum.Sum(nil))
+	}
+	if err != nil {
+		return fmt.Errorf("encoding the speaker's state: %w", err)
+	}
+	return nil
 }
 
 // decodeMemory returns nothing of a file that is not exactly as it was written.
@@ -90,15 +127,37 @@ func decodeMemory(b []byte) (remembered, error) {
 	if len(rest) < sha256.Size {
 		return remembered{}, fmt.Errorf("the file of %d bytes is cut off", len(b))
 	}
-	sum, rest := rest[:sha256.Size], rest[sha256.Size:]
-	if got := sha256.Sum256(rest); !bytes.Equal(got[:], sum) {
+	end := len(b) - sha256.Size
+	if got := sha256.Sum256(b[:end]); !bytes.Equal(got[:], b[end:]) {
 		return remembered{}, errors.New("the file is damaged: its checksum is wrong")
 	}
-	var r remembered
-	if err := gob.NewDecoder(bytes.NewReader(rest)).Decode(&r); err != nil {
+	r, err := decodePieces(gob.NewDecoder(bytes.NewReader(rest[:len(rest)-sha256.Size])))
+	if err != nil {
 		return remembered{}, fmt.Errorf("decoding the speaker's state: %w", err)
 	}
 	return r, nil
+}
+
+func decodePieces(d *gob.Decoder) (r remembered, err error) {
+	if err := d.Decode(&r); err != nil || r.Facts == nil {
+		return r, err
+	}
+	r.Facts.Endpoints = map[lb.ServiceKey][]lb.Endpoint{}
+	for {
+		var p piece
+		switch err := d.Decode(&p); {
+		case errors.Is(err, io.EOF):
+			return r, nil
+		case err != nil:
+			return r, err
+		case p.Service != nil:
+			r.Facts.Services = append(r.Facts.Services, *p.Service)
+		case p.Other != nil:
+			r.Facts.Others = append(r.Facts.Others, *p.Other)
+		default:
+			r.Facts.Endpoints[p.Key] = p.Endpoints
+		}
+	}
 }
 
 // Run writes what has changed until ctx is done, and once more then.
@@ -185,25 +244,21 @@ func (m *Memory) write(context.Context) error {
 	if now.Facts == nil {
 		return nil
 	}
-	b, err := encodeMemory(now)
-	if err == nil {
-		err = replaceFile(m.path, b)
-	}
-	if err != nil {
+	if err := replaceFile(m.path, func(w io.Writer) error { return encodeMemory(w, now) }); err != nil {
 		m.log.Warn("state not kept", "err", err)
 		return fmt.Errorf("keeping the speaker's state: %w", err)
 	}
 	return nil
 }
 
-// replaceFile leaves the old content or the new one at path, whatever happens meanwhile.
-func replaceFile(path string, b []byte) error {
+// replaceFile leaves the old content or what write writes at path, whatever happens meanwhile.
+func replaceFile(path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("making a new file: %w", err)
 	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
+	buffered := bufio.NewWriter(f)
+	err = errors.Join(write(buffered), buffered.Flush(), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -106,12 +107,19 @@ func TestMemoryOutlivesTheProcess(t *testing.T) {
 	}
 }
 
-// What is not exactly as it was written counts as nothing, and is written anew.
-func TestDamagedMemoryIsReported(t *testing.T) {
-	good, err := encodeMemory(remembered{Facts: &kube.Facts{}, Peers: []netip.Addr{vip}})
-	if err != nil {
+// encoded is a whole file.
+func encoded(t testing.TB, r remembered) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := encodeMemory(&b, r); err != nil {
 		t.Fatal(err)
 	}
+	return b.Bytes()
+}
+
+// What is not exactly as it was written counts as nothing, and is written anew.
+func TestDamagedMemoryIsReported(t *testing.T) {
+	good := encoded(t, remembered{Facts: &kube.Facts{}, Peers: []netip.Addr{vip}})
 	flipped := slices.Clone(good)
 	flipped[len(flipped)-1] ^= 1
 	for name, tc := range map[string]struct {
@@ -120,7 +128,7 @@ func TestDamagedMemoryIsReported(t *testing.T) {
 	}{
 		"empty":         {nil, "another version"},
 		"garbage":       {[]byte("garbage"), "another version"},
-		"later version": {append([]byte("fairlead speaker memory 2\n"), good[len(memoryFormat):]...), "another version"},
+		"later version": {append([]byte("fairlead speaker memory 3\n"), good[len(memoryFormat):]...), "another version"},
 		"only begun":    {good[:len(memoryFormat)+5], "cut off"},
 		"cut off":       {good[:len(good)-1], "checksum"},
 		"a bit flipped": {flipped, "checksum"},
@@ -142,10 +150,9 @@ func TestDamagedMemoryIsReported(t *testing.T) {
 }
 
 func FuzzMemory(f *testing.F) {
-	good, err := encodeMemory(remembered{Facts: &kube.Facts{}, Keys: []keyring.Key{{ID: 1}}})
-	if err != nil {
-		f.Fatal(err)
-	}
+	facts := everything()
+	facts.Others = facts.Services
+	good := encoded(f, remembered{Facts: &facts, Keys: []keyring.Key{{ID: 1}}})
 	f.Add(good)
 	f.Add(good[:40])
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -154,8 +161,9 @@ func FuzzMemory(f *testing.F) {
 			t.Errorf("beside an error came %+v", r)
 		}
 		// A file with the right checksum and any content must not end the process either.
+		b = slices.Concat([]byte(memoryFormat), b)
 		sum := sha256.Sum256(b)
-		_, _ = decodeMemory(slices.Concat([]byte(memoryFormat), sum[:], b))
+		_, _ = decodeMemory(append(b, sum[:]...))
 	})
 }
 
@@ -171,12 +179,13 @@ func BenchmarkMemory(b *testing.B) {
 	}
 	path := filepath.Join(b.TempDir(), memoryFile)
 	size := 0
+	b.ReportAllocs()
 	for b.Loop() {
-		file, err := encodeMemory(remembered{Facts: &facts})
-		if err != nil {
+		if err := replaceFile(path, func(w io.Writer) error { return encodeMemory(w, remembered{Facts: &facts}) }); err != nil {
 			b.Fatal(err)
 		}
-		if err := replaceFile(path, file); err != nil {
+		file, err := os.ReadFile(path)
+		if err != nil {
 			b.Fatal(err)
 		}
 		if _, err := decodeMemory(file); err != nil {
