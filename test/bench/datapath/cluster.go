@@ -36,9 +36,9 @@ const (
 // cluster is etcd and an API server that lets everybody do everything.
 type cluster struct {
 	options
-	client    *kubernetes.Clientset
-	processes []*exec.Cmd
-	clusterIP netip.Addr // of the first Service
+	client     *kubernetes.Clientset
+	processes  []*exec.Cmd
+	clusterIPs map[int]string // of the Services
 }
 
 // start runs a program until the bench ends, its output in a file beside the data.
@@ -144,12 +144,23 @@ func (c *cluster) objects(ctx context.Context) error {
 		return fmt.Errorf("creating Services: %w", err)
 	}
 	line("objects", "create", time.Since(start).Seconds(), "s")
-	first, err := c.client.CoreV1().Services(namespace).Get(ctx, serviceName(0), metav1.GetOptions{})
+	return c.readClusterIPs(ctx)
+}
+
+// readClusterIPs takes down the addresses that the API server gave.
+func (c *cluster) readClusterIPs(ctx context.Context) error {
+	list, err := c.client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	c.clusterIP, err = netip.ParseAddr(first.Spec.ClusterIP)
-	return err
+	c.clusterIPs = map[int]string{}
+	for _, svc := range list.Items {
+		var i int
+		if _, err := fmt.Sscanf(svc.Name, serviceFormat, &i); err == nil {
+			c.clusterIPs[i] = svc.Spec.ClusterIP
+		}
+	}
+	return nil
 }
 
 func missing(err error) error {
@@ -159,7 +170,9 @@ func missing(err error) error {
 	return err
 }
 
-func serviceName(i int) string { return fmt.Sprintf("web-%05d", i) }
+const serviceFormat = "web-%05d"
+
+func serviceName(i int) string { return fmt.Sprintf(serviceFormat, i) }
 
 // vip is the address in the i-th Service's status.
 func vip(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}) }

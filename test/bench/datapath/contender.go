@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,27 +33,22 @@ type contender struct {
 	addr    string // where the first Service is
 	metrics string
 	sync    string // the histogram of how long it works on the kernel
+	change  string // that of how long a change takes from its arrival in the process to the kernel; "" = it has none
 	cleanup string
 }
 
 // kubeProxy is the real one, which serves the cluster IPs.
 func (c *cluster) kubeProxy() *contender {
 	mode := map[string]string{"nft": "nftables", "ipvs": "ipvs"}[c.engine]
-	p := &contender{name: "kube-proxy-" + mode, c: c, program: "fairlab-kube", addr: c.clusterIP.String(),
+	p := &contender{name: "kube-proxy-" + mode, c: c, program: "fairlab-kube", addr: c.clusterIPs[0],
 		args: []string{"kube-proxy", "--kubeconfig=" + c.config(), "--hostname-override=" + nodeName, "--proxy-mode=" + mode, "--cluster-cidr=10.244.0.0/16",
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0", "--profiling=false"},
 		metrics: "http://127.0.0.1:10249/metrics", sync: "kubeproxy_sync_proxy_rules_duration_seconds",
 		kernel:  table{nftables.TableFamilyIPv4, "kube-proxy", "service-ips"},
 		cleanup: "nft delete table ip kube-proxy; nft delete table ip6 kube-proxy; true"}
 	if c.engine == "ipvs" {
-		p.kernel = &virtual{address: func(i int) (string, error) {
-			svc, err := c.client.CoreV1().Services(namespace).Get(context.Background(), serviceName(i), metav1.GetOptions{})
-			if err != nil {
-				return "", err
-			}
-			return svc.Spec.ClusterIP, nil
-		}}
-		p.cleanup = "ipvsadm -C; ip link del kube-ipvs0; iptables -t nat -F; ipset destroy; true"
+		p.kernel = &virtual{address: func(i int) string { return c.clusterIPs[i] }}
+		p.cleanup = filepath.Join(c.bin, "fairlab-kube") + " kube-proxy --cleanup --proxy-mode=ipvs"
 	}
 	return p
 }
@@ -63,16 +59,17 @@ func (c *cluster) fairlead() *contender {
 		args: []string{"--kubeconfig=" + c.config(), "--node-name=" + nodeName, "--node-ip=" + nodeAddr, "--engine=" + c.engine, "--realtime=false",
 			"--http-addr=127.0.0.1:9381"},
 		metrics: "http://127.0.0.1:9381/metrics", sync: "fairlead_datapath_sync_duration_seconds",
+		change:  "fairlead_datapath_programming_duration_seconds",
 		kernel:  table{nftables.TableFamilyINet, "fairlead", "listeners4"},
 		cleanup: filepath.Join(c.bin, "speaker") + " --cleanup"}
 	if c.engine == "ipvs" {
-		p.kernel = &virtual{address: func(i int) (string, error) { return vip(i).String(), nil }}
+		p.kernel = &virtual{address: func(i int) string { return vip(i).String() }}
 	}
 	return p
 }
 
 // measure runs the program through everything that is measured, and removes what it wrote.
-func (p *contender) measure(ctx context.Context, direct traffic) (err error) {
+func (p *contender) measure(ctx context.Context) (err error) {
 	start := time.Now()
 	cmd, err := p.c.start(ctx, p.program, p.args...)
 	if err != nil {
@@ -109,7 +106,28 @@ func (p *contender) measure(ctx context.Context, direct traffic) (err error) {
 	if err != nil {
 		return err
 	}
-	t.print(p.name, direct)
+	t.print(p.name)
+	return p.bulk(ctx)
+}
+
+// bulk sends to the Service and directly to its pod in turns, while the program is at work, and prints the median of what the Service
+// carried of that.
+func (p *contender) bulk(ctx context.Context) error {
+	const rounds = 5
+	var ratios []float64
+	for range rounds {
+		through, err := send(ctx, net.JoinHostPort(p.addr, "81"), p.c.load/rounds)
+		if err != nil {
+			return err
+		}
+		direct, err := send(ctx, net.JoinHostPort(podAddr, swallow), p.c.load/rounds)
+		if err != nil {
+			return err
+		}
+		ratios = append(ratios, through/direct)
+	}
+	slices.Sort(ratios)
+	line(p.name, "bulk-of-direct", ratios[rounds/2], "ratio")
 	return nil
 }
 
@@ -182,31 +200,29 @@ func (p *contender) changes(ctx context.Context) error {
 	objects := p.c.client.DiscoveryV1().EndpointSlices(namespace)
 	count := map[int]int{}
 	var took []time.Duration
+	begun, err := p.read(ctx)
+	if err != nil {
+		return err
+	}
 	for range p.c.changes {
 		i := rand.N(p.c.services)
 		if count[i] == 0 {
 			count[i] = 5
 		}
 		count[i] = 9 - count[i]
-		before, err := p.kernel.endpoints(i)
+		d, err := p.one(i, func() error { _, err := objects.Update(ctx, slice(i, count[i]), metav1.UpdateOptions{}); return err })
 		if err != nil {
 			return err
 		}
-		if _, err := objects.Update(ctx, slice(i, count[i]), metav1.UpdateOptions{}); err != nil {
-			return err
-		}
-		start := time.Now()
-		for now := before; now == before; now, err = p.kernel.endpoints(i) {
-			if err != nil || time.Since(start) > time.Minute {
-				return fmt.Errorf("the kernel of Service %d did not change: %w", i, err)
-			}
-		}
-		took = append(took, time.Since(start))
+		took = append(took, d)
 		select { // kube-proxy rests for a second after each change
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(1200 * time.Millisecond):
 		}
+	}
+	if err := p.arrivals(ctx, begun); err != nil {
+		return err
 	}
 	for i, n := range count {
 		if n == 4 {
@@ -218,6 +234,49 @@ func (p *contender) changes(ctx context.Context) error {
 	slices.Sort(took)
 	line(p.name, "change.p50", float64(took[len(took)/2].Microseconds())/1000, "ms")
 	line(p.name, "change.p99", float64(took[len(took)*99/100].Microseconds())/1000, "ms")
+	return nil
+}
+
+// look is the time between two looks at the kernel: a loop without any would take a core from what is measured.
+const look = 200 * time.Microsecond
+
+// one times a change of the i-th Service, from the API server's answer to the kernel.
+func (p *contender) one(i int, change func() error) (time.Duration, error) {
+	before, err := p.kernel.endpoints(i)
+	if err != nil {
+		return 0, err
+	}
+	if err := change(); err != nil {
+		return 0, err
+	}
+	for start := time.Now(); ; time.Sleep(look) {
+		now, err := p.kernel.endpoints(i)
+		took := time.Since(start)
+		switch {
+		case err != nil:
+			return 0, err
+		case now != before:
+			return took, nil
+		case took > time.Minute:
+			return 0, fmt.Errorf("the kernel of Service %d did not change", i)
+		}
+	}
+}
+
+// arrivals prints what the program itself says of the changes since its metrics were as begun.
+func (p *contender) arrivals(ctx context.Context, begun string) error {
+	if p.change == "" {
+		return nil
+	}
+	text, err := p.read(ctx)
+	if err != nil {
+		return err
+	}
+	since := func(metric string, labels ...string) float64 {
+		return clustertest.Sum(text, p.change+metric, labels...) - clustertest.Sum(begun, p.change+metric, labels...)
+	}
+	line(p.name, "change.since-arrival.mean", 1000*since("_sum")/since("_count"), "ms")
+	line(p.name, "change.since-arrival.within-20ms", since("_bucket", `le="0.02"`)/since("_count"), "ratio")
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (t table) endpoints(int) (int, error) {
 // virtual is IPVS; address says where the i-th Service's listener is.
 type virtual struct {
 	handle  *ipvs.Handle
-	address func(i int) (string, error)
+	address func(i int) string
 }
 
 func (v *virtual) open() error {
@@ -69,13 +69,10 @@ func (v *virtual) listeners() (int, error) {
 }
 
 func (v *virtual) endpoints(i int) (int, error) {
-	addr, err := v.address(i)
-	if err != nil {
-		return 0, err
-	}
 	if err := v.open(); err != nil {
 		return 0, err
 	}
+	addr := v.address(i)
 	list, err := v.handle.GetDestinations(&ipvs.Service{Address: net.ParseIP(addr).To4(), Port: 80, Protocol: unix.IPPROTO_TCP, AddressFamily: unix.AF_INET})
 	if err != nil {
 		return 0, fmt.Errorf("reading the destinations of %s: %w", addr, err)

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ type options struct {
 	changes  int
 	idle     time.Duration
 	load     time.Duration
+	only     string // a contender's name begins with it
 	prepare  bool
 }
 
@@ -35,6 +37,7 @@ func main() {
 	flag.IntVar(&o.changes, "changes", 50, "how many endpoint changes to time")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "how long to look at an idle process")
 	flag.DurationVar(&o.load, "load", 5*time.Second, "how long each measurement of traffic lasts")
+	flag.StringVar(&o.only, "only", "", "measure only fairlead, or only kube-proxy")
 	flag.BoolVar(&o.prepare, "prepare", false, "only create the objects")
 	flag.Parse()
 	os.Exit(bed.Main(bed.Program{Run: func() int {
@@ -71,9 +74,12 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("direct routing: %w", err)
 	}
-	direct.print("direct", direct)
+	direct.print("direct")
 	for _, p := range []*contender{c.kubeProxy(), c.fairlead()} {
-		if err := p.measure(ctx, direct); err != nil {
+		if !strings.HasPrefix(p.name, o.only) {
+			continue
+		}
+		if err := p.measure(ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}

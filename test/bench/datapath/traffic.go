@@ -56,12 +56,11 @@ type traffic struct {
 	bulk     float64 // bytes a second
 }
 
-func (t traffic) print(who string, direct traffic) {
+func (t traffic) print(who string) {
 	line(who, "connections", t.rate, "1/s")
 	line(who, "connection.p50", float64(t.p50.Microseconds()), "us")
 	line(who, "connection.p99", float64(t.p99.Microseconds()), "us")
 	line(who, "bulk", t.bulk/1e6, "MB/s")
-	line(who, "bulk-of-direct", t.bulk/direct.bulk, "ratio")
 }
 
 // measureTraffic opens connections to an address from the client, one after the other in each of a few workers, and then sends in bulk to
