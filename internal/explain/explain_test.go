@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -342,8 +343,32 @@ func TestHoldersAndLoads(t *testing.T) {
 	if _, err := f.Holders("q"); err == nil {
 		t.Error("a pool that is not there has holders")
 	}
-	if d := cmp.Diff([]Load{{"shop/web", 21, 2, 3}}, f.Loads()); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
+}
+
+func TestLoads(t *testing.T) {
+	count := func(opened, bytes uint64) *Facts {
+		f := facts(t, objects())
+		for _, s := range f.Speakers {
+			s.Datapath.Servers[0].Destinations[1].Opened, s.Datapath.Servers[0].Destinations[1].Bytes = opened, bytes
+		}
+		return f
+	}
+	before, now := count(10, 1000), count(14, 9000)
+	silent := count(10, 1000)
+	silent.Speakers["n1"] = Speaker{Error: "no answer"}
+	for name, tt := range map[string]struct {
+		f, before *Facts
+		want      Load
+	}{
+		"in total":                        {now, nil, Load{"shop/web", 42, 27000, 0, 0, 2, 3}},
+		"since an earlier reading":        {now, before, Load{"shop/web", 42, 27000, 6, 12000, 2, 3}},
+		"one speaker was silent then":     {now, silent, Load{"shop/web", 42, 27000, 4, 8000, 2, 3}},
+		"the speakers have begun anew":    {count(2, 500), before, Load{"shop/web", 6, 1500, 3, 750, 2, 3}},
+		"nobody has sent anything so far": {facts(t, objects()), nil, Load{"shop/web", 0, 0, 0, 0, 2, 0}},
+	} {
+		if d := cmp.Diff([]Load{tt.want}, tt.f.Loads(tt.before, 2*time.Second)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
 	}
 }
 

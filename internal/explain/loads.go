@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -37,34 +39,48 @@ func (f *Facts) Holders(pool string) ([]Holder, error) {
 	return out, nil
 }
 
-// Load is how busy a Service is.
+// Load is how busy a Service is, on all nodes together. What speakers count begins when they start.
 type Load struct {
-	Service     string `json:"service"`
-	Connections int    `json:"connections"` // on all nodes together, as far as their kernels count them
-	Pods        int    `json:"pods"`        // that get new connections
-	Nodes       int    `json:"nodes"`       // that carry connections of it
+	Service         string  `json:"service"`
+	Opened          uint64  `json:"opened"` // connections
+	Bytes           uint64  `json:"bytes"`  // of IP packets, both directions
+	OpenedPerSecond float64 `json:"openedPerSecond"`
+	BytesPerSecond  float64 `json:"bytesPerSecond"`
+	Pods            int     `json:"pods"`  // that get new connections
+	Nodes           int     `json:"nodes"` // that have carried connections of it
 }
 
-// Loads returns how busy the Services are, the busiest first.
-func (f *Facts) Loads() []Load {
+// Loads returns how busy the Services are, the busiest first: now, if there was a reading before, else in total. Rates are those
+// of the time since then; a speaker that has not answered both times counts in none.
+func (f *Facts) Loads(before *Facts, since time.Duration) []Load {
 	by := map[string]*Load{}
 	pods := map[string]map[netip.Addr]bool{}
 	for _, node := range f.answered() {
-		here := map[string]int{}
+		var was map[place]view.Destination
+		if before != nil && slices.Contains(before.answered(), node) {
+			was = before.places(node)
+		}
+		carriers := map[string]bool{}
 		for _, srv := range f.Speakers[node].Datapath.Servers {
 			if by[srv.Service] == nil {
 				by[srv.Service], pods[srv.Service] = &Load{Service: srv.Service}, map[netip.Addr]bool{}
 			}
+			l := by[srv.Service]
 			for _, d := range srv.Destinations {
-				here[srv.Service] += d.Conns
+				l.Opened, l.Bytes = l.Opened+d.Opened, l.Bytes+d.Bytes
+				carriers[srv.Service] = carriers[srv.Service] || d.Opened > 0
 				if d.Weight > 0 {
 					pods[srv.Service][d.Addr.Addr()] = true
 				}
+				if was != nil {
+					earlier := was[place{srv.Listener, d.Addr}]
+					l.OpenedPerSecond += rate(earlier.Opened, d.Opened, since)
+					l.BytesPerSecond += rate(earlier.Bytes, d.Bytes, since)
+				}
 			}
 		}
-		for service, n := range here {
-			by[service].Connections += n
-			if n > 0 {
+		for service, carried := range carriers {
+			if carried {
 				by[service].Nodes++
 			}
 		}
@@ -75,7 +91,31 @@ func (f *Facts) Loads() []Load {
 		out = append(out, *l)
 	}
 	slices.SortFunc(out, func(a, b Load) int {
-		return cmp.Or(cmp.Compare(b.Connections, a.Connections), strings.Compare(a.Service, b.Service))
+		return cmp.Or(cmp.Compare(b.BytesPerSecond, a.BytesPerSecond), cmp.Compare(b.Bytes, a.Bytes), strings.Compare(a.Service, b.Service))
 	})
 	return out
+}
+
+// place is where a node counts.
+type place struct {
+	listener string
+	pod      netip.AddrPort
+}
+
+func (f *Facts) places(node lb.NodeName) map[place]view.Destination {
+	out := map[place]view.Destination{}
+	for _, srv := range f.Speakers[node].Datapath.Servers {
+		for _, d := range srv.Destinations {
+			out[place{srv.Listener, d.Addr}] = d
+		}
+	}
+	return out
+}
+
+// rate is the growth of a count per second. One that has fallen began anew, with a new speaker.
+func rate(before, now uint64, since time.Duration) float64 {
+	if now < before {
+		before = 0
+	}
+	return float64(now-before) / since.Seconds()
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
 	"github.com/fairlead-lb/fairlead/internal/explain"
+	"github.com/fairlead-lb/fairlead/test/cluster"
 )
 
 // plugin runs `kubectl fairlead` against the lab, from the machine outside of it.
@@ -203,6 +204,7 @@ func overview(t *testing.T, echo *corev1.Service) {
 	if _, out := plugin(t, "top"); !strings.Contains(out, "default/echo") {
 		t.Errorf("top:\n%s", out)
 	}
+	rates(t, at)
 	file := filepath.Join(t.TempDir(), "bundle.tar.gz")
 	looker(t, "oncall")
 	if code, out := plugin(t, "status", "--as", "somebody", "--as-group", "oncall"); code != 0 {
@@ -218,6 +220,30 @@ func overview(t *testing.T, echo *corev1.Service) {
 	}
 	if strings.Contains(string(list), ".error") {
 		t.Errorf("the bundle has errors:\n%s", list)
+	}
+}
+
+// rates has top tell of traffic while there is some.
+func rates(t *testing.T, at netip.AddrPort) {
+	path, err := lab.Fairlab(t.Context(), "kubeconfig")
+	must(t, err)
+	wait := meanwhile(t, at, 10*time.Millisecond, 6*time.Second)
+	out, err := exec.CommandContext(t.Context(), "timeout", "--preserve-status", "-s", "INT", fmt.Sprint(5*int(cluster.Slow())), filepath.Join(lab.Bin, "kubectl-fairlead"),
+		"top", "--watch", "--interval", "1s", "-o", "json", "--kubeconfig", strings.TrimSpace(path)).Output()
+	must(t, err)
+	wait()
+	fastest := 0.0
+	for readings := json.NewDecoder(bytes.NewReader(out)); readings.More(); {
+		var loads []explain.Load
+		must(t, readings.Decode(&loads))
+		for _, l := range loads {
+			if l.Service == "default/echo" && l.BytesPerSecond > 0 {
+				fastest = max(fastest, l.OpenedPerSecond)
+			}
+		}
+	}
+	if fastest == 0 {
+		t.Errorf("top --watch saw no traffic at 100 connections per second:\n%s", out)
 	}
 }
 
