@@ -2,7 +2,6 @@ package announce
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/fairlead-lb/fairlead/election"
@@ -55,7 +54,7 @@ func (p *poll) decide(b ballot, owner lb.NodeName) Decision {
 		return d.refuse(lb.Refusal{Reason: lb.Fenced, Message: "this process was asleep and has not heard from another speaker since"})
 	}
 	own := p.offer(p.self, b)
-	programmed := p.Programmed[b.vip] || !p.forwarded(b)
+	programmed := p.Programmed[b.vip] || !p.Forwards
 	switch {
 	case d.Owner == p.Self && !programmed:
 		return d.refuse(lb.Refusal{Reason: lb.NotProgrammed, Message: "the datapath has not programmed the address yet"})
@@ -98,14 +97,6 @@ func (p *poll) mustWait(b ballot) lb.Refusal {
 func unansweredBy(node lb.NodeName, port uint16) lb.Refusal {
 	return lb.Refusal{Reason: lb.ForwarderNotReady,
 		Message: fmt.Sprintf("kube-proxy or Cilium, which forwards on %s, has not answered yet at healthCheckNodePort %d", node, port)}
-}
-
-// forwarded reports whether this node's datapath has to forward for the address: not in mode "announce only", nor, beside another
-// proxy, an address that its status leaves to kube-proxy or Cilium.
-func (p *poll) forwarded(b ballot) bool {
-	return p.Forwards && (p.Forwarding.Full || slices.ContainsFunc(b.services, func(svc *lb.Service) bool {
-		return slices.Contains(svc.Ingress, lb.Ingress{Addr: b.vip, Mode: lb.ModeProxy})
-	}))
 }
 
 // awaitsSuccessor reports whether this node announces the address now and nobody else does yet. Without any successor only

@@ -157,7 +157,7 @@ func TestPlan(t *testing.T) {
 		{name: "NotProgrammed: not yet", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed = nil }}, want: lb.NotProgrammed, owner: "n1"},
 		{name: "NotProgrammed: failed, others take over", change: []change{claim("n1", 1), member("n1", func(m *lb.Member) { m.Failing = []netip.Addr{vip} })}, want: lb.NotProgrammed},
 		{name: "without a datapath the gate is open", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed, s.Forwards = nil, false }}, owner: "n1"},
-		{name: "nor for an address that is left to kube-proxy", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed, s.Services[0].Ingress[0].Mode = nil, lb.ModeVIP }}, owner: "n1"},
+		{name: "NotProgrammed: kube-proxy alone does not open it", change: []change{claim("n1", 1), func(s *lb.Snapshot) { s.Programmed, s.Services[0].Ingress[0].Mode = nil, lb.ModeVIP }}, want: lb.NotProgrammed, owner: "n1"},
 
 		{name: "NodeDown: the claim of a dead node counts for nothing", change: []change{only("n1", "n2"), claim("n2", 5), down("n2")}, owner: "n1"},
 		{name: "NodeDown: taken for dead by others, but alive", change: []change{claim("n1", 5), down("n1")}, owner: "n1"},

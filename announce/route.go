@@ -115,7 +115,7 @@ func (r *routes) decide(b ballot) (Decision, bool) {
 	told := r.tell(ads, family, r.standing.refusal.Reason == lb.NodeCordoned && !r.elsewhere(b))
 	d.Tell, d.Message = told.list, told.remark
 	switch {
-	case !r.Programmed[b.vip] && r.forwarded(b):
+	case !r.Programmed[b.vip] && r.Forwards:
 		return d.refuse(lb.Refusal{Reason: lb.NotProgrammed, Message: "the datapath has not programmed the address yet"}), true
 	case len(d.Tell) == 0 && !r.standing.refusal.OK() && r.hears(ads, family):
 		return d.refuse(r.standing.refusal), true

@@ -59,7 +59,7 @@ func TestS44WhoseAddresses(t *testing.T) {
 		want string
 	}{
 		"external, ours, Proxy":   {external(shop(mode(lb.ModeProxy)), here), "10.0.1.1:8080 masqueraded"},
-		"S45 external, ours, VIP": {external(shop(mode(lb.ModeVIP)), here), "NOT OURS"},
+		"S45 external, ours, VIP": {external(shop(mode(lb.ModeVIP)), here), "10.0.1.1:8080 masqueraded"},
 		"full, ours, Proxy":       {full(shop(mode(lb.ModeProxy)), here), "10.0.1.1:8080 masqueraded"},
 		"full, ours, VIP":         {full(shop(mode(lb.ModeVIP)), here), "10.0.1.1:8080 masqueraded"},
 		"full, foreign, VIP":      {foreign(full(shop(mode(lb.ModeVIP)), here)), "10.0.1.1:8080 masqueraded"},

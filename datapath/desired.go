@@ -9,8 +9,8 @@ import (
 
 // Desired returns what this node's kernel shall hold; empty where somebody else forwards.
 //
-// In mode external it is every address in the status of our Services whose ipMode is Proxy (S45), with each port of its Service. In
-// mode full it is what kube-proxy would serve: ClusterIPs, node ports, external IPs, and the addresses in the status of all Services,
+// In mode external it is every address in the status of our Services, with each port of its Service. While their ipMode is VIP,
+// kube-proxy serves them as well, so that one can let go when the other is there (S45). In mode full it is what kube-proxy would serve: ClusterIPs, node ports, external IPs, and the addresses in the status of all Services,
 // except those whose ipMode leaves them to a proxy that is not ours (S44). Should two Services claim the same address, port and
 // protocol, the first by key has it. Endpoints on nodes that are down get weight 0, at most half of those behind a port.
 func Desired(s lb.Snapshot) State { return new(Decider).Desired(s) }

@@ -113,8 +113,8 @@ func TestTrace(t *testing.T) {
 		"S34 affinity": {snapshot(web(func(s *lb.Service) { s.SessionAffinity = time.Hour }), two...), []packet{
 			{client, vip + ":80", lb.TCP, "10.0.1.1:8080 masqueraded"}, {client, vip + ":80", lb.TCP, "10.0.1.1:8080 masqueraded"},
 			{stranger, vip + ":80", lb.TCP, "10.0.2.1:8080 masqueraded"}}},
-		"S45 ipMode VIP is kube-proxy's": {snapshot(web(func(s *lb.Service) { s.Ingress[0].Mode = lb.ModeVIP }), two...), []packet{
-			{client, vip + ":80", lb.TCP, "NOT OURS"}}},
+		"S45 while ipMode VIP leaves it to kube-proxy as well": {snapshot(web(func(s *lb.Service) { s.Ingress[0].Mode = lb.ModeVIP }), two[0]), []packet{
+			{client, vip + ":80", lb.TCP, "10.0.1.1:8080 masqueraded"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := kernelWith(t, tc.snapshot)

@@ -97,7 +97,7 @@ func (f frame) places(svc *lb.Service, ours bool) []place {
 		}
 	}
 	for _, in := range svc.Ingress {
-		if in.Addr.IsValid() && families[lb.FamilyOf(in.Addr)] && (f.rules.Full && in.Mode == lb.ModeVIP || ours && in.Mode == lb.ModeProxy) {
+		if in.Addr.IsValid() && families[lb.FamilyOf(in.Addr)] && (ours || f.rules.Full && in.Mode == lb.ModeVIP) {
 			add(in.Addr, svc.ExternalTrafficPolicy, loadBalancer)
 		}
 	}

@@ -125,6 +125,7 @@ func TestService(t *testing.T) {
 		change(s)
 		return objects().With(s)
 	}
+	vipMode := func(s *corev1.Service) { s.Status.LoadBalancer.Ingress[0].IPMode = nil }
 	local := func(s *corev1.Service) {
 		s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceExternalTrafficPolicyLocal, 30000
 	}
@@ -177,9 +178,15 @@ func TestService(t *testing.T) {
 			s.Datapath = view.Datapath{Engine: "ipvs", Error: "no module"}
 			f.Speakers["n2"] = s
 		}, want: strings.Replace(well, "datapath yes", "datapath no DatapathNotReady", 1), says: "no module"},
-		"announce only": {objects: with(func(s *corev1.Service) { s.Status.LoadBalancer.Ingress[0].IPMode = nil }), want: strings.Replace(well, "datapath yes", "datapath -", 1)},
-		"local":         {objects: with(local), want: strings.Replace(well, "health -", "health yes", 1), says: "healthy on n1, n2; not on n3"},
-		"local, moved":  {objects: with(local).With(slice(true, "n3")), want: strings.Replace(strings.Replace(well, "health -", "health no NoLocalEndpoint", 1), "endpoints yes", "endpoints no NoLocalEndpoint", 1)},
+		"announce only": {objects: with(vipMode), facts: func(f *Facts) {
+			for n, s := range f.Speakers {
+				s.Datapath = view.Datapath{Engine: "none", Ready: true}
+				f.Speakers[n] = s
+			}
+		}, want: strings.Replace(well, "datapath yes", "datapath -", 1)},
+		"beside kube-proxy": {objects: with(vipMode), want: well},
+		"local":             {objects: with(local), want: strings.Replace(well, "health -", "health yes", 1), says: "healthy on n1, n2; not on n3"},
+		"local, moved":      {objects: with(local).With(slice(true, "n3")), want: strings.Replace(strings.Replace(well, "health -", "health no NoLocalEndpoint", 1), "endpoints yes", "endpoints no NoLocalEndpoint", 1)},
 		"nobody asked": {facts: func(f *Facts) {
 			for n := range f.Speakers {
 				f.Speakers[n] = Speaker{Pod: "x", Error: "timeout"}

@@ -239,7 +239,8 @@ func (f *Facts) answering(addr netip.Addr, macs []string) Step {
 
 // forwarded says whether the owner's datapath forwards, or that of any node where nobody is elected.
 func (f *Facts) forwarded(s lb.Service, addr netip.Addr, owner lb.NodeName) Step {
-	if !slices.Contains(s.Ingress, lb.Ingress{Addr: addr, Mode: lb.ModeProxy}) {
+	ours := func(node lb.NodeName) bool { return f.Speakers[node].Datapath.Engine != "none" }
+	if slices.Contains(s.Ingress, lb.Ingress{Addr: addr, Mode: lb.ModeVIP}) && !slices.ContainsFunc(f.answered(), ours) {
 		return skipped(forwarding, "ipMode is VIP: kube-proxy or whoever replaces it forwards")
 	}
 	var evidence []string

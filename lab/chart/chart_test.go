@@ -171,6 +171,7 @@ func TestValuesAreChecked(t *testing.T) {
 		"speaker.replicas=2":                "speaker",
 		"speaker.onCordon=go":               "onCordon",
 		"datapath.engine=ebpf":              "engine",
+		"datapath.ipMode=proxy":             "ipMode",
 		"gossip.probeInterval=fast":         "probeInterval",
 		"heartbeat.multiplier=0":            "multiplier",
 		"logLevel=loud":                     "logLevel",
@@ -182,6 +183,19 @@ func TestValuesAreChecked(t *testing.T) {
 	} {
 		if _, err := render(t, set); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s is accepted, or refused without naming %s: %v", set, field, err)
+		}
+	}
+}
+
+func TestIPMode(t *testing.T) {
+	for set, want := range map[string]string{"": "Proxy", "datapath.mode=full": "Proxy", "datapath.mode=none": "VIP", "datapath.ipMode=VIP": "VIP", "datapath.mode=none,datapath.ipMode=Proxy": "Proxy"} {
+		files, err := render(t, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := objects(t, files)["Deployment fairlead-controller"].(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Args
+		if !slices.Contains(args, "--ip-mode="+want) {
+			t.Errorf("with %q the controller has %v, want ipMode %s", set, args, want)
 		}
 	}
 }

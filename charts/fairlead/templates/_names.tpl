@@ -15,7 +15,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "fairlead.ipMode" -}}
-{{ if eq .Values.datapath.mode "none" }}VIP{{ else }}Proxy{{ end }}
+{{ .Values.datapath.ipMode | default (eq .Values.datapath.mode "none" | ternary "VIP" "Proxy") }}
 {{- end }}
 
 {{- define "fairlead.image" -}}
