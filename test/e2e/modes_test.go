@@ -95,6 +95,7 @@ func namespaceOf(t *testing.T, name string) string {
 // TestModeFull has Fairlead do all that kube-proxy does, on nodes without one, for both families.
 func TestModeFull(t *testing.T) {
 	inLab(t, "full", len(nodes), []string{"--kube-proxy", "none", "--dual-stack"}, []string{"datapath.mode=full"}, func(t *testing.T) {
+		t.Run("dual-stack", exampleDualStack)
 		runDisruptions(t)
 		runSemantics(t)
 	})
