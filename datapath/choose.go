@@ -73,7 +73,7 @@ func spare(usable []lb.Endpoint, down map[lb.NodeName]bool) []lb.Endpoint {
 // list gives the usable endpoints weight 1. Endpoints that exist but must get no new connection are kept with weight 0,
 // so that the connections they have may end in peace (S65). It returns how many usable ones were left out as too many.
 func (f frame) list(eps, usable []lb.Endpoint) (list, int) {
-	out := make([]Destination, 0, len(eps))
+	out := make([]Destination, 0, len(eps)+len(usable))
 	for _, e := range usable {
 		out = append(out, Destination{Addr: unmap(e.Addr), Weight: 1, Method: NAT})
 	}
@@ -84,7 +84,7 @@ func (f frame) list(eps, usable []lb.Endpoint) (list, int) {
 	// S7: the same address in several slices is one destination, and its better record wins.
 	out = slices.CompactFunc(out, func(a, b Destination) bool { return a.Addr == b.Addr })
 	out, cut := f.few(out)
-	return list{slices.Clip(out), len(usable) > 0}, cut
+	return list{slices.Clone(out), len(usable) > 0}, cut // of its own size: there are very many, and they stay
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

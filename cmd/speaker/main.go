@@ -49,6 +49,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		return err
 	}
+	collectEarly()
 	log := newLogger(c)
 	if c.cleanup {
 		return cleanup(ctx)
@@ -168,7 +169,13 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 		g.Go(func() error { return serveHealth(others, c.healthzAddr, p.speaker.HealthHandler(), log) })
 	}
 	g.Go(func() error { return p.cache.Start(others) })
-	g.Go(func() error { return ignore(others, p.reader.Watch(others, p.cache, p.speaker.FactsChanged)) })
+	g.Go(func() error {
+		if err := p.reader.Watch(others, p.cache, p.speaker.FactsChanged); err != nil {
+			return ignore(others, err)
+		}
+		giveBack(others)
+		return nil
+	})
 	g.Go(func() error { return serve(others, c.httpAddr, p.handler()) })
 	if p.release != nil {
 		g.Go(func() error { return p.release.Run(others) })

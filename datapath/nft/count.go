@@ -9,8 +9,8 @@ import (
 	"github.com/fairlead-lb/fairlead/datapath"
 )
 
-// Counts returns what the kernel counted at every endpoint of every listener, sorted. It may be called while Sync runs, and costs two
-// map elements read per endpoint.
+// Counts returns what the kernel counted at every endpoint of every listener that has had packets, sorted. It may be called while Sync
+// runs, and costs two map elements read per endpoint.
 func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 	type where struct {
 		listener datapath.Listener
@@ -18,6 +18,9 @@ func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 	}
 	counts := map[where]datapath.Count{}
 	add := func(f family, inside bool, key, endpoint []byte, conns, bytes uint64) {
+		if conns == 0 && bytes == 0 { // most of a large cluster
+			return
+		}
 		l, ok := f.listenerOf(key)
 		a, good := f.endpointOf(endpoint)
 		if !ok || !good {

@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,8 +11,9 @@ import (
 
 // ledger keeps the claims of this node: their epochs, and to whom it hands addresses over. It is pure: time is an argument.
 type ledger struct {
-	held map[netip.Addr]holding
-	seen map[netip.Addr]uint64 // the highest epoch known, whoever claimed it; replaced, not written to
+	held    map[netip.Addr]holding
+	current []lb.Claim            // to what is held, sorted; replaced, not written to
+	seen    map[netip.Addr]uint64 // the highest epoch known, whoever claimed it; replaced, not written to
 
 	// At most a part of the addresses is handed over in one second.
 	second time.Time // when it began
@@ -78,7 +78,7 @@ func (l *ledger) claims(self lb.NodeName, decisions []announce.Decision, others 
 		held[d.VIP] = h
 		claims = append(claims, lb.Claim{Addr: d.VIP, Epoch: h.epoch, To: h.to})
 	}
-	l.held = held
+	l.held, l.current = held, claims
 	return claims, again
 }
 
@@ -103,7 +103,7 @@ func (l *ledger) hold(addr netip.Addr, r rivalry, now time.Time) (holding, time.
 // settle keeps of the claims those whose addresses the announcer has reached, and returns them. The others were never made: an
 // address that is still being probed, or that a stranger has, is as unclaimed as before.
 func (l *ledger) settle(claims []lb.Claim, reached func(netip.Addr) bool) []lb.Claim {
-	var out []lb.Claim
+	out := slices.Grow([]lb.Claim(nil), len(claims))
 	for _, c := range claims {
 		if !reached(c.Addr) {
 			delete(l.held, c.Addr)
@@ -112,6 +112,7 @@ func (l *ledger) settle(claims []lb.Claim, reached func(netip.Addr) bool) []lb.C
 		l.seen[c.Addr] = max(l.seen[c.Addr], c.Epoch)
 		out = append(out, c)
 	}
+	l.current = out
 	return out
 }
 
@@ -148,13 +149,7 @@ func (l *ledger) learn(decisions []announce.Decision, others []lb.Member) map[ne
 }
 
 // epochs returns the current claims as they go into the next snapshot, sorted.
-func (l *ledger) epochs() []lb.Claim {
-	out := make([]lb.Claim, 0, len(l.held))
-	for _, addr := range slices.SortedFunc(maps.Keys(l.held), netip.Addr.Compare) {
-		out = append(out, lb.Claim{Addr: addr, Epoch: l.held[addr].epoch, To: l.held[addr].to})
-	}
-	return out
-}
+func (l *ledger) epochs() []lb.Claim { return l.current }
 
 // sooner returns the shorter of two times to wait, of which 0 means that there is nothing to wait for.
 func sooner(a, b time.Duration) time.Duration {

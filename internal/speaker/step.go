@@ -85,6 +85,9 @@ func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions, routes 
 
 // split parts the decisions about layer 2 from those about BGP.
 func split(all []announce.Decision) (layer2, routes []announce.Decision) {
+	if !slices.ContainsFunc(all, func(d announce.Decision) bool { return d.Via == announce.BGP }) {
+		return all, nil
+	}
 	for _, d := range all {
 		if d.Via == announce.BGP {
 			routes = append(routes, d)

@@ -57,7 +57,7 @@ func (c *cluster) kubeProxy() *contender {
 func (c *cluster) fairlead() *contender {
 	p := &contender{name: "fairlead-" + c.engine, c: c, program: "speaker", addr: vip(0).String(),
 		args: []string{"--kubeconfig=" + c.config(), "--node-name=" + nodeName, "--node-ip=" + nodeAddr, "--engine=" + c.engine, "--realtime=false",
-			"--http-addr=127.0.0.1:9381"},
+			"--http-addr=127.0.0.1:9381", "--state-dir=" + c.state},
 		metrics: "http://127.0.0.1:9381/metrics", sync: "fairlead_datapath_sync_duration_seconds",
 		change:  "fairlead_datapath_programming_duration_seconds",
 		kernel:  table{nftables.TableFamilyINet, "fairlead", "listeners4"},
@@ -144,6 +144,7 @@ func (p *contender) settle(ctx context.Context) error {
 			last, quiet = sum, time.Now()
 		}
 		if wait := time.Since(quiet); wait < 10*time.Second {
+			time.Sleep(time.Second) // what is asked for its metrics works on those
 			return fmt.Errorf("at work until %v ago", wait)
 		}
 		line(p.name, "first-sync.kernel", last, "s")
