@@ -107,11 +107,11 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 			return nil, err
 		}
 	}
-	recorder, err := kube.NewRecorder(context.WithoutCancel(ctx), cfg, p.cache, "fairlead-speaker")
+	p.reader = kube.NewSpeakerReader(p.cache, c.kube)
+	recorder, err := kube.NewRecorder(context.WithoutCancel(ctx), cfg, p.reader, "fairlead-speaker")
 	if err != nil {
 		return nil, err
 	}
-	p.reader = kube.NewSpeakerReader(p.cache, c.kube)
 	port := uint16(c.gossipPort)
 	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
 	if err := p.addHeartbeat(c, log, trigger); err != nil {

@@ -63,9 +63,9 @@ func mapper() meta.RESTMapper {
 // services selects the Services of the speaker's cache.
 func (o Options) services() cache.ByObject {
 	if o.Full {
-		return cache.ByObject{Label: forwarded(), Transform: slimEvery}
+		return cache.ByObject{Label: forwarded(), Transform: o.keepService}
 	}
-	return cache.ByObject{Field: fields.OneTermEqualSelector(typeField, string(corev1.ServiceTypeLoadBalancer))}
+	return cache.ByObject{Transform: o.keepService, Field: fields.OneTermEqualSelector(typeField, string(corev1.ServiceTypeLoadBalancer))}
 }
 
 func (o Options) slices() cache.ByObject {

@@ -5,7 +5,7 @@ import (
 	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -13,9 +13,9 @@ import (
 
 // changed leaves out the replays of a resync.
 func changed(old, now any) bool {
-	a, hadOld := old.(metav1.Object)
-	b, hasNow := now.(metav1.Object)
-	return !hadOld || !hasNow || a.GetResourceVersion() != b.GetResourceVersion()
+	a, noOld := meta.Accessor(old)
+	b, noNow := meta.Accessor(now)
+	return noOld != nil || noNow != nil || a.GetResourceVersion() != b.GetResourceVersion()
 }
 
 // generationChanged leaves out changes of the status too, where nobody reads the labels.
@@ -87,25 +87,4 @@ func slim(in any) (any, error) {
 		}
 	}
 	return o, nil
-}
-
-// slimEvery is slim where Services of every type are read for what [Reader] makes of them. Ours keep what others than the datapath
-// look at.
-func slimEvery(in any) (any, error) {
-	s, ok := in.(*corev1.Service)
-	if !ok || s.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		return slim(in)
-	}
-	kept := map[string]string(nil)
-	if v, ok := s.Annotations[AnnotationPrefix+AnnotationScheduler]; ok {
-		kept = map[string]string{AnnotationPrefix + AnnotationScheduler: v}
-	}
-	s.ObjectMeta = metav1.ObjectMeta{Namespace: intern(s.Namespace), Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion, Annotations: kept}
-	s.Spec.Selector, s.Spec.IPFamilies, s.Spec.IPFamilyPolicy = nil, nil, nil
-	for i := range s.Spec.Ports {
-		p := &s.Spec.Ports[i]
-		*p = corev1.ServicePort{Name: intern(p.Name), Protocol: p.Protocol, Port: p.Port, NodePort: p.NodePort}
-	}
-	s.Status = corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer}
-	return s, nil
 }

@@ -3,18 +3,69 @@ package kube
 import (
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// keptSlice is what the speaker's cache holds in the place of an EndpointSlice, as the object itself takes three times the memory. It
-// is never written to.
+// stub is what the speaker's cache holds in the place of a Service or an EndpointSlice, as the object itself takes several times the
+// memory of what is made of it. It is never written to.
+type stub struct {
+	namespace, name, version string
+	uid                      types.UID // of a Service
+}
+
+// GetObjectMeta is for the cache, which asks for the name and the version of what it holds.
+func (k *stub) GetObjectMeta() metav1.Object {
+	return &metav1.ObjectMeta{Namespace: k.namespace, Name: k.name, ResourceVersion: k.version, UID: k.uid}
+}
+
+func stubOf(o metav1.Object) stub {
+	return stub{namespace: intern(o.GetNamespace()), name: o.GetName(), version: o.GetResourceVersion()}
+}
+
+// keptService is a Service as far as the facts have it.
+type keptService struct {
+	stub
+	service *lb.Service // without the labels of its Namespace; nil if it is neither ours nor forwarded
+	ours    bool
+}
+
+func (k *keptService) key() lb.ServiceKey { return lb.ServiceKey{Namespace: k.namespace, Name: k.name} }
+
+// keepService is a transform of caches; what it has made it leaves as it is.
+func (o Options) keepService(in any) (any, error) {
+	s, ok := in.(*corev1.Service)
+	if !ok {
+		return in, nil
+	}
+	k := &keptService{stub: stubOf(s), ours: o.Ours(s)}
+	k.uid = s.UID
+	var svc lb.Service
+	switch {
+	case k.ours:
+		svc, _ = Service(s, nil) // the controller reports what cannot be read
+	case o.Full && Forwarded(s):
+		svc = served(s)
+	default:
+		return k, nil
+	}
+	if o.Full {
+		reach(s, &svc)
+	}
+	svc.Key = k.key()
+	k.service = &svc
+	return k, nil
+}
+
+// keptSlice is an EndpointSlice.
 type keptSlice struct {
-	metav1.ObjectMeta               // name, namespace and version only
-	service           lb.ServiceKey // zero if it belongs to none
-	endpoints         []lb.Endpoint // sorted, each once
+	stub
+	service   lb.ServiceKey // zero if it belongs to none
+	endpoints []lb.Endpoint // sorted, each once
 }
 
 // keepSlice is a transform of caches; what it has made it leaves as it is.
@@ -23,10 +74,9 @@ func keepSlice(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
-	k := &keptSlice{ObjectMeta: metav1.ObjectMeta{Namespace: intern(s.Namespace), Name: s.Name, ResourceVersion: s.ResourceVersion},
-		endpoints: best(endpointsOf(s))}
+	k := &keptSlice{stub: stubOf(s), endpoints: best(endpointsOf(s))}
 	if key, ok := ServiceOf(s); ok {
-		k.service = lb.ServiceKey{Namespace: k.Namespace, Name: key.Name}
+		k.service = lb.ServiceKey{Namespace: k.namespace, Name: key.Name}
 	}
 	return k, nil
 }
@@ -59,5 +109,5 @@ func best(list []lb.Endpoint) []lb.Endpoint {
 		}
 		return 0
 	})
-	return slices.Clip(slices.CompactFunc(list, func(a, b lb.Endpoint) bool { return of(a) == of(b) }))
+	return slices.Clone(slices.CompactFunc(list, func(a, b lb.Endpoint) bool { return of(a) == of(b) })) // of its own size: it stays
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -20,7 +21,7 @@ type record struct {
 	filled chan struct{} // closed when all events of what existed at the start have been seen
 
 	mu       sync.Mutex // guards the following
-	services map[lb.ServiceKey]*corev1.Service
+	services map[lb.ServiceKey]*keptService
 	slices   map[lb.ServiceKey][]*keptSlice
 
 	// What has to be converted again, and what it was converted to the last time.
@@ -30,7 +31,7 @@ type record struct {
 }
 
 func newRecord(opts Options) *record {
-	return &record{opts: opts, filled: make(chan struct{}), services: map[lb.ServiceKey]*corev1.Service{}, slices: map[lb.ServiceKey][]*keptSlice{},
+	return &record{opts: opts, filled: make(chan struct{}), services: map[lb.ServiceKey]*keptService{}, slices: map[lb.ServiceKey][]*keptSlice{},
 		staleServices: map[lb.ServiceKey]bool{}, staleEndpoints: map[lb.ServiceKey]bool{}, endpoints: map[lb.ServiceKey][]lb.Endpoint{}}
 }
 
@@ -52,25 +53,21 @@ func (r *record) service(old, now any) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was, _ := old.(*corev1.Service)
-	is, _ := now.(*corev1.Service)
-	if is != nil && (r.opts.Ours(is) || r.opts.Full && Forwarded(is)) {
-		key := lb.ServiceKey{Namespace: is.Namespace, Name: is.Name}
-		r.services[key] = is
-		r.staleServices[key] = true
+	is, _ := now.(*keptService)
+	if is != nil && is.service != nil {
+		r.services[is.key()] = is
+		r.staleServices[is.key()] = true
 		return true
 	}
-	s := is
-	if s == nil {
-		s = was
+	if is == nil {
+		is, _ = old.(*keptService)
 	}
-	if s == nil {
+	if is == nil {
 		return false
 	}
-	key := lb.ServiceKey{Namespace: s.Namespace, Name: s.Name}
-	_, known := r.services[key]
-	delete(r.services, key)
-	r.staleServices[key] = known
+	_, known := r.services[is.key()]
+	delete(r.services, is.key())
+	r.staleServices[is.key()] = known
 	return known
 }
 
@@ -98,7 +95,7 @@ func (r *record) slice(old, now any) bool {
 // without forgets the slice of s's name, and reports whether a Service loses something by it.
 func (r *record) without(s *keptSlice) bool {
 	key := s.service
-	i := slices.IndexFunc(r.slices[key], func(x *keptSlice) bool { return x.Name == s.Name })
+	i := slices.IndexFunc(r.slices[key], func(x *keptSlice) bool { return x.name == s.name })
 	if i < 0 {
 		return false
 	}
@@ -123,7 +120,7 @@ func (r *record) namespace(old, now any) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, s := range r.services {
-		if key.Namespace == ns.Name && r.opts.Ours(s) {
+		if key.Namespace == ns.Name && s.ours {
 			r.staleServices[key] = true
 		}
 	}
@@ -180,21 +177,28 @@ func (r *record) convertServices(namespaces map[string]map[string]string) {
 		s := r.services[key]
 		switch {
 		case s == nil:
-		case r.opts.Ours(s):
-			svc, _ := Service(s, namespaces[s.Namespace]) // the controller reports what cannot be read
-			if r.opts.Full {
-				reach(s, &svc)
-			}
+		case s.ours:
+			svc := *s.service
+			svc.NamespaceLabels = namespaces[key.Namespace]
 			mine = append(mine, svc)
 		default:
-			svc := served(s)
-			reach(s, &svc)
-			others = append(others, svc)
+			others = append(others, *s.service)
 		}
 	}
 	r.mine = replace(r.mine, mine, r.staleServices)
 	r.others = replace(r.others, others, r.staleServices)
 	clear(r.staleServices)
+}
+
+// object returns what an Event says of the Service that it is about; nil if there is none.
+func (r *record) object(key lb.ServiceKey) *corev1.Service {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.services[key]
+	if s == nil {
+		return nil
+	}
+	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: s.name, UID: s.uid, ResourceVersion: s.version}}
 }
 
 // replace returns old, which is sorted, without the stale ones and with news.

@@ -23,9 +23,6 @@ func BenchmarkEvery(b *testing.B) {
 		name := fmt.Sprintf("s%05d", i)
 		ip := fmt.Sprintf("10.96.%d.%d", i>>8, i&255)
 		svc := arrived(b, inside(name, func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = ip, []string{ip} }), &corev1.Service{})
-		if _, err := slimEvery(svc); err != nil {
-			b.Fatal(err)
-		}
 		var eps []discoveryv1.Endpoint
 		for j := range 5 {
 			eps = append(eps, pod(fmt.Sprintf("10.%d.%d.%d", 128+j, i>>8, i&255), fmt.Sprint("node-", j), "rst"))
@@ -33,8 +30,8 @@ func BenchmarkEvery(b *testing.B) {
 		s := slice(8080, eps...)
 		s.Name, s.Labels = name+"-abcde", map[string]string{discoveryv1.LabelServiceName: name}
 		changing = arrived(b, s, &discoveryv1.EndpointSlice{})
-		last = kept(b, changing)
-		r.record.service(nil, svc)
+		last = kept(b, r.opts, changing)
+		r.record.service(nil, kept(b, r.opts, svc))
 		r.record.slice(nil, last)
 	}
 	close(r.record.filled)
@@ -48,7 +45,7 @@ func BenchmarkEvery(b *testing.B) {
 		now.ResourceVersion = fmt.Sprint(i)
 		*now.Endpoints[i%5].Conditions.Ready = i%2 == 0
 		was := last
-		last = kept(b, now)
+		last = kept(b, r.opts, now)
 		r.record.slice(was, last)
 		if _, err := r.Facts(b.Context()); err != nil {
 			b.Fatal(err)

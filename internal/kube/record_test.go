@@ -51,26 +51,15 @@ func inside(name string, edits ...func(*corev1.Service)) *corev1.Service {
 func tell(t *testing.T, r *Reader, old, now *corev1.Service) {
 	t.Helper()
 	// An informer that filters by label shows a deletion where an object stops to match.
-	seen := func(s *corev1.Service) *corev1.Service {
+	seen := func(s *corev1.Service, version string) any {
 		if s == nil || !r.opts.services().Label.Matches(labelsOf(s.Labels)) {
 			return nil
 		}
-		out := s.DeepCopy()
-		if _, err := slimEvery(out); err != nil {
-			t.Fatal(err)
-		}
-		return out
+		s = s.DeepCopy()
+		s.ResourceVersion += version
+		return kept(t, r.opts, s)
 	}
-	a, b := seen(old), seen(now)
-	if b != nil && a != nil {
-		b.ResourceVersion += "+"
-	}
-	switch {
-	case a == nil && b != nil:
-		r.record.service(nil, b)
-	case a != nil && b == nil:
-		r.record.service(a, nil)
-	case a != nil:
+	if a, b := seen(old, ""), seen(now, "+"); a != nil || b != nil {
 		r.record.service(a, b)
 	}
 }
@@ -168,10 +157,10 @@ func TestS4S7CustomSlicesOfOneService(t *testing.T) {
 	} {
 		var old, now any
 		if step.old != nil {
-			old = kept(t, step.old)
+			old = kept(t, r.opts, step.old)
 		}
 		if step.now != nil {
-			now = kept(t, step.now)
+			now = kept(t, r.opts, step.now)
 		}
 		if got := r.record.slice(old, now); got != step.matters {
 			t.Errorf("an event matters: %v, want %v", got, step.matters)
@@ -186,17 +175,17 @@ func TestS4S7CustomSlicesOfOneService(t *testing.T) {
 	}
 }
 
-// kept is what the speaker's cache makes of a slice, by way of a temporary store.
-func kept(t testing.TB, s any) any {
+// kept is what the speaker's cache makes of a Service or a slice, by way of a temporary store.
+func kept(t testing.TB, opts Options, object any) any {
 	t.Helper()
-	for range 2 {
-		out, err := keepSlice(s)
+	for _, transform := range []func(any) (any, error){opts.keepService, keepSlice, opts.keepService, keepSlice} {
+		out, err := transform(object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s = out
+		object = out
 	}
-	return s
+	return object
 }
 
 func TestS9ChangesOfAService(t *testing.T) {
@@ -257,7 +246,7 @@ func TestS17HintsAreRead(t *testing.T) {
 	e := pod("10.0.0.1", "n1", "r")
 	e.Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "a"}, {Name: "b"}}, ForNodes: []discoveryv1.ForNode{{Name: "n1"}}}
 	s := slice(80, e, pod("10.0.0.2", "n2", "r"))
-	got := kept(t, s).(*keptSlice).endpoints
+	got := kept(t, Options{}, s).(*keptSlice).endpoints
 	if got[0].ForZones != "a,b" || got[0].ForNodes != "n1" || got[1].ForZones != "" || got[1].ForNodes != "" {
 		t.Errorf("hints %+v", got)
 	}
@@ -313,9 +302,9 @@ func TestARecordSaysWhatListsSay(t *testing.T) {
 			delete(have, name)
 		}
 		if isSlice {
-			r.record.slice(kept(t, seen(old)), kept(t, seen(now)))
+			r.record.slice(kept(t, r.opts, seen(old)), kept(t, r.opts, seen(now)))
 		} else {
-			r.record.service(seen(old), seen(now))
+			r.record.service(kept(t, r.opts, seen(old)), kept(t, r.opts, seen(now)))
 		}
 		got, err := r.serviceFacts(t.Context())
 		if err != nil {

@@ -15,18 +15,18 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// recorderTimeout bounds the look for the Service in the cache, which answers at once when it has synced.
+// recorderTimeout bounds the look for the BGPPeer in the cache, which answers at once when it has synced.
 const recorderTimeout = time.Second
 
 // Recorder puts the speaker's Events on Services and BGPPeers.
 type Recorder struct {
-	client client.Reader
+	reader *Reader
 	events events.EventRecorder
 }
 
-// NewRecorder sends Events to the API server of cfg in the background until ctx ends, under the name component. The Services
-// are looked up in c, the speaker's cache.
-func NewRecorder(ctx context.Context, cfg *rest.Config, c client.Reader, component string) (*Recorder, error) {
+// NewRecorder sends Events to the API server of cfg in the background until ctx ends, under the name component. What they
+// are about is looked up with r, a speaker's.
+func NewRecorder(ctx context.Context, cfg *rest.Config, r *Reader, component string) (*Recorder, error) {
 	set, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("setting up the client for Events: %w", err)
@@ -36,19 +36,15 @@ func NewRecorder(ctx context.Context, cfg *rest.Config, c client.Reader, compone
 		return nil, fmt.Errorf("starting to record Events: %w", err)
 	}
 	context.AfterFunc(ctx, broadcaster.Shutdown)
-	return &Recorder{client: c, events: broadcaster.NewRecorder(Scheme(), component)}, nil
+	return &Recorder{reader: r, events: broadcaster.NewRecorder(Scheme(), component)}, nil
 }
 
 // Event records what happened to the announcement of svc. It does not block on the API server; a Service that has gone gets
 // none.
 func (r *Recorder) Event(svc lb.ServiceKey, warning bool, reason, message string) {
-	ctx, cancel := context.WithTimeout(context.Background(), recorderTimeout)
-	defer cancel()
-	var s corev1.Service
-	if err := r.client.Get(ctx, client.ObjectKey{Namespace: svc.Namespace, Name: svc.Name}, &s); err != nil {
-		return
+	if s := r.reader.record.object(svc); s != nil {
+		r.events.Eventf(s, nil, eventType(warning), reason, "Announce", "%s", message)
 	}
-	r.events.Eventf(&s, nil, eventType(warning), reason, "Announce", "%s", message)
 }
 
 // PeerEvent records what happened to a session with the BGPPeer of that name, as Event does.
@@ -56,7 +52,7 @@ func (r *Recorder) PeerEvent(peer string, warning bool, reason, message string) 
 	ctx, cancel := context.WithTimeout(context.Background(), recorderTimeout)
 	defer cancel()
 	var list v1beta1.BGPPeerList // the cache holds those of our namespace only
-	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.reader.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return
 	}
 	for i := range list.Items {
