@@ -2,6 +2,7 @@ package kube
 
 import (
 	"slices"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -12,7 +13,7 @@ import (
 )
 
 // stub is what the speaker's cache holds in the place of a Service or an EndpointSlice, as the object itself takes several times the
-// memory of what is made of it. It is never written to.
+// memory of what is made of it.
 type stub struct {
 	namespace, name, version string
 	uid                      types.UID // of a Service
@@ -27,11 +28,12 @@ func stubOf(o metav1.Object) stub {
 	return stub{namespace: intern(o.GetNamespace()), name: o.GetName(), version: o.GetResourceVersion()}
 }
 
-// keptService is a Service as far as the facts have it.
+// keptService is a Service.
 type keptService struct {
 	stub
-	service *lb.Service // without the labels of its Namespace; nil if it is neither ours nor forwarded
-	ours    bool
+	ours, forwarded bool
+	// noun is the Service as the facts have it, but for the labels of its Namespace, until the record takes it into a list of its own.
+	noun atomic.Pointer[lb.Service]
 }
 
 func (k *keptService) key() lb.ServiceKey { return lb.ServiceKey{Namespace: k.namespace, Name: k.name} }
@@ -42,13 +44,13 @@ func (o Options) keepService(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
-	k := &keptService{stub: stubOf(s), ours: o.Ours(s)}
+	k := &keptService{stub: stubOf(s), ours: o.Ours(s), forwarded: o.Full && Forwarded(s)}
 	k.uid = s.UID
 	var svc lb.Service
 	switch {
 	case k.ours:
 		svc, _ = Service(s, nil) // the controller reports what cannot be read
-	case o.Full && Forwarded(s):
+	case k.forwarded:
 		svc = served(s)
 	default:
 		return k, nil
@@ -57,7 +59,7 @@ func (o Options) keepService(in any) (any, error) {
 		reach(s, &svc)
 	}
 	svc.Key = k.key()
-	k.service = &svc
+	k.noun.Store(&svc)
 	return k, nil
 }
 

@@ -54,7 +54,7 @@ func (r *record) service(old, now any) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	is, _ := now.(*keptService)
-	if is != nil && is.service != nil {
+	if is != nil && (is.ours || is.forwarded) {
 		r.services[is.key()] = is
 		r.staleServices[is.key()] = true
 		return true
@@ -178,16 +178,28 @@ func (r *record) convertServices(namespaces map[string]map[string]string) {
 		switch {
 		case s == nil:
 		case s.ours:
-			svc := *s.service
+			svc := s.take(r.mine)
 			svc.NamespaceLabels = namespaces[key.Namespace]
 			mine = append(mine, svc)
 		default:
-			others = append(others, *s.service)
+			others = append(others, s.take(r.others))
 		}
 	}
 	r.mine = replace(r.mine, mine, r.staleServices)
 	r.others = replace(r.others, others, r.staleServices)
 	clear(r.staleServices)
+}
+
+// take returns the Service and forgets it, or what was made of it before, in the list, where only the labels of its Namespace are others.
+func (k *keptService) take(from []lb.Service) lb.Service {
+	if svc := k.noun.Swap(nil); svc != nil {
+		return *svc
+	}
+	i, ok := slices.BinarySearchFunc(from, k.key(), func(s lb.Service, key lb.ServiceKey) int { return s.Key.Compare(key) })
+	if !ok {
+		panic("kube: a Service was taken and is nowhere")
+	}
+	return from[i]
 }
 
 // object returns what an Event says of the Service that it is about; nil if there is none.

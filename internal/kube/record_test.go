@@ -188,6 +188,25 @@ func kept(t testing.TB, opts Options, object any) any {
 	return object
 }
 
+// TestALabelOfANamespaceChanges: its Services are those that they were, with the label.
+func TestALabelOfANamespaceChanges(t *testing.T) {
+	r := fullReader(t)
+	tell(t, r, nil, inside("a", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer }))
+	tell(t, r, nil, inside("b"))
+	for _, value := range []string{"x", "y", "z"} {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: map[string]string{"team": value}}}
+		r.client = newFake(ns)
+		r.record.namespace(nil, ns)
+		f, err := r.Facts(t.Context())
+		if err != nil || len(f.Services) != 1 || f.Services[0].NamespaceLabels["team"] != value || f.Services[0].Ports[0].Port != 80 {
+			t.Errorf("team %s: %+v, %v", value, f.Services, err)
+		}
+		if got, want := servedBy(t, r), "*a: [10.96.0.1] 80 []; b: [10.96.0.1] 80 []"; got != want {
+			t.Errorf("team %s: served %q, want %q", value, got, want)
+		}
+	}
+}
+
 func TestS9ChangesOfAService(t *testing.T) {
 	port := func(p int32) func(*corev1.Service) { return func(s *corev1.Service) { s.Spec.Ports[0].Port = p } }
 	balanced := inside("a", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer })
