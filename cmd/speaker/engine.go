@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"runtime"
 
 	"github.com/sirupsen/logrus"
 
@@ -14,12 +15,19 @@ import (
 // openEngine opens a datapath engine and says in the log which one it is and why.
 func openEngine(ctx context.Context, f config, log *slog.Logger) (speaker.Engine, error) {
 	logrus.SetOutput(io.Discard) // the IPVS library complains there about what engine.Open reports properly
-	c, err := engine.Open(ctx, engine.Options{Name: f.engine, ProcSys: f.procSys, Mark: uint32(f.mark)})
+	o := engine.Options{Name: f.engine, ProcSys: f.procSys, Mark: uint32(f.mark)}
+	if f.forwarding.Full {
+		o.CPUs = runtime.NumCPU()
+	}
+	c, err := engine.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range c.Raised {
 		log.Info("kernel setting raised, it will stay so", "setting", s.String())
+	}
+	if c.Missed != nil {
+		log.Warn("kernel settings not raised", "err", c.Missed)
 	}
 	log.Info("datapath engine opened", "engine", c.Engine.Name(), "asked", f.engine, "why", c.Why)
 	return c.Engine, nil

@@ -41,6 +41,7 @@ type Choice struct {
 	Engine Engine
 	Why    string        // why not another engine; empty if the engine was asked for by name
 	Raised []link.Sysctl // kernel settings that had to be changed
+	Missed error         // kernel settings that could not be changed, and can be done without
 }
 
 // Options say which engine, and how.
@@ -48,12 +49,33 @@ type Options struct {
 	Name    string // one of the names above
 	ProcSys string // where the kernel settings of the network namespace are, normally [link.ProcSys]
 	Mark    uint32 // the bit of packet marks that means masquerade, the one below is ours too; 0 = [nft.DefaultMark]
+	CPUs    int    // of a node without kube-proxy, for which conntrack is made large enough; 0 = its size is somebody else's
 }
 
 // Open returns the engine that the options ask for, for the network namespace of the calling thread. Asked for ipvs by name on a kernel
 // without it, it fails and says so; it never takes another engine then.
 func Open(ctx context.Context, o Options) (Choice, error) {
 	o.Mark = cmp.Or(o.Mark, nft.DefaultMark)
+	c, err := open(ctx, o)
+	if err != nil {
+		return c, err
+	}
+	settings := link.Forwarding()
+	if c.Engine.Name() == IPVS {
+		settings = append(settings, link.IPVS()...)
+	}
+	if err := conntrack.Load(); err != nil {
+		return c, err
+	}
+	if c.Raised, err = link.Raise(o.ProcSys, settings...); err != nil || o.CPUs == 0 {
+		return c, err
+	}
+	more, missed := link.Raise(o.ProcSys, link.Conntrack(o.CPUs)...)
+	c.Raised, c.Missed = append(c.Raised, more...), missed
+	return c, nil
+}
+
+func open(ctx context.Context, o Options) (Choice, error) {
 	switch o.Name {
 	case IPVS:
 		if err := ipvs.Probe(ctx); err != nil {
@@ -78,11 +100,7 @@ func Open(ctx context.Context, o Options) (Choice, error) {
 
 func openIPVS(o Options) (Choice, error) {
 	e, err := newIPVS(o.Mark)
-	if err != nil {
-		return Choice{}, err
-	}
-	raised, err := link.Raise(o.ProcSys, append(link.Forwarding(), link.IPVS()...)...)
-	return Choice{Engine: e, Raised: raised}, err
+	return Choice{Engine: e}, err
 }
 
 func newIPVS(mark uint32) (*ipvs.Engine, error) {
@@ -105,8 +123,7 @@ func openNFT(ctx context.Context, o Options) (Choice, error) {
 	if err != nil {
 		return Choice{}, err
 	}
-	raised, err := link.Raise(o.ProcSys, link.Forwarding()...)
-	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Raised: raised}, err
+	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{})}, nil
 }
 
 // retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have

@@ -24,9 +24,22 @@ func (s Sysctl) String() string {
 	return strings.ReplaceAll(s.Key, "/", ".") + ">=" + strconv.Itoa(s.Least)
 }
 
-// Forwarding is what every engine needs: the node routes packets to pods. For IPv6 it is left to whoever set up pod networking, because
-// turning it on makes a host ignore router advertisements.
-func Forwarding() []Sysctl { return []Sysctl{{"net/ipv4/ip_forward", 1}} }
+// Forwarding is what every engine needs. The node routes packets to pods; for IPv6 that is left to whoever set up pod networking, because
+// turning it on makes a host ignore router advertisements. And segments that are out of their connection's window are translated like all
+// others: from an endpoint they would reach the client untranslated, whose reset ends the connection (S63).
+func Forwarding() []Sysctl {
+	return []Sysctl{{"net/ipv4/ip_forward", 1}, {"net/netfilter/nf_conntrack_tcp_be_liberal", 1}}
+}
+
+// Conntrack is what kube-proxy gives a node, and whoever replaces it should: room for connections by the number of CPUs, and patience with
+// those that one side has closed (S64). The kernel's own patience with established ones, five days, is more than kube-proxy's and stays. In
+// a network namespace that is not the host's own the room cannot be changed.
+func Conntrack(cpus int) []Sysctl {
+	return []Sysctl{
+		{"net/netfilter/nf_conntrack_max", max(131072, 32768*cpus)},
+		{"net/netfilter/nf_conntrack_tcp_timeout_close_wait", 3600},
+	}
+}
 
 // IPVS is what the ipvs engine needs besides: conntrack for masquerading (fact 3), connections and affinity that end with
 // their endpoint (S36, S61, S68), and [Silence].

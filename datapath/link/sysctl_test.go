@@ -29,3 +29,30 @@ func TestRaiseNeverLowers(t *testing.T) {
 		}
 	}
 }
+
+// TestS64ConntrackIsLargeEnough: as kube-proxy would make it, by the number of CPUs, and never smaller than it is.
+func TestS64ConntrackIsLargeEnough(t *testing.T) {
+	for _, c := range []struct {
+		cpus      int
+		was, want string
+	}{{1, "65536", "131072"}, {8, "65536", "262144"}, {8, "1000000", "1000000"}} {
+		root := t.TempDir()
+		dir := filepath.Join(root, "net", "netfilter")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range map[string]string{"nf_conntrack_max": c.was, "nf_conntrack_tcp_timeout_close_wait": "60"} {
+			if err := os.WriteFile(filepath.Join(dir, key), []byte(value), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Raise(root, Conntrack(c.cpus)...); err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range map[string]string{"nf_conntrack_max": c.want, "nf_conntrack_tcp_timeout_close_wait": "3600"} {
+			if got, err := os.ReadFile(filepath.Join(dir, key)); err != nil || string(got) != want {
+				t.Errorf("%d CPUs, %s: %q, %v; want %q", c.cpus, key, got, err, want)
+			}
+		}
+	}
+}

@@ -43,7 +43,7 @@ mount --make-rprivate /
 mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns
 sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.conf.default.addr_gen_mode=1
+sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv6.conf.default.addr_gen_mode=1
 ip link set lo up
 for ns in lan client far pod-a pod-b; do ip netns add $ns; ip -n $ns link set lo up; done
 ip -n lan link add br0 type bridge
@@ -97,6 +97,9 @@ var build = sync.OnceValue(func() error {
 	}
 	for name := range pods {
 		for _, f := range families {
+			if err := serveSCTP(name, f.pods[name]); err != nil {
+				return err
+			}
 			for _, port := range []string{"8080", "8081"} {
 				if err := serve(name, net.JoinHostPort(f.pods[name], port)); err != nil {
 					return err
@@ -117,41 +120,62 @@ func within(ns string, f func() error) error {
 
 // serve answers every line or datagram with the pod's name and the address it sees as the client's.
 func serve(ns, addr string) error {
-	return within(ns, func() error {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return err
+	answer := func(c net.Conn) {
+		for in := bufio.NewScanner(c); in.Scan(); {
+			fmt.Fprintln(c, ns, c.RemoteAddr().(*net.TCPAddr).IP)
 		}
-		u, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			return err
-		}
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					for in := bufio.NewScanner(c); in.Scan(); {
-						fmt.Fprintln(c, ns, c.RemoteAddr().(*net.TCPAddr).IP)
-					}
-					c.Close()
-				}()
-			}
-		}()
-		go func() {
-			buf := make([]byte, 2048)
-			for {
-				_, from, err := u.ReadFrom(buf)
-				if err != nil {
-					return
-				}
-				fmt.Fprintln(writerTo{u, from}, ns, from.(*net.UDPAddr).IP)
-			}
-		}()
-		return nil
+	}
+	if _, err := accept(ns, addr, answer); err != nil {
+		return err
+	}
+	_, err := datagrams(ns, addr)
+	return err
+}
+
+// accept has f handle every connection to an address in a namespace, until the listener is closed.
+func accept(ns, addr string, f func(net.Conn)) (l net.Listener, err error) {
+	err = within(ns, func() error {
+		l, err = net.Listen("tcp", addr)
+		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				f(c)
+			}()
+		}
+	}()
+	return l, nil
+}
+
+// datagrams is the part of serve about UDP.
+func datagrams(ns, addr string) (u net.PacketConn, err error) {
+	err = within(ns, func() error {
+		u, err = net.ListenPacket("udp", addr)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		buf := make([]byte, 2048)
+		for {
+			_, from, err := u.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(writerTo{u, from}, ns, from.(*net.UDPAddr).IP)
+		}
+	}()
+	return u, nil
 }
 
 type writerTo struct {
