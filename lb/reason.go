@@ -105,6 +105,17 @@ const (
 	KernelRefuses Reason = "KernelRefuses"
 )
 
+// # A node serves, but not alone
+//
+// In `kubectl get speakerstatuses -n fairlead-system`, in the speaker's log, and as metric `fairlead_speaker_rival_proxy`.
+const (
+	// RivalProxy: `datapath.mode` is `full`, and kube-proxy runs on the node too, or its rules are still there; the message names
+	// what was found. Both translate connections, and Fairlead leaves what is kube-proxy's alone.
+	// Do: delete kube-proxy's DaemonSet and run `kube-proxy --cleanup` on the node, or reboot it; or set `datapath.mode` to
+	// `external`.
+	RivalProxy Reason = "RivalProxy"
+)
+
 // # A pool or an advertisement
 const (
 	// InvalidSpec: a field is wrong; it alone is ignored.

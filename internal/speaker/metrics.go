@@ -17,7 +17,7 @@ type metrics struct {
 
 	programming prometheus.Histogram
 
-	announced, conflict, kernel, leftOut, members, engine, connections, bytes *prometheus.Desc
+	announced, conflict, kernel, rival, leftOut, members, engine, connections, bytes *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
@@ -39,6 +39,8 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			"1 for each address that a station which is no speaker uses on a segment of this node, announced here or not.", []string{"ip", "mac"}, nil),
 		kernel: prometheus.NewDesc("fairlead_speaker_kernel_answers",
 			"1 for each address that this node's kernel answers for itself, whoever owns it.", []string{"ip"}, nil),
+		rival: prometheus.NewDesc("fairlead_speaker_rival_proxy",
+			"1 for each trace of another proxy that serves the same Services on this node; looked for where datapath.mode is full.", []string{"trace"}, nil),
 		leftOut: prometheus.NewDesc("fairlead_datapath_left_out",
 			"1 for each Service of which this node's datapath leaves something out, by the Reason that its Event has.", []string{"service", "reason"}, nil),
 		members: prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
@@ -57,6 +59,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.announced
 	ch <- m.conflict
 	ch <- m.kernel
+	ch <- m.rival
 	ch <- m.leftOut
 	m.bgp.describe(ch)
 	ch <- m.members
@@ -81,6 +84,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for addr := range st.KernelAnswers {
 		ch <- prometheus.MustNewConstMetric(m.kernel, prometheus.GaugeValue, 1, addr.String())
+	}
+	for _, trace := range st.Rivals {
+		ch <- prometheus.MustNewConstMetric(m.rival, prometheus.GaugeValue, 1, trace)
 	}
 	told := map[[2]string]bool{}
 	for _, r := range m.speaker.leftOut() {

@@ -90,6 +90,7 @@ type Options struct {
 	BGP        BGP          // nil = no peer is told anything
 
 	HealthPorts HealthPorts // nil = somebody else answers at health check node ports
+	Rivals      RivalSource // nil = there may be other proxies
 	Forwarder   Forwarder   // where Engine is nil: who forwards instead; nil = it is believed without being asked
 
 	Reporter Reporter // nil = nobody is told how this speaker is
@@ -117,7 +118,7 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, BGP, HealthPorts, Forwarder and Reporter may be nil")
+		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, BGP, HealthPorts, Rivals, Forwarder and Reporter may be nil")
 	case o.Engine != nil && o.Forwarder != nil:
 		return o, errors.New("speaker: Engine and Forwarder exclude each other")
 	case o.DrainTimeout < 0:
@@ -176,6 +177,9 @@ type Speaker struct {
 	ours      announceable
 	traffic   traffic                   // what the engine counts, for whoever asks
 	refused   map[datapath.Refused]bool // what of Services the datapath leaves out
+	rivals    []string                  // what there is of another proxy
+
+	rivalsRead time.Time
 
 	mu      sync.Mutex // guards the following, which the two loops exchange
 	want    *goal

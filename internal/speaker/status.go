@@ -35,6 +35,8 @@ type Status struct {
 	// Strangers are the stations that are no speakers and use an address of a Service, announced here or not.
 	Strangers map[netip.Addr]lb.MAC
 
+	Rivals []string // what there is of another proxy for the same Services; set in mode full only
+
 	// KernelAnswers says for which addresses this node's kernel answers itself, and why.
 	KernelAnswers map[netip.Addr]string
 }

@@ -23,6 +23,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	err := s.refresh(ctx)
 	now := time.Now()
 	s.judgeLinks(now)
+	s.reviewRivals(now)
 	closed := !s.fence.isOpen()
 	cleared := closed && s.clearance(now)
 	known := s.o.Gossip.Known()
@@ -80,6 +81,7 @@ func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions, routes 
 	st.Opening = s.speech.opening.awaited
 	st.Speaking = s.speech.wanted.Seq > 0 && len(s.speech.wanted.Peers) > 0
 	st.Farewell, st.Told, st.DrainBy = silent(s.speech.wanted), report.Seq >= s.speech.wanted.Seq, longestDrain(snap.BGPPeers)
+	st.Rivals = s.rivals
 	return st
 }
 
