@@ -29,7 +29,7 @@ type ban struct {
 	until   time.Time
 }
 
-// place of a listener's servers in bans: whoever's clients they are for.
+// everybodys is the listener by which the bans know its servers, whoever's clients they are for.
 func everybodys(l datapath.Listener) datapath.Listener {
 	l.Inside = false
 	return l

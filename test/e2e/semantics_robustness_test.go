@@ -17,6 +17,7 @@ import (
 var disruptions = []semantic{
 	{"R1 rules are flushed", 2, rulesAreFlushed},
 	{"R2 the speaker is killed", 2, speakerIsKilled},
+	{"R3 an address moves with open connections", 2, addressMoves},
 }
 
 // What happens beside the API: others change the kernel, addresses are shared.
@@ -24,6 +25,7 @@ var robustnessSemantics = []semantic{
 	{"R5 others mark packets", 2, othersMarkPackets},
 	{"R6 two services share an address", 2, sharedAddress},
 	{"R7 forwarding is dropped by default", 2, forwardingIsDropped},
+	{"R8 a smaller path to the pod", 1, smallerPath},
 }
 
 // dualStackSemantics need IPv6 (R4).
@@ -98,6 +100,60 @@ func speakerIsKilled(t *testing.T, ns string) {
 	t.Logf("speaker on %s killed: %d of %d connections failed, longest gap %.0f ms", node, r.Failed, r.Attempts, r.LongestGap)
 }
 
+// talk asks on one HTTP connection for the hostname again and again, and says how it ended.
+const talk = `trap '' PIPE
+	exec 3<>/dev/tcp/"$0"/80 || exit 1
+	for i in $(seq 600); do
+		printf 'GET /hostname HTTP/1.1\r\nHost: x\r\n\r\n' >&3 || { echo reset; exit; }
+		size=0 line=x
+		while [ "$line" != $'\r' ]; do
+			IFS= read -r -t 20 line <&3; status=$?
+			[ $status -gt 128 ] && { echo silent; exit; }
+			[ $status -gt 0 ] && { echo reset; exit; }
+			case $line in Content-Length:*) size=${line//[^0-9]/};; esac
+		done
+		read -r -N "$size" -t 20 line <&3
+		sleep 0.1
+	done
+	echo unharmed`
+
+// R3. An address moves to another node while a connection is open. The translation of it, with NAT, is known where it was: the client is told
+// so instead of being left to wait, and connects anew.
+func addressMoves(t *testing.T, ns string) {
+	pods := servers(t, ns, "web", nodes[:2])
+	at := address(t, service(t, ns, "web"))
+	served(t, outside(), http(at.Addr().String(), 80), pods...)
+	first := owner(t, at.Addr())
+	type end struct {
+		how string
+		err error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		how, err := lab.Exec(t.Context(), "client", "bash", "-c", talk, at.Addr().String())
+		ended <- end{strings.TrimSpace(how), err}
+	}()
+	eventually(t, whenSettled, func() error {
+		out, err := lab.Exec(t.Context(), "client", "ss", "-Htn", "state", "established", "dst", at.Addr().String())
+		if err == nil && strings.TrimSpace(out) == "" {
+			err = fmt.Errorf("no connection to %s is open yet", at.Addr())
+		}
+		return err
+	})
+	_, err := lab.Exec(t.Context(), first, "pkill", "-TERM", "-x", "speaker")
+	must(t, err)
+	eventually(t, whenSettled, func() error {
+		if now := owner(t, at.Addr()); now == first {
+			return fmt.Errorf("%s still announces %s", now, at.Addr())
+		}
+		return nil
+	})
+	served(t, outside(), http(at.Addr().String(), 80), pods...)
+	if e := <-ended; e.err != nil || e.how != "reset" {
+		t.Errorf("the open connection: %q, %v; want it reset", e.how, e.err)
+	}
+}
+
 // tableOf returns the handle of our table, which a table that is made again has not.
 func tableOf(t *testing.T, node string) string {
 	t.Helper()
@@ -143,6 +199,22 @@ func forwardingIsDropped(t *testing.T, ns string) {
 		served(t, from, udp(vip, 81), pods...)
 	}
 	everywhere(t, s, pods...)
+}
+
+// R8. The way to a pod takes smaller packets than the client's network, as an overlay's does. The error that says so is for the client, who
+// knows nothing of the pod.
+func smallerPath(t *testing.T, ns string) {
+	p := servers(t, ns, "web", nodes[:1])[0]
+	vip := address(t, service(t, ns, "web")).Addr().String()
+	_, err := lab.Exec(t.Context(), nodes[0], "sh", "-c", "ip link set dev $(ip -o route get "+p.Status.PodIP+" | sed 's/.* dev \\([^ ]*\\).*/\\1/') mtu 1400")
+	must(t, err)
+	eventually(t, whenSettled, func() error {
+		r, err := ask(t, outside(), http(vip, 80), "hostname?"+strings.Repeat("x", 20000))
+		if err == nil && (r.Failed > 0 || r.Answers[p.Name] == 0) {
+			err = fmt.Errorf("requests of 20 kB: %+v", r)
+		}
+		return err
+	})
 }
 
 // in6 is the place under its IPv6 address.
