@@ -6,27 +6,53 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// netfilter is the real kernel.
-type netfilter struct{}
+// netfilter is the real kernel. What every change needs goes through sockets that stay open: to close one makes the kernel wait until
+// what the last transaction deleted is gone, 15 to 30 ms.
+type netfilter struct {
+	transactions *os.File                 // nil = not open
+	questions    map[int]*nl.SocketHandle // for the generation; empty = not open
+}
 
-func (netfilter) commit(ctx context.Context, transaction []byte) error { return send(ctx, transaction) }
+func (n *netfilter) commit(ctx context.Context, transaction []byte) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if n.transactions == nil {
+		if n.transactions, err = openSocket(); err != nil {
+			return err
+		}
+	}
+	if err = send(int(n.transactions.Fd()), transaction); err != nil { // there may be more answers
+		_ = n.transactions.Close() // nothing is lost with it
+		n.transactions = nil
+	}
+	return err
+}
 
 // generation asks for the number that grows with every nftables transaction, of anybody, in this network namespace.
-func (netfilter) generation() (id uint32, err error) {
-	err = ask(unix.NFT_MSG_GETGEN, 0, nil, func(a attributes) { id = a.number(unix.NFTA_GEN_ID) })
+func (n *netfilter) generation() (id uint32, err error) {
+	if len(n.questions) == 0 {
+		s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+		if err != nil {
+			return 0, fmt.Errorf("opening nftables: %w", err)
+		}
+		n.questions = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}
+	}
+	err = askOn(n.questions, unix.NFT_MSG_GETGEN, 0, nil, func(a attributes) { id = a.number(unix.NFTA_GEN_ID) })
 	if err != nil {
 		return 0, fmt.Errorf("reading generation of nftables: %w", err)
 	}
 	return id, nil
 }
 
-func (netfilter) names() (chains, sets []string, err error) {
+func (*netfilter) names() (chains, sets []string, err error) {
 	collect := func(list *[]string, table, name uint16) func(attributes) {
 		return func(a attributes) {
 			if a.text(table) == TableName {
@@ -48,7 +74,7 @@ func (netfilter) names() (chains, sets []string, err error) {
 	return chains, sets, nil
 }
 
-func (netfilter) rules() (map[string]int, error) {
+func (*netfilter) rules() (map[string]int, error) {
 	count := map[string]int{}
 	table := nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(TableName))
 	err := ask(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, []*nl.RtAttr{table}, func(a attributes) { count[a.text(unix.NFTA_RULE_CHAIN)]++ })
@@ -58,7 +84,7 @@ func (netfilter) rules() (map[string]int, error) {
 	return count, nil
 }
 
-func (netfilter) elements(set string, each func(key, value []byte, packets, bytes uint64)) error {
+func (*netfilter) elements(set string, each func(key, value []byte, packets, bytes uint64)) error {
 	where := []*nl.RtAttr{nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(TableName)),
 		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set))}
 	err := ask(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, where, func(a attributes) {
@@ -76,7 +102,13 @@ func (netfilter) elements(set string, each func(key, value []byte, packets, byte
 
 // ask sends one request about nftables and calls each with the attributes of every message of the answer.
 func ask(kind, flags uint16, about []*nl.RtAttr, each func(attributes)) error {
+	return askOn(nil, kind, flags, about, each)
+}
+
+// askOn is ask on sockets that stay open.
+func askOn(sockets map[int]*nl.SocketHandle, kind, flags uint16, about []*nl.RtAttr, each func(attributes)) error {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|int(kind), int(flags))
+	req.Sockets = sockets
 	family := uint8(unix.AF_UNSPEC)
 	if kind != unix.NFT_MSG_GETGEN {
 		family = tableFamily

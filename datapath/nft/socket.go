@@ -1,10 +1,10 @@
 package nft
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,17 +24,18 @@ func (r refusal) Is(target error) bool { return target == errRefused || r.Errno.
 
 func (r refusal) Unwrap() error { return r.Errno }
 
-// send carries a batch out in the network namespace of the calling thread. The kernel handles it before the system call returns, so
-// that its answers are there already and nothing has to be waited for.
-func send(ctx context.Context, packet []byte) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+// openSocket opens nftables in the network namespace of the calling thread.
+func openSocket() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return fmt.Errorf("opening nftables: %w", err)
+		return nil, fmt.Errorf("opening nftables: %w", err)
 	}
-	defer unix.Close(fd)
+	return os.NewFile(uintptr(fd), "nftables"), nil
+}
+
+// send carries a batch out. The kernel handles it before the system call returns, so that its answers are there already and nothing has
+// to be waited for.
+func send(fd int, packet []byte) error {
 	for option, size := range map[int]int{unix.SO_SNDBUFFORCE: len(packet) + 64<<10, unix.SO_RCVBUFFORCE: 1 << 20} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, size); err != nil {
 			return fmt.Errorf("enlarging buffer for nftables: %w", err)

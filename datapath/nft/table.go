@@ -53,7 +53,7 @@ func (o Options) validate() (Options, error) {
 		return o, errors.New("a table without Forward must know the marks of listeners for the inside")
 	}
 	if o.kernel == nil {
-		o.kernel = netfilter{}
+		o.kernel = &netfilter{}
 	}
 	return o, nil
 }

@@ -44,7 +44,7 @@ func (c *cluster) kubeProxy() *contender {
 		args: []string{"kube-proxy", "--kubeconfig=" + c.config(), "--hostname-override=" + nodeName, "--proxy-mode=" + mode, "--cluster-cidr=10.244.0.0/16",
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0", "--profiling=false"},
 		metrics: "http://127.0.0.1:10249/metrics", sync: "kubeproxy_sync_proxy_rules_duration_seconds",
-		kernel:  table{nftables.TableFamilyIPv4, "kube-proxy", "service-ips"},
+		kernel:  &table{family: nftables.TableFamilyIPv4, name: "kube-proxy", set: "service-ips"},
 		cleanup: "nft delete table ip kube-proxy; nft delete table ip6 kube-proxy; true"}
 	if c.engine == "ipvs" {
 		p.kernel = &virtual{address: func(i int) string { return c.clusterIPs[i] }}
@@ -60,7 +60,7 @@ func (c *cluster) fairlead() *contender {
 			"--http-addr=127.0.0.1:9381", "--state-dir=" + c.state},
 		metrics: "http://127.0.0.1:9381/metrics", sync: "fairlead_datapath_sync_duration_seconds",
 		change:  "fairlead_datapath_programming_duration_seconds",
-		kernel:  table{nftables.TableFamilyINet, "fairlead", "listeners4"},
+		kernel:  &table{family: nftables.TableFamilyINet, name: "fairlead", set: "listeners4"},
 		cleanup: filepath.Join(c.bin, "speaker") + " --cleanup"}
 	if c.engine == "ipvs" {
 		p.kernel = &virtual{address: func(i int) string { return vip(i).String() }}

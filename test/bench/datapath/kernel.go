@@ -23,9 +23,12 @@ type table struct {
 	family nftables.TableFamily
 	name   string
 	set    string // holds one element per listener
+
+	// sockets stay open: to close one makes the kernel wait until what was deleted last is gone, 15 to 30 ms.
+	sockets map[int]*nl.SocketHandle
 }
 
-func (t table) listeners() (int, error) {
+func (t *table) listeners() (int, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return 0, err
@@ -35,8 +38,16 @@ func (t table) listeners() (int, error) {
 }
 
 // endpoints returns the generation of nftables instead, which grows with every transaction: nobody else writes here.
-func (t table) endpoints(int) (int, error) {
+func (t *table) endpoints(int) (int, error) {
+	if t.sockets == nil {
+		s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+		if err != nil {
+			return 0, err
+		}
+		t.sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}
+	}
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	req.Sockets = t.sockets
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
 	answers, err := req.Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil || len(answers) == 0 || len(answers[0]) < 12 {
