@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// gcPercent is how much may be allocated between two collections, in percent of what is in use: half of Go's default. The speaker
+	// gcPercent is how much may be allocated between two collections, in percent of what is in use: a third of Go's default. The speaker
 	// holds a cluster's Services and allocates little between changes, so a collection costs a node less than the memory would.
-	gcPercent = 50
+	gcPercent = 30
 
 	// afterStart is when what filling the caches took is given back to the node.
 	afterStart = 10 * time.Second
