@@ -9,8 +9,10 @@ export GOFLAGS := -buildvcs=false -trimpath
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STAMP := -s -w -X main.version=$(VERSION)
 KEEP ?=
+MODE ?= full
+FOCUS ?=
 
-.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm bench lint generate manifests images build build-lab build-vm deps clean
+.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-conformance bench lint generate manifests images build build-lab build-vm deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +40,10 @@ test-e2e: deps build ## the lab: manifests in, packets out (root)
 
 test-e2e-vm: deps build build-vm ## the lab's core scenarios with the ipvs engine, in a VM where the host has no IPVS (root)
 	scripts/test-e2e-vm
+
+test-conformance: deps build ## Kubernetes' own e2e suite against the lab: MODE=full, external or kube-proxy, FOCUS=expression (root)
+	$(MAKE) -C lab e2e
+	scripts/conformance -mode $(MODE) $(if $(FOCUS),-focus '$(FOCUS)')
 
 bench: deps build build-vm ## print the figures that README and docs quote
 	scripts/bench

@@ -44,6 +44,7 @@ type Lab struct {
 	Name      string        `json:"name"`      // selects the lab; letters, digits and dashes, at most 32
 	Nodes     int           `json:"nodes"`     // 1 to MaxNodes
 	DualStack bool          `json:"dualStack"` // pods, Services and nodes get IPv6 addresses too
+	DNS       bool          `json:"dns"`       // CoreDNS behind the Service kube-dns, and pods that ask it
 	KubeProxy KubeProxy     `json:"kubeProxy"`
 	Router    Router        `json:"router"`
 	Grace     time.Duration `json:"nodeMonitorGrace"` // silence after which a node becomes NotReady
@@ -99,6 +100,7 @@ func (l Lab) Diff(wanted Lab) []string {
 	}
 	add("nodes", l.Nodes, wanted.Nodes)
 	add("dual-stack", l.DualStack, wanted.DualStack)
+	add("dns", l.DNS, wanted.DNS)
 	add("kube-proxy", l.KubeProxy, wanted.KubeProxy)
 	add("router", l.Router, wanted.Router)
 	add("node-monitor-grace", l.Grace, wanted.Grace)

@@ -11,8 +11,8 @@
 //
 // Nothing is kept over a restart: every process is killed by the kernel when the runtime ends, and
 // mounts are in namespaces that end with them. What a real runtime does and this one does not:
-// cgroups (limits, statistics, OOM reasons), seccomp, AppArmor, SELinux, user namespaces, host
-// ports, image volumes, bidirectional mount propagation. A pod that cannot work without one of
+// cgroups (limits, statistics, OOM reasons), seccomp, AppArmor, SELinux, user namespaces,
+// image volumes, bidirectional mount propagation. A pod that cannot work without one of
 // them is refused with an error; limits and profiles are ignored.
 //
 // Callers: package node. Reading order: runtime.go, sandbox.go, container.go, exec.go.

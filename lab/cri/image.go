@@ -50,8 +50,10 @@ func (i *Images) find(image string) (program, error) {
 	case "pause":
 		target := "/fairlab"
 		return program{name: name, file: i.shim, mount: &container.Mount{Source: i.shim, Target: target, ReadOnly: true}, entrypoint: []string{target, "pause"}}, nil
-	case "busybox", "debian":
+	case "busybox", "debian", "glibc-dns-testing":
 		return program{name: name, file: "/bin/sh", args: []string{"sh"}}, nil
+	case "nginx": // Debian's, whose directories are hidden
+		return program{name: name, file: "/usr/sbin/nginx", args: []string{"sh", "-c", "mkdir -p /var/lib/nginx /var/log/nginx && exec nginx -g 'daemon off;'"}}, nil
 	}
 	file := filepath.Join(i.binDir, name)
 	if name == "" || !executable(file) {
@@ -72,7 +74,7 @@ func executable(file string) bool {
 
 // names lists what find knows, for messages.
 func (i *Images) names() []string {
-	list := []string{"busybox", "debian", "pause"}
+	list := []string{"busybox", "debian", "glibc-dns-testing", "nginx", "pause"}
 	entries, err := os.ReadDir(i.binDir)
 	if err != nil {
 		return list

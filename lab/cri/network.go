@@ -30,6 +30,7 @@ type network struct {
 	mu        sync.Mutex
 	addresses *addresses
 	bridge    *netlink.Bridge // nil until the first pod
+	ports     []hostPort
 }
 
 func newNetwork(prefixes []netip.Prefix) *network { return &network{addresses: newAddresses(prefixes)} }

@@ -189,7 +189,7 @@ func TestSupported(t *testing.T) {
 	}{
 		{name: "plain", config: &runtimeapi.PodSandboxConfig{}},
 		{name: "ports of the node", config: &runtimeapi.PodSandboxConfig{Linux: node, PortMappings: ports}},
-		{name: "host port", config: &runtimeapi.PodSandboxConfig{PortMappings: ports}, want: "hostPort 8080"},
+		{name: "host port", config: &runtimeapi.PodSandboxConfig{PortMappings: ports}},
 		{name: "handler", handler: "kata", config: &runtimeapi.PodSandboxConfig{}, want: `"kata"`},
 		{name: "user namespace", config: &runtimeapi.PodSandboxConfig{Linux: users}, want: "user namespaces"},
 	} {

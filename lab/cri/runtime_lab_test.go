@@ -4,6 +4,7 @@ package cri
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,14 +165,40 @@ func TestHostNetworkAndHostPort(t *testing.T) {
 	n := newNode(t)
 	linux := &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
 		NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER}}}
-	ports := []*runtimeapi.PortMapping{{HostPort: 80, ContainerPort: 80}}
-	pod := n.run(&runtimeapi.PodSandboxConfig{Linux: linux, PortMappings: ports})
+	pod := n.run(&runtimeapi.PodSandboxConfig{Linux: linux, PortMappings: []*runtimeapi.PortMapping{{HostPort: 80, ContainerPort: 80}}})
 	if _, log := n.finish(pod, "readlink /proc/self/ns/net", &runtimeapi.ContainerConfig{}); !strings.Contains(log, readlink(t, "/proc/self/ns/net")) {
 		t.Errorf("container's network is not the node's: %s", log)
 	}
-	_, err := n.RunPodSandbox(t.Context(), &runtimeapi.PodSandboxConfig{PortMappings: ports}, "")
-	if err == nil || !strings.Contains(err.Error(), "hostPort 80") {
-		t.Errorf("hostPort: %v", err)
+	ports := []*runtimeapi.PortMapping{{HostPort: 8080, ContainerPort: 80}, {HostPort: 8081, ContainerPort: 80, HostIp: "127.0.0.1"}}
+	behind := n.run(&runtimeapi.PodSandboxConfig{PortMappings: ports})
+	id, err := n.start(behind, &runtimeapi.ContainerConfig{Image: image("agnhost"), Args: []string{"netexec", "--http-port=80"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]bool{"127.0.0.1:8080": true, "127.0.0.1:8081": true, "10.244.7.1:8080": true, "10.244.7.1:8081": false} {
+		if got := reachable(addr, want); got != want {
+			t.Errorf("%s reaches the pod: %v, want %v; its log: %s", addr, got, want, n.log(id))
+		}
+	}
+	if err := n.RemovePodSandbox(t.Context(), behind); err != nil {
+		t.Fatal(err)
+	}
+	if reachable("127.0.0.1:8080", false) {
+		t.Error("the host port outlives its pod")
+	}
+}
+
+// reachable tries to connect, for a while if that should succeed.
+func reachable(addr string, wanted bool) bool {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			c.Close()
+			return true
+		}
+		if !wanted || time.Now().After(deadline) {
+			return false
+		}
 	}
 }
 

@@ -77,11 +77,25 @@ func (r *Runtime) RunPodSandbox(_ context.Context, config *runtimeapi.PodSandbox
 			return "", errors.Join(fmt.Errorf("setting up pod network: %w", err), os.RemoveAll(s.dir))
 		}
 		s.link, s.addrs, s.number = link, addrs, number
+		if err := r.expose(s); err != nil {
+			s.pause.Process.Kill()
+			<-s.ended
+			return "", errors.Join(err, r.network.detach(link, number), os.RemoveAll(s.dir))
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sandboxes[id] = s
 	return id, nil
+}
+
+// expose makes the host ports that a pod asks for lead to it.
+func (r *Runtime) expose(s *sandbox) error {
+	ports, err := hostPortsOf(s.id, s.config.GetPortMappings(), s.addrs)
+	if err != nil {
+		return err
+	}
+	return r.network.expose(ports)
 }
 
 // supported refuses what would silently be missing.
@@ -92,14 +106,6 @@ func supported(config *runtimeapi.PodSandboxConfig, handler string) error {
 	o := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	if u := o.GetUsernsOptions(); u != nil && u.GetMode() == runtimeapi.NamespaceMode_POD {
 		return errors.New("user namespaces are not supported by the lab")
-	}
-	if o.GetNetwork() == runtimeapi.NamespaceMode_NODE {
-		return nil // ports of the node need no mapping
-	}
-	for _, p := range config.GetPortMappings() {
-		if p.GetHostPort() != 0 {
-			return fmt.Errorf("hostPort %d is not supported by the lab: use hostNetwork or a Service", p.GetHostPort())
-		}
 	}
 	return nil
 }
@@ -195,7 +201,7 @@ func (r *Runtime) StopPodSandbox(ctx context.Context, id string) error {
 	s.pause.Process.Kill() // fails only if it has ended
 	<-s.ended
 	if link != "" {
-		errs = append(errs, r.network.detach(link, s.number))
+		errs = append(errs, r.network.conceal(s.id), r.network.detach(link, s.number))
 	}
 	return errors.Join(errs...)
 }

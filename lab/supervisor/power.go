@@ -137,6 +137,10 @@ func (s *supervisor) routerConfig(c member.Config) (member.Config, error) {
 func (s *supervisor) nodeConfig(c member.Config, n int) (member.Config, error) {
 	dir, logs := s.Dir.Member(c.Name), s.Dir.MemberLogs(c.Name)
 	file := filepath.Join(dir, "node.json")
+	var dns []string
+	if s.Lab.DNS {
+		dns = []string{topology.DNSAddr().String()}
+	}
 	data, err := json.MarshalIndent(nodeconfig.Config{
 		Name:           c.Name,
 		Kubeconfig:     s.Dir.ComponentKubeconfig(c.Name),
@@ -145,6 +149,7 @@ func (s *supervisor) nodeConfig(c member.Config, n int) (member.Config, error) {
 		BinDir:         s.Lab.BinDir,
 		NodeIPs:        topology.NodeIPs(n, s.Lab.DualStack),
 		PodCIDRs:       topology.PodCIDRs(n, s.Lab.DualStack),
+		ClusterDNS:     dns,
 		ClientCAFile:   controlplane.ClientCA(s.Dir),
 		ServerCertFile: s.Dir.Cert(controlplane.Kubelet(c.Name)),
 		ServerKeyFile:  s.Dir.Key(controlplane.Kubelet(c.Name)),

@@ -45,6 +45,9 @@ func ClusterCIDRs(dualStack bool) []netip.Prefix {
 // APIServerVIP is the cluster IP of the Service kubernetes.default.
 func APIServerVIP() netip.Addr { return netip.MustParseAddr("10.96.0.1") }
 
+// DNSAddr is the cluster IP of the Service kube-dns, if the lab has one.
+func DNSAddr() netip.Addr { return netip.MustParseAddr("10.96.0.10") }
+
 // ControlPlaneAddr is where the control plane is on the management segment.
 func ControlPlaneAddr() netip.Addr { return host4(Mgmt(), controlPlaneHost) }
 

@@ -92,7 +92,7 @@ func client() Member {
 	return Member{
 		Name:    Client,
 		Sysctls: baseSysctls(),
-		Links:   []Link{lanLink(Client, clientHost)},
+		Links:   []Link{lanLink(Client, clientHost), mgmtLink(Client, clientHost)}, // it is the operator's machine too
 		Routes:  defaultRoutes(),
 	}
 }

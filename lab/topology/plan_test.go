@@ -38,6 +38,7 @@ router []
   link eth0 lan router.lan 02:fa:1e:ad:01:01 [192.0.2.1/24 2001:db8:0:1::1/64]
 client []
   link eth0 lan client.lan 02:fa:1e:ad:01:64 [192.0.2.100/24 2001:db8:0:1::100/64]
+  link mgmt0 mgmt client.mgmt 02:fa:1e:ad:02:64 [198.51.100.100/24]
   route 0.0.0.0/0 via 192.0.2.1 eth0
   route ::/0 via 2001:db8:0:1::1 eth0
 node-1 []

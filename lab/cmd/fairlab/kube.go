@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fairlead-lb/fairlead/lab/topology"
 )
 
 func newKubectlCommand(flags *labFlags) *cobra.Command {
@@ -41,7 +44,7 @@ func newHelmCommand(flags *labFlags) *cobra.Command {
 }
 
 func newKubeconfigCommand(flags *labFlags) *cobra.Command {
-	var raw bool
+	var raw, client bool
 	command := &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Print the path of the administrator's kubeconfig",
@@ -51,7 +54,7 @@ func newKubeconfigCommand(flags *labFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !raw {
+			if !raw && !client {
 				fmt.Println(dir.Kubeconfig())
 				return nil
 			}
@@ -59,13 +62,20 @@ func newKubeconfigCommand(flags *labFlags) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("reading kubeconfig: %w", err)
 			}
+			if client {
+				data = hostServer.ReplaceAll(data, []byte("https://"+topology.ControlPlaneAddr().String()+":443"))
+			}
 			_, err = os.Stdout.Write(data)
 			return err
 		},
 	}
 	command.Flags().BoolVar(&raw, "raw", false, "print its content")
+	command.Flags().BoolVar(&client, "client", false, "print the content of one for programs on the lab's client")
 	return command
 }
+
+// hostServer is where this machine reaches the API server.
+var hostServer = regexp.MustCompile(`https://127\.0\.0\.1:\d+`)
 
 func newInstallCommand(flags *labFlags) *cobra.Command {
 	var sets, values []string

@@ -41,6 +41,7 @@ left behind is removed first.`,
 	f := command.Flags()
 	f.IntVar(&lab.Nodes, "nodes", lab.Nodes, fmt.Sprintf("number of nodes, 1 to %d", config.MaxNodes))
 	f.BoolVar(&lab.DualStack, "dual-stack", false, "IPv6 for nodes, pods and Services too")
+	f.BoolVar(&lab.DNS, "dns", false, "cluster DNS: CoreDNS behind the Service kube-dns; something must serve ClusterIPs")
 	f.StringVar((*string)(&lab.KubeProxy), "kube-proxy", string(lab.KubeProxy), "none, nftables, iptables or ipvs")
 	f.StringVar((*string)(&lab.Router), "router", string(lab.Router), "routing daemon on the router: none, frr, bird or gobgp")
 	f.DurationVar(&lab.Grace, "node-monitor-grace", lab.Grace, "silence after which a node is NotReady")
@@ -81,6 +82,9 @@ func up(ctx context.Context, flags *labFlags, lab config.Lab, wait time.Duration
 		return err
 	}
 	err = launch(ctx, dir, lab)
+	if err == nil && lab.DNS {
+		err = applyDNS(ctx, dir)
+	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		fmt.Println("interrupted, removing the lab")
 		return errors.Join(ctx.Err(), remove(context.WithoutCancel(ctx), dir))

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+// options are what the command line says.
+type options struct {
+	mode   string
+	engine string
+	focus  string
+	short  bool
+	procs  int
+	nodes  int
+	report string // directory of junit.xml and the suite's output
+	keep   bool
+	name   string
+	bin    string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if err == nil {
+		err = run(ctx, o)
+	}
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("conformance", flag.ContinueOnError)
+	fs.StringVar(&o.mode, "mode", "full", "who forwards: full, external or kube-proxy")
+	fs.StringVar(&o.engine, "engine", "auto", "Fairlead's engine: auto, nft or ipvs")
+	fs.StringVar(&o.focus, "focus", "", "run only specs whose names match this expression")
+	fs.BoolVar(&o.short, "short", false, "run only the conformance specs and those of load balancers, without the slowest")
+	fs.IntVar(&o.procs, "procs", 4, "specs at a time")
+	fs.IntVar(&o.nodes, "nodes", 3, "nodes of the lab; many specs want two, some three")
+	fs.StringVar(&o.report, "report", "", "directory for junit.xml and the suite's output (default .cache/conformance/MODE)")
+	fs.BoolVar(&o.keep, "keep", false, "leave the lab up, and use one that is up")
+	fs.StringVar(&o.name, "name", "conformance", "name of the lab")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	if _, known := modes[o.mode]; !known {
+		return o, fmt.Errorf("-mode is %q; want full, external or kube-proxy", o.mode)
+	}
+	if fs.NArg() > 0 {
+		return o, fmt.Errorf("unknown arguments %q", fs.Args())
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return o, fmt.Errorf("finding the directory of programs: %w", err)
+	}
+	o.bin = filepath.Dir(self)
+	if o.report == "" {
+		o.report = filepath.Join(".cache", "conformance", o.mode)
+	}
+	o.report, err = filepath.Abs(o.report)
+	return o, err
+}
