@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/fairlead-lb/fairlead/lb"
@@ -17,12 +18,13 @@ type Key struct {
 
 // Check is what is known about the Service for that socket.
 type Check struct {
-	Endpoints int // distinct addresses of ready endpoints on this node, of the socket's family
+	Endpoints int // distinct addresses of ready endpoints on this node, of the socket's family if the Service has it
 }
 
 // Desired returns the sockets that s.Self must have, and what they answer: one for each family of each Service with a health check
 // node port, ours or not (H1), on the unspecified address or, where addrs is not empty, on those of its addresses that are of the family
-// (H2). A Service without endpoints has its sockets too. The endpoints of all ports count together, terminating ones do not count
+// (H2). A Service of one family is answered for at the node's addresses of the other one as well, as kube-proxy does: who polls nodes does not
+// ask for the families of Services. A Service without endpoints has its sockets too. The endpoints of all ports count together, terminating ones do not count
 // (H4). Where somebody else is the node's kube-proxy there are none (H15).
 func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 	out := map[Key]Check{}
@@ -35,8 +37,15 @@ func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 			if svc.HealthCheckNodePort == 0 || svc.ExternalTrafficPolicy != lb.Local {
 				continue
 			}
-			for _, family := range svc.Families {
-				check := Check{localEndpoints(*svc, s.Endpoints[svc.Key], family, s.Self)}
+			for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+				counted := family
+				if !slices.Contains(svc.Families, family) {
+					if len(svc.Families) == 0 || !slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool { return lb.FamilyOf(a) == family && a.IsGlobalUnicast() }) {
+						continue
+					}
+					counted = svc.Families[0]
+				}
+				check := Check{localEndpoints(*svc, s.Endpoints[svc.Key], counted, s.Self)}
 				for _, addr := range listenOn(addrs, family) {
 					out[Key{svc.Key, netip.AddrPortFrom(addr, svc.HealthCheckNodePort)}] = check
 				}

@@ -44,6 +44,10 @@ func endpoints(eps ...lb.Endpoint) func(*lb.Snapshot) {
 
 func dualStack(s *lb.Snapshot) { s.Services[0].Families = []lb.Family{lb.IPv4, lb.IPv6} }
 
+func dualStackNode(s *lb.Snapshot) {
+	s.Addrs = addrs("127.0.0.1", "192.0.2.11", "::1", "2001:db8::11", "fe80::1")
+}
+
 func addrs(list ...string) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range list {
@@ -89,8 +93,11 @@ func TestH2OneSocketPerFamilyOrNodePortAddress(t *testing.T) {
 		on   []netip.Addr
 		want map[string]int
 	}{
-		"IPv4":                        {local(), nil, map[string]int{"0.0.0.0:30123": 0}},
-		"IPv6":                        {local(func(s *lb.Snapshot) { s.Services[0].Families = []lb.Family{lb.IPv6} }), nil, map[string]int{"[::]:30123": 0}},
+		"IPv4":                     {local(), nil, map[string]int{"0.0.0.0:30123": 0}},
+		"IPv6":                     {local(func(s *lb.Snapshot) { s.Services[0].Families = []lb.Family{lb.IPv6} }), nil, map[string]int{"[::]:30123": 0}},
+		"IPv4 on a node with both": {local(dualStackNode, endpoints(endpoint("10.244.1.2:8080"))), nil, map[string]int{"0.0.0.0:30123": 1, "[::]:30123": 1}},
+		"IPv6 on a node with both": {local(dualStackNode, func(s *lb.Snapshot) { s.Services[0].Families = []lb.Family{lb.IPv6} }, endpoints(endpoint("[fd00::2]:8080"))), nil,
+			map[string]int{"0.0.0.0:30123": 1, "[::]:30123": 1}},
 		"both":                        {local(dualStack), nil, map[string]int{"0.0.0.0:30123": 0, "[::]:30123": 0}},
 		"nodePort addresses":          {local(dualStack), addrs("192.0.2.11", "198.51.100.11", "2001:db8::11"), map[string]int{"192.0.2.11:30123": 0, "198.51.100.11:30123": 0, "[2001:db8::11]:30123": 0}},
 		"none of a family: all (S40)": {local(dualStack), addrs("192.0.2.11"), map[string]int{"192.0.2.11:30123": 0, "[::]:30123": 0}},
