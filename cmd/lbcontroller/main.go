@@ -54,7 +54,7 @@ func parse(args []string) (config, error) {
 	fs.StringVar(&c.kube.Namespace, "namespace", "fairlead-system", "namespace of Fairlead and its pools")
 	fs.StringVar(&c.kube.Class, "load-balancer-class", kube.LoadBalancerClass, "spec.loadBalancerClass of the Services to serve")
 	fs.BoolVar(&c.kube.RequireClass, "require-class", false, "leave Services without a class to others")
-	ipMode := fs.String("ip-mode", string(lb.ModeProxy), "ipMode of the addresses: Proxy where Fairlead forwards, VIP where kube-proxy does")
+	ipMode := fs.String("ip-mode", string(lb.ModeProxy), "ipMode of the addresses: Proxy where Fairlead forwards beside another proxy, VIP where one program forwards everything")
 	fs.DurationVar(&c.rest, "address-rest", time.Minute, "how long a freed address is not given out again while others are free")
 	fs.IntVar(&c.kube.MaxPerNamespace, "max-addresses-per-namespace", 0, "how many addresses of all pools together the Services of a namespace may own; 0 = any number")
 	fs.DurationVar(&c.keys.Every, "gossip-key-rotation", 0, "age at which the speakers' key is replaced; 0 = only when asked, by the annotation "+kube.AnnotationRotate)

@@ -14,8 +14,9 @@ app.kubernetes.io/name: fairlead
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* Beside another proxy an address of ours says that it is not that proxy's. */ -}}
 {{- define "fairlead.ipMode" -}}
-{{ .Values.datapath.ipMode | default (eq .Values.datapath.mode "none" | ternary "VIP" "Proxy") }}
+{{ .Values.datapath.ipMode | default (eq .Values.datapath.mode "external" | ternary "Proxy" "VIP") }}
 {{- end }}
 
 {{- define "fairlead.image" -}}
