@@ -69,7 +69,7 @@ func TestFindImage(t *testing.T) {
 			t.Errorf("%s: %q", tc.image, got)
 		}
 	}
-	for _, image := range []string{"nginx:1", "notes.txt", "", "x/.."} {
+	for _, image := range []string{"unheard-of:1", "notes.txt", "", "x/.."} {
 		_, err := images.find(image)
 		if !errors.Is(err, ErrNoImage) {
 			t.Errorf("%s: %v", image, err)
@@ -100,7 +100,7 @@ func TestImageStatus(t *testing.T) {
 	if pulled, err := images.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: "agnhost"}, nil, nil); err != nil || pulled != byTag.Id {
 		t.Errorf("pull: %s, %v", pulled, err)
 	}
-	if got := ask("nginx"); got != nil {
+	if got := ask("unheard-of"); got != nil {
 		t.Errorf("unknown image: %v", got)
 	}
 }

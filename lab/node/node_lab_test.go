@@ -202,7 +202,7 @@ func testLiveness(l lab) {
 
 func testUnknownImage(l lab) {
 	got := l.must("kubectl", "get", "events", "--field-selector=involvedObject.name=unknown-image,reason=Failed", "-o", "jsonpath={.items[*].message}")
-	for _, want := range []string{"ErrImagePull", "registry.example/nginx:1.27", "agnhost", filepath.Dir(l.program)} {
+	for _, want := range []string{"ErrImagePull", "registry.example/unheard-of:1.27", "agnhost", filepath.Dir(l.program)} {
 		if !strings.Contains(got, want) {
 			l.t.Errorf("%q is not in %s", want, got)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -64,6 +65,9 @@ func judge(specs []spec, left []omission) []result {
 	var results []result
 	for _, s := range specs {
 		name, isSpec := strings.CutPrefix(s.Name, "[It] ")
+		if i := strings.LastIndex(name, " [sig-network"); i > 0 { // ginkgo repeats the labels
+			name = name[:i]
+		}
 		if !isSpec || !strings.HasPrefix(name, "[sig-network]") {
 			if s.Status != "passed" && s.Status != "skipped" {
 				results = append(results, result{s.Name, failed, s.why(), s.Seconds}) // what prepares or ends the suite
@@ -113,16 +117,17 @@ func report(w io.Writer, o options, results []result, took time.Duration) error 
 		fmt.Fprintf(w, "| %s | %d |\n", fate, count[fate])
 	}
 	fmt.Fprintf(w, "\ntook %s\n", took.Round(time.Second))
-	for _, fate := range []string{failed, skipped, omitted} {
-		if count[fate] == 0 {
-			continue
+	reasons := map[string]int{}
+	for _, r := range results {
+		switch r.fate {
+		case failed, skipped:
+			fmt.Fprintf(w, "- %s: %s (%s)\n", r.fate, r.name, r.why)
+		case omitted:
+			reasons[r.why]++
 		}
-		fmt.Fprintf(w, "\n%s:\n", fate)
-		for _, r := range results {
-			if r.fate == fate {
-				fmt.Fprintf(w, "- %s: %s\n", r.name, r.why)
-			}
-		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(reasons)) {
+		fmt.Fprintf(w, "- %s: %d specs (%s)\n", omitted, reasons[why], why)
 	}
 	switch {
 	case count[failed] > 0:

@@ -23,6 +23,11 @@ var modes = map[string]struct{ kubeProxy, datapath string }{
 //go:embed pool.yaml
 var pool string
 
+// outsider gives the client an address that is not of the nodes' network, as the suite expects of those who come from outside.
+const outsider = `ip address replace 203.0.113.100/32 dev lo
+	ip route change 192.0.2.0/24 dev eth0 proto kernel scope link src 203.0.113.100
+	ip route change default via 192.0.2.1 dev eth0 src 203.0.113.100`
+
 // run starts the lab, runs the suite, prints the results and ends the lab.
 func run(ctx context.Context, o options) (err error) {
 	left, err := leftOut()
@@ -59,9 +64,11 @@ func (o options) prepare(ctx context.Context) error {
 		o.fairlab(ctx, "", "install", "--set", "datapath.mode="+mode.datapath, "--set", "datapath.engine="+o.engine),
 		o.fairlab(ctx, pool, "kubectl", "apply", "--filename", "-"),
 	}
+	steps = append(steps, o.fairlab(ctx, "", "exec", "client", "--", "sh", "-c", outsider))
 	for n := range o.nodes {
 		zone := "topology.kubernetes.io/zone=zone-" + string(rune('a'+n))
-		steps = append(steps, o.fairlab(ctx, "", "kubectl", "label", "--overwrite", "node", "node-"+strconv.Itoa(n+1), zone, "topology.kubernetes.io/region=lab"))
+		steps = append(steps, o.fairlab(ctx, "", "kubectl", "label", "--overwrite", "node", "node-"+strconv.Itoa(n+1), zone, "topology.kubernetes.io/region=lab"),
+			o.fairlab(ctx, "", "exec", "node-"+strconv.Itoa(n+1), "--", "ip", "route", "replace", "203.0.113.100", "via", "192.0.2.100"))
 	}
 	steps = append(steps, o.fairlab(ctx, "", "kubectl", "--namespace", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=5m"))
 	for _, step := range steps {
