@@ -22,7 +22,7 @@ type disk struct {
 // enterDisk gives the calling process a root directory of the node's own and enters it, so that
 // the kubelet and hostPath volumes of several nodes and of the machine do not meet. It is an overlay
 // of the machine's root whose changes are lost with the node, but for /var/lib, which is a directory
-// below RootDir, and pod logs. The paths of cfg stay valid.
+// below RootDir, and /var/log, the directory above LogDir. The paths of cfg stay valid.
 func enterDisk(cfg nodeconfig.Config) (disk, error) {
 	d := disk{lower: filepath.Join(cfg.RootDir, "lower"), logs: "/var/log/pods", state: "/var/lib/kubelet"}
 	varLib, scratch := filepath.Join(cfg.RootDir, "disk"), filepath.Join(cfg.RootDir, "root")
@@ -47,7 +47,7 @@ func enterDisk(cfg nodeconfig.Config) (disk, error) {
 	}
 	binds := [][2]string{
 		{"/proc", "/proc"}, {"/sys", "/sys"}, {"/dev", "/dev"}, {"/run", "/run"}, {varLib, "/var/lib"},
-		{cfg.RootDir, cfg.RootDir}, {cfg.LogDir, d.logs}, {cfg.BinDir, cfg.BinDir},
+		{cfg.RootDir, cfg.RootDir}, {filepath.Dir(cfg.LogDir), "/var/log"}, {cfg.LogDir, d.logs}, {cfg.BinDir, cfg.BinDir},
 	}
 	for _, file := range []string{cfg.Kubeconfig, cfg.ClientCAFile, cfg.ServerCertFile, cfg.ServerKeyFile} {
 		binds = append(binds, [2]string{filepath.Dir(file), filepath.Dir(file)})

@@ -63,7 +63,6 @@ func kubeletOptions(cfg nodeconfig.Config, d disk, resolvConf string) (*options.
 		s.Address = "::"
 	}
 	s.ReadOnlyPort = 0
-	s.EnableSystemLogHandler = false // it would show the machine's /var/log
 
 	if s.ClusterDNS = cfg.ClusterDNS; len(s.ClusterDNS) == 0 {
 		// Nobody answers there either, but names fail at once, and without an Event for every pod.

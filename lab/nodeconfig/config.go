@@ -18,7 +18,7 @@ type Config struct {
 	Kubeconfig string `json:"kubeconfig"`
 	// RootDir holds the node's state. What is below RootDir/disk survives a power cycle.
 	RootDir string `json:"rootDir"`
-	// LogDir holds the containers' logs, NAMESPACE_POD_UID/CONTAINER/N.log.
+	// LogDir holds the containers' logs, NAMESPACE_POD_UID/CONTAINER/N.log. The directory above it is the node's /var/log.
 	LogDir string `json:"logDir"`
 	// BinDir holds the programs that images stand for, and fairlab.
 	BinDir string `json:"binDir"`
