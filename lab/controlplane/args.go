@@ -122,8 +122,6 @@ func KubeProxyArgs(o Options, node, mode string) []string {
 		"--proxy-mode=" + mode,
 		"--cluster-cidr=" + join(topology.ClusterCIDRs(o.DualStack)),
 		"--conntrack-max-per-core=0", // the limit belongs to the machine, not to a namespace
-		"--conntrack-tcp-timeout-established=0",
-		"--conntrack-tcp-timeout-close-wait=0",
 		"--profiling=false",
 	}
 }

@@ -61,9 +61,9 @@ func hostPortTable(ports []hostPort) string {
 			fmt.Fprintf(&b, "\t\t%s %s dport %d dnat %s to %s\n", where, p.protocol, p.port, family(to), netip.AddrPortFrom(to, uint16(p.toPort)))
 		}
 	}
-	b.WriteString("\t}\n\tchain prerouting { type nat hook prerouting priority dstnat - 1; jump ports; }\n")
-	b.WriteString("\tchain output { type nat hook output priority dstnat - 1; jump ports; }\n")
-	b.WriteString("\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat - 1\n\t\tip saddr 127.0.0.0/8 oif != lo masquerade\n")
+	b.WriteString("\t}\n\tchain prerouting { type nat hook prerouting priority -101; jump ports; }\n")
+	b.WriteString("\tchain output { type nat hook output priority -101; jump ports; }\n")
+	b.WriteString("\tchain postrouting {\n\t\ttype nat hook postrouting priority 99\n\t\tip saddr 127.0.0.0/8 oif != lo masquerade\n")
 	for _, p := range ports { // a pod that comes to itself
 		for _, to := range p.to {
 			fmt.Fprintf(&b, "\t\t%[1]s saddr %[2]s %[1]s daddr %[2]s masquerade\n", family(to), to)

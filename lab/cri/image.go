@@ -30,8 +30,8 @@ func NewImages(binDir, shim string) *Images { return &Images{binDir: binDir, shi
 // program is what an image stands for.
 type program struct {
 	name       string
-	file       string           // decides the image's id and size
-	mount      *container.Mount // nil if the program is part of the host's root
+	file       string            // decides the image's id and size
+	mounts     []container.Mount // none if the program is part of the host's root
 	entrypoint []string
 	args       []string // default arguments, used if a container gives neither command nor arguments
 }
@@ -49,8 +49,8 @@ func (i *Images) find(image string) (program, error) {
 	switch name {
 	case "pause":
 		target := "/fairlab"
-		return program{name: name, file: i.shim, mount: &container.Mount{Source: i.shim, Target: target, ReadOnly: true}, entrypoint: []string{target, "pause"}}, nil
-	case "busybox", "debian", "glibc-dns-testing":
+		return program{name: name, file: i.shim, mounts: []container.Mount{{Source: i.shim, Target: target, ReadOnly: true}}, entrypoint: []string{target, "pause"}}, nil
+	case "busybox", "debian", "distroless-iptables", "glibc-dns-testing":
 		return program{name: name, file: "/bin/sh", args: []string{"sh"}}, nil
 	case "nginx": // Debian's, whose directories are hidden
 		return program{name: name, file: "/usr/sbin/nginx", args: []string{"sh", "-c", "mkdir -p /var/lib/nginx /var/log/nginx && exec nginx -g 'daemon off;'"}}, nil
@@ -60,9 +60,12 @@ func (i *Images) find(image string) (program, error) {
 		return program{}, fmt.Errorf("%w: %q stands for no program: this lab runs images by the last element of their name, from %s: %s",
 			ErrNoImage, image, i.binDir, strings.Join(i.names(), ", "))
 	}
-	p := program{name: name, file: file, mount: &container.Mount{Source: file, Target: "/" + name, ReadOnly: true}, entrypoint: []string{"/" + name}}
+	p := program{name: name, file: file, mounts: []container.Mount{{Source: file, Target: "/" + name, ReadOnly: true}}, entrypoint: []string{"/" + name}}
 	if name == "agnhost" {
-		p.args = []string{"pause"} // as the CMD of the upstream image
+		p.args = []string{"pause"} // as the CMD of the upstream image, which holds CoreDNS too
+		if dns := filepath.Join(i.binDir, "coredns"); executable(dns) {
+			p.mounts = append(p.mounts, container.Mount{Source: dns, Target: "/coredns", ReadOnly: true})
+		}
 	}
 	return p, nil
 }
@@ -74,7 +77,7 @@ func executable(file string) bool {
 
 // names lists what find knows, for messages.
 func (i *Images) names() []string {
-	list := []string{"busybox", "debian", "glibc-dns-testing", "nginx", "pause"}
+	list := []string{"busybox", "debian", "distroless-iptables", "glibc-dns-testing", "nginx", "pause"}
 	entries, err := os.ReadDir(i.binDir)
 	if err != nil {
 		return list

@@ -80,10 +80,7 @@ func (c *containerState) ns(kind string) string {
 }
 
 func mountsOf(c *containerState) []container.Mount {
-	var list []container.Mount
-	if c.program.mount != nil {
-		list = append(list, *c.program.mount)
-	}
+	list := slices.Clone(c.program.mounts)
 	// The kubelet's own mounts, such as /etc/hosts, win over these.
 	list = append(list, container.Mount{Source: filepath.Join(c.sandbox.dir, "resolv.conf"), Target: "/etc/resolv.conf"})
 	if !c.sandbox.hostNetwork() {

@@ -62,8 +62,8 @@ func TestFindImage(t *testing.T) {
 			continue
 		}
 		target := ""
-		if p.mount != nil {
-			target = p.mount.Target
+		if len(p.mounts) > 0 {
+			target = p.mounts[0].Target
 		}
 		if got := []string{strings.Join(p.entrypoint, " "), strings.Join(p.args, " "), target}; !cmp.Equal(got, []string{tc.entrypoint, tc.args, tc.target}) {
 			t.Errorf("%s: %q", tc.image, got)
@@ -327,8 +327,8 @@ func FuzzFindImage(f *testing.F) {
 	images := NewImages(dir, "/opt/fairlab")
 	f.Fuzz(func(t *testing.T, image string) {
 		p, err := images.find(image)
-		if err == nil && p.mount != nil && p.mount.Source != dir+"/agnhost" && p.mount.Source != "/opt/fairlab" {
-			t.Errorf("%q leads to %s", image, p.mount.Source)
+		if err == nil && len(p.mounts) > 0 && p.mounts[0].Source != dir+"/agnhost" && p.mounts[0].Source != "/opt/fairlab" {
+			t.Errorf("%q leads to %s", image, p.mounts[0].Source)
 		}
 	})
 }
