@@ -62,12 +62,19 @@ func (i *Images) find(image string) (program, error) {
 	}
 	p := program{name: name, file: file, mounts: []container.Mount{{Source: file, Target: "/" + name, ReadOnly: true}}, entrypoint: []string{"/" + name}}
 	if name == "agnhost" {
-		p.args = []string{"pause"} // as the CMD of the upstream image, which holds CoreDNS too
-		if dns := filepath.Join(i.binDir, "coredns"); executable(dns) {
-			p.mounts = append(p.mounts, container.Mount{Source: dns, Target: "/coredns", ReadOnly: true})
+		p.args = []string{"pause"} // as the CMD of the upstream image, which holds more files
+		for _, name := range []string{"coredns", "localhost.crt", "localhost.key"} {
+			if more := filepath.Join(i.binDir, name); exists(more) {
+				p.mounts = append(p.mounts, container.Mount{Source: more, Target: "/" + name, ReadOnly: true})
+			}
 		}
 	}
 	return p, nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func executable(file string) bool {
