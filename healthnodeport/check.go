@@ -23,9 +23,10 @@ type Check struct {
 
 // Desired returns the sockets that s.Self must have, and what they answer: one for each family of each Service with a health check
 // node port, ours or not (H1), on the unspecified address or, where addrs is not empty, on those of its addresses that are of the family
-// (H2). A Service of one family is answered for at the node's addresses of the other one as well, as kube-proxy does: who polls nodes does not
-// ask for the families of Services. A Service without endpoints has its sockets too. The endpoints of all ports count together, terminating ones do not count
-// (H4). Where somebody else is the node's kube-proxy there are none (H15).
+// (H2). A Service of one family is answered for at the node's addresses of the other one as well, unlike by kube-proxy: who polls nodes,
+// as Kubernetes' own end-to-end suite does, does not ask for the families of Services. A Service without endpoints has its sockets too.
+// The endpoints of all ports count together, terminating ones do not count (H4). Where somebody else is the node's kube-proxy there
+// are none (H15).
 func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 	out := map[Key]Check{}
 	if !s.Forwarding.Full {

@@ -188,7 +188,7 @@ func TestValuesAreChecked(t *testing.T) {
 }
 
 func TestIPMode(t *testing.T) {
-	for set, want := range map[string]string{"": "Proxy", "datapath.mode=full": "Proxy", "datapath.mode=none": "VIP", "datapath.ipMode=VIP": "VIP", "datapath.mode=none,datapath.ipMode=Proxy": "Proxy"} {
+	for set, want := range map[string]string{"": "Proxy", "datapath.mode=full": "VIP", "datapath.mode=none": "VIP", "datapath.ipMode=VIP": "VIP", "datapath.mode=none,datapath.ipMode=Proxy": "Proxy"} {
 		files, err := render(t, set)
 		if err != nil {
 			t.Fatal(err)
