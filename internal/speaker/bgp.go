@@ -275,7 +275,7 @@ const unreported = "the process that runs the sessions has not reported; see the
 
 // tellRoutes reports what has changed between two statuses: log lines about addresses, and Events about sessions. There is no
 // Event for each address: every node announces each of them.
-func (s *Speaker) tellRoutes(old, now *Status) {
+func (s *Speaker) tellRoutes(old, now *Status, at time.Time) {
 	before := map[string]announce.Decision{}
 	for _, d := range old.Routes {
 		before[d.VIP.String()] = d
@@ -283,6 +283,9 @@ func (s *Speaker) tellRoutes(old, now *Status) {
 	for _, d := range now.Routes {
 		was := before[d.VIP.String()]
 		delete(before, d.VIP.String())
+		if d.Announce != was.Announce {
+			s.changes.note(d, d.Announce, lb.Refusal{Reason: d.Reason, Message: d.Message}, at)
+		}
 		switch {
 		case d.Announce && (!was.Announce || d.Drains() != was.Drains()):
 			s.o.Log.Info("address announced", "vip", d.VIP, "services", names(d.Services), "peers", d.Peers(), "drain", d.Drains())
@@ -292,6 +295,7 @@ func (s *Speaker) tellRoutes(old, now *Status) {
 	}
 	for _, was := range before {
 		if was.Announce {
+			s.changes.note(was, false, given(), at)
 			s.o.Log.Info("address withdrawn", "vip", was.VIP, "services", names(was.Services), "peers", was.Peers())
 		}
 	}

@@ -19,7 +19,9 @@ func (s *Speaker) Handler() http.Handler {
 	mux.Handle("/livez", s.HealthHandler())
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Ready(), s.whyNotReady()) })
 	mux.HandleFunc("GET "+view.DecisionsPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.decisionsView()) })
-	mux.HandleFunc("GET "+view.DatapathPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.datapathView()) })
+	mux.HandleFunc("GET "+view.DatapathPath, func(w http.ResponseWriter, r *http.Request) {
+		reply(w, s.datapathView(r.URL.Query().Get(view.ServiceParam)))
+	})
 	return mux
 }
 
@@ -57,7 +59,7 @@ func (s *Speaker) whyNotReady() string {
 
 func (s *Speaker) decisionsView() view.Decisions {
 	st := s.status.Load()
-	v := view.Decisions{Node: st.Node, Draining: st.Draining, Ready: s.Ready(), Members: []view.Member{}, Decisions: []view.Decision{}}
+	v := view.Decisions{Node: st.Node, Draining: st.Draining, Ready: s.Ready(), Members: []view.Member{}, Decisions: []view.Decision{}, Changes: s.changes.newest()}
 	for _, m := range st.Members {
 		mv := view.Member{Node: m.Node, Draining: m.Draining, Ready: m.Ready, Claims: len(m.Claims), Failing: m.Failing, Links: []view.Link{}}
 		for _, l := range m.Links {
@@ -77,7 +79,8 @@ func (s *Speaker) decisionsView() view.Decisions {
 	return v
 }
 
-func (s *Speaker) datapathView() view.Datapath {
+// datapathView tells what the kernel holds, of all Services or of one, namespace/name.
+func (s *Speaker) datapathView(of string) view.Datapath {
 	s.mu.Lock()
 	r, want := s.report, s.want
 	s.mu.Unlock()
@@ -101,6 +104,9 @@ func (s *Speaker) datapathView() view.Datapath {
 		}
 	}
 	for _, srv := range r.reached.Servers {
+		if of != "" && srv.Service.String() != of {
+			continue
+		}
 		sv := view.Server{Listener: srv.Listener.String(), Service: srv.Service.String(), Scheduler: srv.Scheduler, Verdict: string(srv.Verdict),
 			Masquerade: srv.Masquerade.String(), SourceRanges: srv.SourceRanges, Destinations: []view.Destination{}}
 		if srv.Affinity > 0 {

@@ -72,7 +72,7 @@ func TestWhatTheKernelRefusesIsTold(t *testing.T) {
 			report := n.selfReport()
 			status := report.Problem.Reason == lb.KernelRefuses && strings.Contains(report.Problem.Message, "default/rich") && report.Failing == 1 && report.Ready
 			metric := seriesOf(t, n, "fairlead_datapath_left_out") == 1
-			debug := len(n.datapathView().LeftOut) == 1
+			debug := len(n.datapathView("").LeftOut) == 1
 			if told != (i >= 1) || status != lacking || metric != lacking || debug != lacking {
 				t.Errorf("step %d: told %t, status %t (%+v), metric %t, debug %t; want them to say so: %t", i, told, status, report.Problem, metric, debug, lacking)
 			}

@@ -149,6 +149,7 @@ type Speaker struct {
 	status  atomic.Pointer[Status]
 	fence   fence
 	beat    atomic.Int64 // when the last step ended, Unix nanoseconds
+	changes changes
 
 	linksChanged, draining atomic.Bool
 	heard                  atomic.Int64 // when the first news of the facts came that no step has read yet, Unix nanoseconds; 0 = there is none

@@ -348,6 +348,10 @@ func TestEventsAndConflicts(t *testing.T) {
 		if len(other.events) != 0 {
 			t.Errorf("events of the other: %q", other.events)
 		}
+		told := owner.decisionsView().Changes
+		if len(told) != 2 || !told[1].Announce || told[1].VIP != vip || told[0].Announce || told[0].Reason != lb.NotAdvertised || !told[0].At.After(told[1].At) {
+			t.Errorf("the owner tells of %+v", told)
+		}
 	})
 }
 

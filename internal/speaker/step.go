@@ -32,7 +32,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	decisions, routes := split(announce.Plan(snap))
 	routes = s.speak(snap, routes, now)
 	if snap.Fenced {
-		s.keepSilent(snap, decisions, routes)
+		s.keepSilent(snap, decisions, routes, now)
 		return err
 	}
 	claims, later := s.ledger.claims(s.o.Node, decisions, others(snap), now)
@@ -56,7 +56,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	s.o.Gossip.SetSelf(self)
 	st := s.newStatus(self, snap, decisions, routes)
 	st.Claims, st.Strangers, st.KernelAnswers = claims, s.reviewStrangers(decisions, now), s.reviewKernel(decisions)
-	s.tell(st)
+	s.tell(st, now)
 	if s.o.Engine != nil && s.haveFacts {
 		s.handOver(s.decider.Desired(forwards), forwards.Services, now) // only now: what is unprogrammed by it is no longer announced
 	}
@@ -67,8 +67,8 @@ func (s *Speaker) step(ctx context.Context) error {
 
 // keepSilent gives nothing up while the announcers say nothing: if the others have not missed this node, it goes on where it
 // was, and if they have, their claims are the younger ones. By BGP it speaks on: nobody else's paths are in the way of its own.
-func (s *Speaker) keepSilent(snap lb.Snapshot, decisions, routes []announce.Decision) {
-	s.tell(s.newStatus(s.self(), snap, decisions, routes))
+func (s *Speaker) keepSilent(snap lb.Snapshot, decisions, routes []announce.Decision, now time.Time) {
+	s.tell(s.newStatus(s.self(), snap, decisions, routes), now)
 	s.beat.Store(time.Now().UnixNano())
 }
 
@@ -187,12 +187,12 @@ func (s *Speaker) snapshot(now time.Time, known map[lb.NodeName]netip.Addr, fenc
 }
 
 // tell publishes st and reports what has changed since the last one: a log line and an Event each.
-func (s *Speaker) tell(st *Status) {
+func (s *Speaker) tell(st *Status, now time.Time) {
 	before := map[netip.Addr]announce.Decision{}
 	for _, d := range s.status.Load().Decisions {
 		before[d.VIP] = d
 	}
-	s.tellRoutes(s.status.Swap(st), st)
+	s.tellRoutes(s.status.Swap(st), st, now)
 	s.reports.Trigger()
 	for _, d := range st.Decisions {
 		old := before[d.VIP]
@@ -201,21 +201,23 @@ func (s *Speaker) tell(st *Status) {
 		case d.Announce && !old.Announce && old.Reason == lb.Fenced, old.Announce && d.Reason == lb.Fenced:
 			s.metrics.changes.Inc() // nothing for the Service's owner: the address is where it was, or another node says that it has it
 		case d.Announce && !old.Announce:
-			s.changed(d, EventAnnouncing, fmt.Sprintf("%s announces %s on %s", s.o.Node, d.VIP, strings.Join(d.Interfaces, ", ")))
+			s.changed(d, now, EventAnnouncing, fmt.Sprintf("%s announces %s on %s", s.o.Node, d.VIP, strings.Join(d.Interfaces, ", ")))
 		case !d.Announce && old.Announce:
-			s.changed(d, EventWithdrawn, fmt.Sprintf("%s no longer announces %s: %s", s.o.Node, d.VIP, d.Message))
+			s.changed(d, now, EventWithdrawn, fmt.Sprintf("%s no longer announces %s: %s", s.o.Node, d.VIP, d.Message))
 		}
 	}
 	for _, old := range before {
 		if old.Announce {
 			s.metrics.changes.Inc()
+			s.changes.note(old, false, given(), now)
 			s.o.Log.Info("address withdrawn", "vip", old.VIP, "services", names(old.Services))
 		}
 	}
 }
 
-func (s *Speaker) changed(d announce.Decision, reason, message string) {
+func (s *Speaker) changed(d announce.Decision, now time.Time, reason, message string) {
 	s.metrics.changes.Inc()
+	s.changes.note(d, d.Announce, lb.Refusal{Reason: d.Reason, Message: d.Message}, now)
 	if d.Announce {
 		s.o.Log.Info("address announced", "vip", d.VIP, "services", names(d.Services), "ifaces", d.Interfaces)
 	} else {

@@ -2,6 +2,7 @@ package view
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -12,6 +13,12 @@ const (
 	DatapathPath  = "/debug/datapath"
 )
 
+// ServiceParam is the parameter of DatapathPath that limits the answer to the servers of one Service, namespace/name.
+const ServiceParam = "service"
+
+// Port is where the chart has the speakers serve them.
+const Port = 9381
+
 // Decisions is what one speaker decided about every address, and whom it knows.
 type Decisions struct {
 	Node      lb.NodeName `json:"node"`
@@ -19,6 +26,18 @@ type Decisions struct {
 	Ready     bool        `json:"ready"`
 	Members   []Member    `json:"members"`
 	Decisions []Decision  `json:"decisions"`
+	Changes   []Change    `json:"changes"` // the newest first, of the last hundred
+}
+
+// Change is that the node began to announce an address, or ended.
+type Change struct {
+	At       time.Time  `json:"at"`
+	VIP      netip.Addr `json:"vip"`
+	Via      string     `json:"via"`
+	Services []string   `json:"services"` // namespace/name
+	Announce bool       `json:"announce"`
+	Reason   lb.Reason  `json:"reason,omitempty"` // why it ended
+	Message  string     `json:"message,omitempty"`
 }
 
 // Member is a living speaker, as gossip knows it.
