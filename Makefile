@@ -35,6 +35,7 @@ test-kernel: deps build-vm ## both datapath engines on a real kernel: the host's
 test-e2e: deps build ## the lab: manifests in, packets out (root)
 	scripts/routers
 	scripts/servers
+	scripts/chromium
 	cd lab && go test -p 1 -count=1 -tags lab -timeout 15m ./...
 	go test -count=1 -tags e2e -parallel 4 -timeout 25m -v ./test/e2e/...
 

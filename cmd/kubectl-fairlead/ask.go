@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/fairlead-lb/fairlead/internal/explain"
 	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/internal/survey"
 	"github.com/fairlead-lb/fairlead/internal/view"
 )
 
@@ -29,7 +26,7 @@ func (o *options) facts(ctx context.Context) (explain.Facts, kube.Objects, error
 	if err != nil {
 		return explain.Facts{}, nil, err
 	}
-	f, err := explain.FromObjects(objects, o.kube())
+	f, err := explain.Read(ctx, objects, o.kube())
 	if err != nil {
 		return explain.Facts{}, nil, err
 	}
@@ -37,27 +34,10 @@ func (o *options) facts(ctx context.Context) (explain.Facts, kube.Objects, error
 	if err != nil {
 		return explain.Facts{}, nil, err
 	}
-	nodes := slices.Sorted(maps.Keys(f.Speakers))
-	answers := make([]explain.Speaker, len(nodes)) // of each its own goroutine; the map is written when they have ended
-	var g errgroup.Group
-	g.SetLimit(speakersAtOnce)
-	for i, node := range nodes {
-		answers[i].Pod = f.Speakers[node].Pod
-		g.Go(func() error {
-			for path, into := range map[string]any{view.DecisionsPath: &answers[i].Decisions, view.DatapathPath: &answers[i].Datapath} {
-				if err := o.ask(ctx, clients, answers[i].Pod, path, into); err != nil {
-					answers[i].Error = err.Error()
-				}
-			}
-			return nil
-		})
+	get := func(ctx context.Context, s explain.Speaker, path string) ([]byte, error) {
+		return o.page(ctx, clients, s.Pod, path)
 	}
-	if err := g.Wait(); err != nil {
-		return explain.Facts{}, nil, err
-	}
-	for i, node := range nodes {
-		f.Speakers[node] = answers[i]
-	}
+	survey.Ask(ctx, &f, get, speakersAtOnce, view.DecisionsPath, view.DatapathPath)
 	return f, objects, nil
 }
 
@@ -82,15 +62,4 @@ func (o *options) page(ctx context.Context, clients *kubernetes.Clientset, pod, 
 		return nil, fmt.Errorf("asking pod %s: %w", pod, err)
 	}
 	return text, nil
-}
-
-func (o *options) ask(ctx context.Context, clients *kubernetes.Clientset, pod, path string, into any) error {
-	text, err := o.page(ctx, clients, pod, path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("reading the answer of pod %s: %w", pod, err)
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,16 +8,9 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
-	"github.com/fairlead-lb/fairlead/api/v1beta1"
 	"github.com/fairlead-lb/fairlead/internal/explain"
 	"github.com/fairlead-lb/fairlead/lb"
 )
-
-// session is one BGP session, as the speaker of its node reports it.
-type session struct {
-	Node lb.NodeName `json:"node"`
-	v1beta1.BGPSession
-}
 
 func newBGPCommand(o *options) *cobra.Command {
 	return &cobra.Command{
@@ -31,26 +23,16 @@ func newBGPCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f, err := explain.FromObjects(objects, o.kube())
+			f, err := explain.Read(cmd.Context(), objects, o.kube())
 			if err != nil {
 				return err
 			}
-			sessions := []session{}
-			for node, s := range f.Statuses {
-				if s.Status.BGP == nil {
-					continue
-				}
-				for _, of := range s.Status.BGP.Sessions {
-					sessions = append(sessions, session{node, of})
-				}
-			}
-			slices.SortFunc(sessions, func(a, b session) int { return strings.Compare(string(a.Node)+" "+a.Peer, string(b.Node)+" "+b.Peer) })
-			return o.printSessions(cmd, sessions)
+			return o.printSessions(cmd, f.Sessions())
 		},
 	}
 }
 
-func (o *options) printSessions(cmd *cobra.Command, sessions []session) error {
+func (o *options) printSessions(cmd *cobra.Command, sessions []explain.Session) error {
 	done, err := o.encode(cmd.OutOrStdout(), sessions)
 	if err != nil {
 		return err
@@ -67,7 +49,7 @@ func (o *options) printSessions(cmd *cobra.Command, sessions []session) error {
 			why = strings.TrimPrefix(why+"; last error: "+s.LastError, "; ")
 		}
 		rows = append(rows, []string{string(s.Node), s.Peer, s.Address, s.State, since, strconv.Itoa(int(s.PrefixesSent)), strconv.Itoa(int(s.PrefixesReceived)), s.BFD, why})
-		down = down || s.State != "Established"
+		down = down || !s.Up()
 	}
 	if !done {
 		if err := table(cmd.OutOrStdout(), rows); err != nil {

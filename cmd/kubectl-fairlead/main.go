@@ -68,7 +68,7 @@ answered.`,
 		},
 	}
 	o.bind(root.PersistentFlags())
-	root.AddCommand(newStatusCommand(o), newExplainCommand(o), newPoolsCommand(o), newBGPCommand(o), newTopCommand(o), newDrainCommand(o),
+	root.AddCommand(newStatusCommand(o), newExplainCommand(o), newPoolsCommand(o), newBGPCommand(o), newTopCommand(o), newDashboardCommand(o), newDrainCommand(o),
 		newLintCommand(o), newDiffCommand(o), newMigrateCommand(o), newBundleCommand(o))
 	return root
 }

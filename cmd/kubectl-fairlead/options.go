@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fairlead-lb/fairlead/internal/kube"
+	"github.com/fairlead-lb/fairlead/internal/view"
 )
 
 // options are the flags that every command has.
@@ -30,7 +31,7 @@ func (o *options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.fairlead, "fairlead-namespace", "fairlead-system", "namespace that Fairlead runs in")
 	flags.StringVar(&o.class, "load-balancer-class", kube.LoadBalancerClass, "spec.loadBalancerClass of the Services that Fairlead serves")
 	flags.BoolVar(&o.require, "require-class", false, "Services without a class are not Fairlead's")
-	flags.IntVar(&o.speakerPort, "speaker-port", 9381, "port at which the speakers tell how they are")
+	flags.IntVar(&o.speakerPort, "speaker-port", view.Port, "port at which the speakers tell how they are")
 	o.rules, o.overrides = clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{}
 	flags.StringVar(&o.rules.ExplicitPath, "kubeconfig", "", "kubeconfig file; default: $KUBECONFIG, then ~/.kube/config")
 	bindings := clientcmd.RecommendedConfigOverrideFlags("")

@@ -88,7 +88,7 @@ func newPoolsCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f, err := explain.FromObjects(objects, o.kube())
+			f, err := explain.Read(cmd.Context(), objects, o.kube())
 			if err != nil {
 				return err
 			}

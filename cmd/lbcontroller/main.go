@@ -41,6 +41,7 @@ type config struct {
 	rest        time.Duration
 	keys        keyring.Policy
 	httpAddr    string
+	pageAddr    string
 	webhookName string
 	webhookPort int
 	logFormat   string
@@ -61,6 +62,7 @@ func parse(args []string) (config, error) {
 	fs.DurationVar(&c.keys.InstallWait, "gossip-key-install-wait", keyring.DefaultInstallWait, "how long speakers have to read a new key before it is used")
 	fs.DurationVar(&c.keys.RetireWait, "gossip-key-retire-wait", keyring.DefaultRetireWait, "how long a replaced key is still accepted, for nodes that are off the network")
 	fs.StringVar(&c.httpAddr, "http-addr", ":9380", "address of /metrics, /healthz and /readyz")
+	fs.StringVar(&c.pageAddr, "dashboard-addr", "", "address of the web page; empty = no page")
 	fs.StringVar(&c.webhookName, "webhook-name", "", "name of the webhook's Service and ValidatingWebhookConfiguration; empty = no webhook")
 	fs.IntVar(&c.webhookPort, "webhook-port", 9443, "port of the webhook")
 	fs.StringVar(&c.logFormat, "log-format", "json", "json or text")
@@ -133,10 +135,17 @@ func run(ctx context.Context, args []string) error {
 	if err := addWebhook(mgr, cluster, c, log, registry); err != nil {
 		return err
 	}
+	web, err := newPage(mgr, c, log)
+	if err != nil {
+		return err
+	}
 	log.Info("starting", "version", version, "namespace", c.kube.Namespace, "class", c.kube.Class, "requireClass", c.kube.RequireClass, "ipMode", c.kube.IPMode)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return mgr.Start(ctx) })
 	g.Go(func() error { return serve(ctx, c.httpAddr, handler(ctx, registry, mgr.GetCache())) })
+	if c.pageAddr != "" {
+		g.Go(func() error { return serve(ctx, c.pageAddr, web) })
+	}
 	return g.Wait()
 }
 
@@ -150,7 +159,7 @@ func newLogger(c config) *slog.Logger {
 
 // serve answers HTTP until ctx ends.
 func serve(ctx context.Context, addr string, h http.Handler) error {
-	srv := &http.Server{Addr: addr, Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Addr: addr, Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.ListenAndServe(); ctx.Err() == nil {

@@ -13,11 +13,11 @@ import (
 
 func TestParse(t *testing.T) {
 	got, err := parse([]string{"--namespace=ns", "--require-class=true", "--ip-mode=VIP", "--address-rest=5s", "--max-addresses-per-namespace=7",
-		"--log-level=debug", "--log-format=text", "--http-addr=:1", "--webhook-name=w", "--webhook-port=2"})
+		"--log-level=debug", "--log-format=text", "--http-addr=:1", "--dashboard-addr=:3", "--webhook-name=w", "--webhook-port=2"})
 	want := config{
 		kube: kube.Options{Namespace: "ns", Class: kube.LoadBalancerClass, RequireClass: true, IPMode: lb.ModeVIP, MaxPerNamespace: 7},
 		keys: keyring.Policy{InstallWait: keyring.DefaultInstallWait, RetireWait: keyring.DefaultRetireWait},
-		rest: 5 * time.Second, httpAddr: ":1", webhookName: "w", webhookPort: 2, logFormat: "text", logLevel: slog.LevelDebug,
+		rest: 5 * time.Second, httpAddr: ":1", pageAddr: ":3", webhookName: "w", webhookPort: 2, logFormat: "text", logLevel: slog.LevelDebug,
 	}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)

@@ -72,6 +72,8 @@ var rules = map[string]rule{
 	"docs":                {pure: true},
 	"docs/generate":       {outside: kubernetes},
 	"internal/explain":    {pure: true, project: []string{"lb", "api/", "announce", "docs", "internal/kube", "internal/view"}, outside: kubernetes},
+	"internal/survey":     {project: []string{"lb", "internal/explain", "internal/view"}, outside: []string{"golang.org/x/sync"}},
+	"internal/page":       {project: []string{"lb", "internal/explain"}},
 	"internal/dryrun": {pure: true, project: []string{"lb", "api/", "ipam", "internal/admission", "internal/kube", "internal/manifest"},
 		outside: kubernetes},
 	"internal/runner":     {},

@@ -69,7 +69,7 @@ func objects() kube.Objects {
 // facts asks the speakers, too: node n2 announces, everybody forwards.
 func facts(t *testing.T, o kube.Objects) *Facts {
 	t.Helper()
-	f, err := FromObjects(o, kube.Options{Namespace: system})
+	f, err := Read(t.Context(), o, kube.Options{Namespace: system})
 	if err != nil {
 		t.Fatal(err)
 	}

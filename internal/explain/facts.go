@@ -49,14 +49,15 @@ type Pod struct {
 // Speaker is what a speaker says of itself.
 type Speaker struct {
 	Pod       string
-	Error     string // why it did not answer; "" = it did
+	Addr      netip.Addr // of the pod; the zero Addr if it is not known yet
+	Error     string     // why it did not answer; "" = it did
 	Decisions view.Decisions
 	Datapath  view.Datapath
 }
 
-// FromObjects returns what the API server knows. The speakers are to be asked: of each only the pod is filled in.
-func FromObjects(objects kube.Objects, opts kube.Options) (Facts, error) {
-	ctx := context.Background()
+// Read returns what the API server knows, out of objects or of a cache. The speakers are to be asked: of each only the pod and its
+// address are filled in.
+func Read(ctx context.Context, objects client.Reader, opts kube.Options) (Facts, error) {
 	out := Facts{Namespace: opts.Namespace, Services: map[lb.ServiceKey]Service{}, Statuses: map[lb.NodeName]v1beta1.SpeakerStatus{}, Speakers: map[lb.NodeName]Speaker{}}
 	var err error
 	if out.Kube, err = kube.NewReader(objects, opts).Facts(ctx); err != nil {
@@ -90,7 +91,8 @@ func FromObjects(objects kube.Objects, opts kube.Options) (Facts, error) {
 		case p.Labels[kube.SpeakerLabel] == "controller":
 			out.Controller = append(out.Controller, Pod{p.Name, ready})
 		case p.Labels[kube.SpeakerLabel] == kube.SpeakerValue && p.DeletionTimestamp == nil && p.Spec.NodeName != "":
-			out.Speakers[lb.NodeName(p.Spec.NodeName)] = Speaker{Pod: p.Name, Error: "it was not asked"}
+			node := lb.NodeName(p.Spec.NodeName)
+			out.Speakers[node] = Speaker{Pod: p.Name, Addr: out.Kube.Speakers[node], Error: "it was not asked"}
 		}
 	}
 	out.Pools = pools.Items

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -65,18 +66,23 @@ func (f *Facts) Overview() Overview {
 		}
 	}
 	f.poolStates(&out)
+	where := map[netip.Addr]Placement{}
+	for _, p := range f.Placements() {
+		where[p.Address] = p
+	}
 	for _, s := range f.Kube.Services {
-		known := f.Services[s.Key]
-		switch {
-		case len(s.Ingress) == 0:
+		if len(s.Ingress) == 0 {
 			out.Pending++
 			reason := "the controller has said nothing about it"
-			if c := known.Condition; c != nil {
+			if c := f.Services[s.Key].Condition; c != nil {
 				reason = c.Reason + ": " + c.Message
 			}
 			out.problem("Service %s has no address: %s", s.Key, reason)
-		default:
-			f.unannounced(&out, s)
+		}
+		for _, addr := range s.Addrs() {
+			if p := where[addr]; p.Silent() {
+				out.problem("Service %s: nobody announces %s: %s; see `kubectl fairlead explain svc %s`", s.Key, addr, p.Why, s.Key)
+			}
 		}
 	}
 	return out
@@ -95,7 +101,7 @@ func (f *Facts) nodeState(node lb.NodeName) NodeState {
 	if !runs {
 		return n
 	}
-	n.Engine, n.Members = s.Datapath.Engine, len(s.Decisions.Members)
+	n.Engine, n.Members = cmp.Or(s.Datapath.Engine, f.Statuses[node].Status.Datapath.Engine), len(s.Decisions.Members)
 	for _, d := range s.Decisions.Decisions {
 		if d.Announce && d.Via == string(announce.L2) {
 			n.Announced++
@@ -141,23 +147,5 @@ func (f *Facts) poolStates(out *Overview) {
 			out.problem("IPAddressPool %s: %s: %s", p.Name, c.Reason, c.Message)
 		}
 		out.Pools = append(out.Pools, s)
-	}
-}
-
-// unannounced names the addresses of a Service that no node announces, if any speaker has decided about them.
-func (f *Facts) unannounced(out *Overview, s lb.Service) {
-	for _, addr := range s.Addrs() {
-		rows := slices.Concat(f.rows(addr, announce.L2), f.rows(addr, announce.BGP))
-		if len(rows) == 0 || slices.ContainsFunc(rows, func(r row) bool { return r.Announce }) {
-			continue
-		}
-		why := rows[0]
-		for _, r := range rows {
-			if r.Reason != lb.NotOwner {
-				why = r
-				break
-			}
-		}
-		out.problem("Service %s: nobody announces %s: %s: %s; see `kubectl fairlead explain svc %s`", s.Key, addr, why.Reason, why.Message, s.Key)
 	}
 }

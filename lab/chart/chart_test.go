@@ -143,6 +143,8 @@ func TestObjects(t *testing.T) {
 		"announce only":  {"datapath.mode=none", "DaemonSet fairlead-speaker", ""},
 		"full":           {"datapath.mode=full,datapath.apiServer.host=192.0.2.1,datapath.nodePortAddresses={192.0.2.0/24}", "DaemonSet fairlead-speaker", ""},
 		"one controller": {"controller.replicas=1", "NetworkPolicy fairlead-controller", "PodDisruptionBudget fairlead-controller"},
+		"dashboard":      {"", "ClusterRole fairlead-dashboard", ""},
+		"no dashboard":   {"dashboard.enabled=false", "Deployment fairlead-controller", "ClusterRole fairlead-dashboard"},
 		"no webhook":     {"webhook.enabled=false", "Deployment fairlead-controller", "ValidatingWebhookConfiguration fairlead-webhook"},
 		"no policies":    {"networkPolicy.enabled=false,controller.podDisruptionBudget=false,diagnosis.clusterRole=false", "Deployment fairlead-controller", "NetworkPolicy fairlead-controller"},
 		"calm":           {"heartbeat.realtime=false,heartbeat.interval=0s", "DaemonSet fairlead-speaker", ""},
@@ -179,6 +181,7 @@ func TestValuesAreChecked(t *testing.T) {
 		"monitoring.podMonitor.interval=30": "interval",
 		"monitoring.dashboard.name=x":       "dashboard",
 		"webhook.port=80":                   "port",
+		"dashboard.port=0":                  "port",
 		"loadBalancerClass=fairlead":        "loadBalancerClass",
 	} {
 		if _, err := render(t, set); err == nil || !strings.Contains(err.Error(), field) {

@@ -159,6 +159,7 @@ func breakTheQuickstart(t *testing.T) {
 		healthy(t, name)
 	})
 	step("overview", func(t *testing.T) { overview(t, echo) })
+	step("web page", func(t *testing.T) { webPage(t, echo) })
 }
 
 // overview looks at what the other commands say of the quickstart.
