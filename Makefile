@@ -37,6 +37,7 @@ test-e2e: deps build ## the lab: manifests in, packets out (root)
 	scripts/routers
 	scripts/servers
 	scripts/chromium
+	scripts/metallb
 	cd lab && go test -p 1 -count=1 -tags lab -timeout 15m ./...
 	go test -count=1 -tags e2e -parallel 4 -timeout 25m -v ./test/e2e/...
 

@@ -31,16 +31,20 @@ func (m *migration) steps(in Input) []Step {
 	out = append(out,
 		Step{"Stop MetalLB's controller, so that only one gives out addresses. Its speakers go on announcing.",
 			fmt.Sprintf("kubectl scale deployment -n %s -l app.kubernetes.io/name=metallb,app.kubernetes.io/component=controller --replicas=0 || kubectl scale deployment -n %[1]s controller --replicas=0", from)},
-		Step{"Install Fairlead. Its controller adopts the addresses that Services have.", m.install(in.Services)},
-		Step{"Give it the converted objects. Its datapath forwards from now on; an address that MetalLB answers for is not announced yet (AddressConflict).",
+		Step{"Install Fairlead. Its controller adopts the addresses that Services have. With ipMode VIP kube-proxy forwards them as before, and Fairlead's datapath does too.",
+			m.install(in.Services)},
+		Step{"Give it the converted objects. Its speakers announce each address from now on, as MetalLB's do: whichever node is asked forwards.",
 			"kubectl apply -f fairlead.yaml"},
-		Step{"See that every Service has kept its address.", "kubectl get services -A --field-selector spec.type=LoadBalancer"},
-		Step{"Stop MetalLB's speakers. Fairlead's take each address over when nobody answers for it any more, half a minute later at most; neighbours that know the address keep reaching it meanwhile.",
+		Step{"Wait until all is well, or nothing is wrong that was not before: every Service has kept its address, and a node of Fairlead's announces it.", "kubectl fairlead status"},
+		Step{"Stop MetalLB's speakers. Every address is announced already.",
 			fmt.Sprintf("kubectl delete daemonset -n %s -l app.kubernetes.io/name=metallb,app.kubernetes.io/component=speaker; kubectl delete daemonset -n %[1]s speaker --ignore-not-found", from)})
 	if slices.ContainsFunc(m.result.Objects, func(o Object) bool { return kindOf(o) == "BGPPeer" }) {
 		out = append(out, Step{"A router that takes only one session from a node has Fairlead's when MetalLB's has ended. See that all are established.", "kubectl fairlead bgp"})
 	}
-	return append(out, Step{"When all is well, remove MetalLB the way it was installed.", ""})
+	return append(out,
+		Step{"Have kube-proxy leave the addresses to Fairlead. In mode none, leave this out.",
+			fmt.Sprintf("helm upgrade fairlead charts/fairlead --namespace %s --reuse-values --set datapath.ipMode=Proxy --wait", m.options.Namespace)},
+		Step{"When all is well, remove MetalLB the way it was installed.", ""})
 }
 
 // from is the namespace of MetalLB: where most of its objects are.
@@ -60,7 +64,7 @@ func (m *migration) from(in Input) string {
 
 // install is the command that installs Fairlead for the class that the Services have.
 func (m *migration) install(services []Service) string {
-	command := fmt.Sprintf("helm install fairlead charts/fairlead --namespace %s --create-namespace", m.options.Namespace)
+	command := fmt.Sprintf("helm install fairlead charts/fairlead --namespace %s --create-namespace --set datapath.ipMode=VIP --wait", m.options.Namespace)
 	classes := map[string][]lb.ServiceKey{}
 	for _, s := range services {
 		if s.Class != "" && s.Class != m.options.Class {

@@ -97,6 +97,15 @@ var dualStack bool
 // nodes are what every helper uses.
 func inLab(t *testing.T, name string, count int, flags []string, values []string, body func(t *testing.T)) {
 	t.Helper()
+	bareLab(t, name, count, flags, func(t *testing.T) {
+		must(t, install(t.Context(), values...))
+		body(t)
+	})
+}
+
+// bareLab is inLab without Fairlead.
+func bareLab(t *testing.T, name string, count int, flags []string, body func(t *testing.T)) {
+	t.Helper()
 	mainLab, mainNodes := lab, nodes
 	other := &cluster.Lab{Name: "e2e-" + name, Bin: mainLab.Bin}
 	must(t, other.Down(t.Context()))
@@ -112,8 +121,7 @@ func inLab(t *testing.T, name string, count int, flags []string, values []string
 	for i := range count {
 		nodes = append(nodes, fmt.Sprintf("node-%d", i+1))
 	}
-	must(t, install(t.Context(), values...))
-	t.Logf("lab %s with Fairlead after %.0f s", other.Name, time.Since(start).Seconds())
+	t.Logf("lab %s after %.0f s", other.Name, time.Since(start).Seconds())
 	body(t)
 }
 
