@@ -8,7 +8,7 @@
 // listeners4 leads from address, protocol and port to the chain that treats the connection as its Service wants it; for one of five
 // endpoints that is to4-5, which draws a number below five and finds the endpoint in endpoints4 under listener and number. So a changed
 // endpoint is a handful of map elements, however many Services there are. Only a Service with affinity has a chain of its own, with two
-// rules per endpoint, and per endpoint a set of its clients: each new connection costs a look into every set. The same for IPv6.
+// rules per endpoint, of which a new connection tries one after the other; affinity4 remembers the clients. The same for IPv6.
 // `nft list table inet fairlead` prints all of it; what a chain loads from the IP header shows as @nh,OFFSET,LENGTH.
 //
 // Chains and their hooks (priorities relative to kube-proxy's dstnat = -100 and srcnat = 100, so that the first NAT is ours):

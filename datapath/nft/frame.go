@@ -37,6 +37,7 @@ func (f family) listeners() string { return "listeners" + f.digit } // listener 
 func (f family) inside() string    { return "inside" + f.digit }    // the same, for the node and its pods, of those that differ
 func (f family) outside() string   { return "outside" + f.digit }   // the same, for all others
 func (f family) hairpins() string  { return "hairpins" + f.digit }  // pairs of an endpoint's address with itself
+func (f family) memory() string    { return "affinity" + f.digit }  // number of a Service's port . client . endpoint
 func (f family) marks() string     { return "marks" + f.digit }     // listener -> mark by which IPVS knows it from the inside
 
 // endpoints is listener . slot -> endpoint, members listener . endpoint.
@@ -163,6 +164,7 @@ func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
 		r.sets[f.hostMasks()], r.sets[f.podMasks()] = set{key: listener}, set{key: listener}
 		return
 	}
+	r.sets[f.memory()] = set{key: append(fields{typeMark, f.addr}, endpoint...), memory: true}
 	for _, inside := range []bool{false, true} {
 		r.sets[f.endpoints(inside)] = set{key: with(typeMark), value: endpoint, counted: true}
 		r.sets[f.members(inside)] = set{key: with(endpoint...), counted: true}

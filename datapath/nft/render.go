@@ -1,11 +1,11 @@
 package nft
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -262,32 +262,32 @@ func (o Options) random(r ruleset, name string, p pick) {
 }
 
 // sticky writes a chain that sends a client to the endpoint that it had before, else to one at random, and remembers it. All addresses
-// of a Service's port share the memory, one set of clients per endpoint (S35), but each has chains of its own: with one chain for all
-// the memory would be a map, and nft 1.0.6 of Debian 12 aborts when it lists a rule that looks up what it found in a map.
+// of a Service's port share what is remembered (S35), but each has chains of its own: with one chain for all the memory would be a map,
+// and nft 1.0.6 of Debian 12 aborts when it lists a rule that looks up what it found in a map. With a set per endpoint the kernel,
+// which keeps sets in a list, would take minutes for thousands of them. Should two ports get the same number, a client of both may
+// have its endpoint at one because of the other, if both have that endpoint.
 func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []netip.AddrPort) string {
-	h := fnv.New64a()
+	h := fnv.New32a()
 	fmt.Fprint(h, v.Service, v.Port, v.Protocol)
-	port := h.Sum64()
-	memory := func(a netip.AddrPort) string {
-		return fmt.Sprintf("%s%s-%x-%s-%d", memoryPrefix, p.digit, port, strings.ReplaceAll(a.Addr().StringExpanded(), ":", "_"), a.Port())
-	}
-	fmt.Fprint(h, open)
-	name := fmt.Sprintf("%s-sticky-%d-%x", p.name(), v.Affinity/time.Second, h.Sum64())
-	for _, a := range open {
-		r.sets[memory(a)] = set{key: fields{p.addr}, memory: true}
-		r.uses[use{'s', place{set: memory(a)}}]++
-	}
+	port := word(h.Sum32())
+	content := fnv.New64a()
+	fmt.Fprint(content, port, open)
+	name := fmt.Sprintf("%s-sticky-%d-%x", p.name(), v.Affinity/time.Second, content.Sum64())
 	if !r.share(name) {
 		return name
 	}
 	o.masquerade(r, name, p)
+	client := func(of netip.AddrPort) rule {
+		return rule{&expr.Immediate{Register: reg(0), Data: port}, p.loadSource(1), &expr.Immediate{Register: reg(1 + p.width()), Data: of.Addr().AsSlice()},
+			&expr.Immediate{Register: reg(1 + 2*p.width()), Data: binary.BigEndian.AppendUint16(nil, of.Port())}}
+	}
 	to := func(i int) rule {
-		remember := &expr.Dynset{SrcRegKey: reg(0), SetName: memory(open[i]), Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: v.Affinity}
-		return append(rule{p.loadSource(0), remember}, p.dnat(&expr.Immediate{Register: reg(p.slot()), Data: word(uint32(i))})...)
+		remember := &expr.Dynset{SrcRegKey: reg(0), SetName: p.memory(), Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: v.Affinity}
+		return slices.Concat(client(open[i]), rule{remember}, p.dnat(&expr.Immediate{Register: reg(p.slot()), Data: word(uint32(i))}))
 	}
 	for i, a := range open {
 		if !slices.Contains(open[:i], a) {
-			r.rule(name, rule{p.loadSource(0), in(memory(a), 0)}, to(i))
+			r.rule(name, client(a), rule{in(p.memory(), 0)}, to(i))
 		}
 	}
 	for i := range open {
@@ -296,9 +296,6 @@ func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []neti
 	r.rule(name, drop())
 	return name
 }
-
-// memoryPrefix starts the names of the sets of clients that have affinity to an endpoint.
-const memoryPrefix = "sticky"
 
 func (o Options) masquerade(r ruleset, name string, p pick) {
 	switch p.masquerade {

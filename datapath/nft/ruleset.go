@@ -94,10 +94,10 @@ func (s set) flags() (f uint32) {
 	return f
 }
 
-// How many clients the memory of one endpoint can hold (some 100 bytes each; who finds no room has no affinity), and the timeout of
-// entries that say none.
+// How many clients the memory of a family can hold (some 100 bytes each; who finds no room has no affinity), and the timeout of entries
+// that say none.
 const (
-	memoryEntries = 1 << 16
+	memoryEntries = 1 << 20
 	memoryTimeout = time.Hour
 )
 

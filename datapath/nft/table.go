@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fairlead-lb/fairlead/datapath"
@@ -258,7 +257,7 @@ func (t *Table) replace(ctx context.Context, s datapath.State, clear change, by 
 	for _, name := range clear.flushSets {
 		t.trash.sets[name] = false
 	}
-	clear.flushSets = slices.DeleteFunc(slices.Clone(clear.flushSets), func(name string) bool { return strings.HasPrefix(name, memoryPrefix) })
+	clear.flushSets = slices.DeleteFunc(slices.Clone(clear.flushSets), func(name string) bool { return frame.sets[name].memory })
 	b := newBatch()
 	clear.write(b, nil)
 	add := func(part ruleset) {
