@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/announce/bgp/unnumbered"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
+	"github.com/fairlead-lb/fairlead/datapath/conntrack"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
@@ -137,7 +138,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 		}
 	}
 	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(p.reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
-		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
+		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Flows: conntrack.Flows{}, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
 		Forwarding: c.forwarding, Reporter: kube.NewSpeakerStatusWriter(live, p.cache, c.node, c.kube), Version: version}
 	if c.forwarding.Full {
 		options.Rivals = speaker.Netlink{}

@@ -121,24 +121,33 @@ func everybody(l datapath.Listener) datapath.Listener {
 
 // MatchConntrackFlow reports whether the flow is to be deleted; the netlink library calls it.
 func (r rules) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	protocol, known := lb.ProtocolOf(f.Forward.Protocol)
-	to, ok1 := netip.AddrFromSlice(f.Forward.DstIP)
-	from, ok2 := netip.AddrFromSlice(f.Reverse.SrcIP)
-	if !known || !ok1 || !ok2 {
-		return false
-	}
-	listener := datapath.Listener{Addr: netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort), Protocol: protocol}
-	endpoint := netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)
-	rule, ours := r.listeners[listener]
-	if !ours && r.nodes[to.Unmap()] {
-		anywhere := netip.IPv6Unspecified()
-		if to.Unmap().Is4() {
-			anywhere = netip.IPv4Unspecified()
-		}
-		rule, ours = r.listeners[datapath.Listener{Addr: netip.AddrPortFrom(anywhere, f.Forward.DstPort), Protocol: protocol}]
-	}
+	listener, endpoint, rule, ours := r.find(f)
 	if rule.any {
 		return endpoint == listener.Addr
 	}
 	return ours && !rule.open[endpoint]
+}
+
+// find returns the listener that a flow is to, a node port's without the node's address, and who answers it; ours is false if there is no
+// rule for the listener.
+func (r rules) find(f *netlink.ConntrackFlow) (l datapath.Listener, endpoint netip.AddrPort, found rule, ours bool) {
+	protocol, known := lb.ProtocolOf(f.Forward.Protocol)
+	to, ok1 := netip.AddrFromSlice(f.Forward.DstIP)
+	from, ok2 := netip.AddrFromSlice(f.Reverse.SrcIP)
+	if !known || !ok1 || !ok2 {
+		return l, endpoint, rule{}, false
+	}
+	to = to.Unmap()
+	l = datapath.Listener{Addr: netip.AddrPortFrom(to, f.Forward.DstPort), Protocol: protocol}
+	endpoint = netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)
+	if found, ours = r.listeners[l]; ours || !r.nodes[to] {
+		return l, endpoint, found, ours
+	}
+	anywhere := netip.IPv6Unspecified()
+	if to.Is4() {
+		anywhere = netip.IPv4Unspecified()
+	}
+	l.Addr = netip.AddrPortFrom(anywhere, f.Forward.DstPort)
+	found, ours = r.listeners[l]
+	return l, endpoint, found, ours
 }

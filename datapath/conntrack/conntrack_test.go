@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"testing"
@@ -88,5 +89,41 @@ func TestS59WhichFlowsAreForgotten(t *testing.T) {
 				t.Errorf("forget = %v, want %v", got, tc.forget)
 			}
 		})
+	}
+}
+
+// TestOpen counts what goes to an endpoint, not what is over or was never translated.
+func TestOpen(t *testing.T) {
+	const vip, a, b = "192.0.2.200:53", "10.0.0.1:53", "10.0.0.2:53"
+	tcp := func(state uint8, vip, endpoint string) *netlink.ConntrackFlow {
+		f := flow(unix.IPPROTO_TCP, vip, endpoint)
+		f.ProtoInfo = &netlink.ProtoInfoTCP{State: state}
+		return f
+	}
+	const timeWait = 7
+	nodePort := at("0.0.0.0:30053", state(lb.TCP, a))
+	for name, tc := range map[string]struct {
+		s     datapath.State
+		flows []*netlink.ConntrackFlow
+		want  map[string]int
+	}{
+		"established":      {state(lb.TCP, a, b), []*netlink.ConntrackFlow{tcp(tcpEstablished, vip, a), tcp(tcpEstablished, vip, a), tcp(timeWait, vip, b)}, map[string]int{a: 2}},
+		"UDP":              {state(lb.UDP, a), []*netlink.ConntrackFlow{flow(unix.IPPROTO_UDP, vip, a)}, map[string]int{a: 1}},
+		"not translated":   {state(lb.TCP, a), []*netlink.ConntrackFlow{tcp(tcpEstablished, vip, vip)}, map[string]int{}},
+		"of nobody's port": {state(lb.TCP, a), []*netlink.ConntrackFlow{tcp(tcpEstablished, "192.0.2.200:54", a)}, map[string]int{}},
+		"at a node port":   {nodePort, []*netlink.ConntrackFlow{tcp(tcpEstablished, "192.0.2.11:30053", a)}, map[string]int{a: 1}},
+		"another's node":   {nodePort, []*netlink.ConntrackFlow{tcp(tcpEstablished, "192.0.2.12:30053", a)}, map[string]int{}},
+	} {
+		o := newTally(tc.s)
+		for _, f := range tc.flows {
+			o.add(f)
+		}
+		got := map[string]int{}
+		for c, n := range o.open {
+			got[c.Destination.String()] += n
+		}
+		if !maps.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
 	}
 }

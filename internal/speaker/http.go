@@ -88,6 +88,7 @@ func (s *Speaker) datapathView(of string) view.Datapath {
 	for _, c := range s.traffic.read(s.o.Engine) {
 		counts[datapath.Count{Listener: c.Listener, Destination: c.Destination}] = c
 	}
+	open := s.openConnections(r.reached)
 	v := view.Datapath{Engine: s.engineName(), Ready: r.ready, Programmed: []netip.Addr{}, Failing: r.failing, Servers: []view.Server{}}
 	if want != nil {
 		v.Differs = differences(want.State, r.reached)
@@ -114,7 +115,7 @@ func (s *Speaker) datapathView(of string) view.Datapath {
 		}
 		for _, d := range srv.Destinations {
 			c := counts[datapath.Count{Listener: srv.Listener, Destination: d.Addr}]
-			sv.Destinations = append(sv.Destinations, view.Destination{Addr: d.Addr, Weight: d.Weight, Method: string(d.Method), Conns: d.Conns,
+			sv.Destinations = append(sv.Destinations, view.Destination{Addr: d.Addr, Weight: d.Weight, Method: string(d.Method), Conns: open(srv.Listener, d),
 				Opened: c.Conns, Bytes: c.Bytes})
 		}
 		v.Servers = append(v.Servers, sv)

@@ -108,6 +108,11 @@ type Options struct {
 
 	// Forwarding is how the Engine forwards.
 	Forwarding lb.Forwarding
+
+	// Flows tells the open connections of what is forwarded, by everybody's listener and endpoint; nil = nobody does.
+	Flows interface {
+		Open(ctx context.Context, forwarded datapath.State) (map[datapath.Count]int, error)
+	}
 }
 
 func (o Options) validate() (Options, error) {

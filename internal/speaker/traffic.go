@@ -109,3 +109,29 @@ func differences(want, reached datapath.State) []string {
 	}
 	return out
 }
+
+// openConnections returns who tells how many connections an endpoint of a listener carries: conntrack, or, where it cannot be read, the
+// engine, which knows those that an endpoint without weight waits for.
+func (s *Speaker) openConnections(forwarded datapath.State) func(datapath.Listener, datapath.Destination) int {
+	waiting := func(_ datapath.Listener, d datapath.Destination) int { return d.Conns }
+	if s.o.Flows == nil {
+		return waiting
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), countPatience)
+	defer cancel()
+	open, err := s.o.Flows.Open(ctx, forwarded)
+	if err != nil {
+		s.o.Log.Warn("connections not counted", "err", err)
+		return waiting
+	}
+	return func(l datapath.Listener, d datapath.Destination) int {
+		if l.Inside { // conntrack does not tell whose listener it was: what both have counts once
+			l.Inside = false
+			v, _ := forwarded.Server(l)
+			if slices.ContainsFunc(v.Destinations, func(other datapath.Destination) bool { return other.Addr == d.Addr }) {
+				return 0
+			}
+		}
+		return open[datapath.Count{Listener: l, Destination: d.Addr}]
+	}
+}

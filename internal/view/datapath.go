@@ -42,7 +42,7 @@ type Destination struct {
 	Addr   netip.AddrPort `json:"addr"`
 	Weight int            `json:"weight"` // 0 = no new connections
 	Method string         `json:"method"`
-	Conns  int            `json:"conns"` // that wait for their end, where the endpoint gets no new ones
+	Conns  int            `json:"conns"` // that are open now
 
 	Opened uint64 `json:"opened"` // connections since the speaker began to count
 	Bytes  uint64 `json:"bytes"`  // of IP packets, both directions

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/datapath/conntrack"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -309,5 +310,43 @@ func TestTheTableCanBeListedWhileItChanges(t *testing.T) {
 		}
 		cancel()
 		t.Logf("%d lists", <-lists)
+	})
+}
+
+// TestOpenConnectionsAreCounted, at the endpoint that carries them and until they end.
+func TestOpenConnectionsAreCounted(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		s := f.state(f.server(f.vip, "8098", masquerade(datapath.Everybody), "pod-a"))
+		b.hold(t, s)
+		open := func() (n int) {
+			t.Helper()
+			counts, err := conntrack.Flows{}.Open(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for c, of := range counts {
+				if c.Destination.Addr().String() != f.pods["pod-a"] || c.Listener.Addr.Port() != 8098 {
+					t.Errorf("%d connections at %s of %s", of, c.Destination, c.Listener)
+				}
+				n += of
+			}
+			return n
+		}
+		c, err := dial("client", "tcp", "", to(f.vip, "8098"), short)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := say(c, short); err != nil {
+			t.Fatal(err)
+		}
+		if n := open(); n != 1 {
+			t.Errorf("%d connections are open, want 1", n)
+		}
+		c.Close()
+		for deadline := time.Now().Add(patience); open() != 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the only connection was closed and still counts")
+			}
+		}
 	})
 }
