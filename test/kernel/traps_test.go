@@ -153,6 +153,10 @@ func dialFrom(ns, from, to string) (c net.Conn, err error) {
 // hear connects, reads what the server says until it closes, and returns how often a segment had to be repeated.
 func hear(from, to string) (a answer, repeated uint32, err error) {
 	c, err := dialFrom("client", from, to)
+	for deadline := time.Now().Add(patience); errors.Is(err, unix.EADDRNOTAVAIL) && time.Now().Before(deadline); { // the last one's last segment is on its way
+		time.Sleep(10 * time.Millisecond)
+		c, err = dialFrom("client", from, to)
+	}
 	if err != nil {
 		return a, 0, err
 	}
