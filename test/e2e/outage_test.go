@@ -118,8 +118,10 @@ func killSpeaker(t *testing.T, node string) {
 		if now := pid(); now == "" || now == old {
 			return fmt.Errorf("the kubelet of %s has not started another speaker", node)
 		}
-		_, err := lab.Exec(t.Context(), node, "curl", "-fsS", "http://127.0.0.1:9381/readyz")
-		return err
+		if why, err := lab.Exec(t.Context(), node, "curl", "-sS", "--fail-with-body", "http://127.0.0.1:9381/readyz"); err != nil {
+			return fmt.Errorf("%w: %s", err, why)
+		}
+		return nil
 	})
 	t.Logf("the speaker of %s was ready again %s after it was killed", node, time.Since(start).Round(10*time.Millisecond))
 }
