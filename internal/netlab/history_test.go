@@ -18,10 +18,12 @@ var (
 )
 
 // How long an address may be without an answer while a node lives that could give it: fast where that node watches every other
-// one and none of them is new; else gossip may have to notice a death that nobody is there to witness.
+// one and none of them is new; else gossip may have to notice a death that nobody is there to witness. Who was reunited by the end of
+// a partition is not watched until the heartbeats are up again: as long as they are down, each side sends one a second (RFC 5880, 6.8.3).
 const (
-	fast = time.Second
-	slow = 10 * time.Second
+	fast    = time.Second
+	reunion = 2 * time.Second // where the partition has changed so short a time before
+	slow    = 10 * time.Second
 )
 
 // proven is how long a node must have been undisturbed to be counted on: a speaker that has just started, or whose cable was
@@ -63,6 +65,7 @@ type history struct {
 	start   time.Time
 	leaving map[*process]*node
 	calm    map[*node]time.Time                // since when nothing has happened to it
+	parted  time.Time                          // when the sides of a partition changed last
 	dark    map[*node]map[netip.Addr]time.Time // since when nobody on its side answers
 	longest map[time.Duration]time.Duration    // of that, by the limit, at nodes that are counted on
 	problem string
@@ -179,6 +182,9 @@ func (h *history) limit(since time.Time) time.Duration {
 			return slow
 		}
 	}
+	if since.Sub(h.parted) < reunion {
+		return reunion
+	}
 	return fast
 }
 
@@ -241,6 +247,7 @@ func (h *history) partition() {
 		}
 	}
 	h.note("sides %v", sides)
+	h.parted = time.Now()
 	h.lan.change(func() { h.lan.side = sides })
 }
 
