@@ -236,11 +236,14 @@ ip -n second link set eth0 up
 	if got := frr(t, "show bgp ipv4 unicast "+at.Addr().String()+"/32 json"); !strings.Contains(got, "no-export") || strings.Contains(got, "64512 64512") {
 		t.Errorf("the first router wants a short path that is not exported:\n%s", got)
 	}
-	var bfd []struct{ Status string }
-	must(t, json.Unmarshal([]byte(frr(t, "show bfd peers json")), &bfd))
-	if n := len(slices.DeleteFunc(bfd, func(p struct{ Status string }) bool { return p.Status != "up" })); n != len(nodes) {
-		t.Errorf("BFD is up with %d of %d nodes", n, len(nodes))
-	}
+	eventually(t, time.Minute, func() error { // it comes up by itself, a second or more after BGP
+		var bfd []struct{ Status string }
+		must(t, json.Unmarshal([]byte(frr(t, "show bfd peers json")), &bfd))
+		if n := len(slices.DeleteFunc(bfd, func(p struct{ Status string }) bool { return p.Status != "up" })); n != len(nodes) {
+			return fmt.Errorf("BFD is up with %d of %d nodes", n, len(nodes))
+		}
+		return nil
+	})
 	for _, router := range []string{routerAddr, "192.0.2.2"} {
 		_, err := lab.Exec(t.Context(), "client", "ip", "route", "replace", at.Addr().String()+"/32", "via", router)
 		must(t, err)
