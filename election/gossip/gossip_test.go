@@ -29,6 +29,7 @@ type cluster struct {
 	net     *network
 	members map[int]*member
 	lost    atomic.Bool // the directory of peers does not answer
+	slow    atomic.Bool // it fails after a while, and its peers are those known from before
 }
 
 type member struct {
@@ -58,7 +59,11 @@ func (c *cluster) start(i, n int) *member {
 			for j := 1; j <= n; j++ {
 				out = append(out, addrOf(j))
 			}
-			return out, nil
+			if c.slow.Load() {
+				time.Sleep(3 * time.Second)
+				err = context.DeadlineExceeded
+			}
+			return out, err
 		},
 	})
 	if err != nil {
@@ -267,6 +272,24 @@ func TestAbruptRestart(t *testing.T) {
 		c.start(2, 3) // a new process claims nothing
 		took := c.within(3*time.Second, "node-1 node-2 node-3", 1, 2, 3)
 		t.Logf("the old claim was gone after %s", took)
+	})
+}
+
+// TestFoundBeforeItLooked: the others find a new process before it knows where they are.
+func TestFoundBeforeItLooked(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *cluster) {
+		c.within(2*time.Second, "node-1 node-2 node-3", 1, 2, 3)
+		c.slow.Store(true)
+		c.net.setCut(func(from, to netip.AddrPort) bool { return from == addrOf(2) || to == addrOf(2) })
+		c.members[2].stop()
+		c.within(10*time.Second, "node-1 node-3", 1, 3)
+		c.net.setCut(nil)
+		c.start(2, 3)
+		time.Sleep(100 * time.Millisecond)
+		c.members[1].Rejoin()
+		c.members[3].Rejoin()
+		took := c.within(10*time.Second, "node-1 node-2 node-3", 1, 2, 3)
+		t.Logf("all knew each other after %s", took)
 	})
 }
 

@@ -28,11 +28,11 @@ func (g *Gossip) joinLoop(ctx context.Context) {
 	var listed time.Time // since when we know whom to look for
 	for {
 		g.useKeys() // a member that was lost may count no longer
-		missing, err := g.missing(ctx)
+		missing, known, err := g.missing(ctx)
 		if err != nil {
 			g.o.Log.Debug("peers not listed", "err", err)
 		}
-		if listed.IsZero() && (err == nil || len(missing) > 0) {
+		if listed.IsZero() && (known || len(missing) > 0) {
 			listed = time.Now()
 		}
 		met := g.join(ctx, missing)
@@ -180,11 +180,13 @@ func (g *Gossip) hasSettled() bool {
 	return g.settled
 }
 
-// missing returns the peers that are not members. With an error, those are the ones known from earlier.
-func (g *Gossip) missing(ctx context.Context) ([]netip.AddrPort, error) {
+// missing returns the peers that are not members. With an error, those are the ones known from earlier. Known says that there is a list
+// of peers, whether or not some are missing: they may have found this member before it looked for them.
+func (g *Gossip) missing(ctx context.Context) (missing []netip.AddrPort, known bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinLater)
 	defer cancel()
 	peers, err := g.o.Peers(ctx)
+	known = err == nil || len(peers) > 0
 	peers = slices.Clone(peers) // they are the callee's
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -200,7 +202,7 @@ func (g *Gossip) missing(ctx context.Context) ([]netip.AddrPort, error) {
 	}
 	slices.SortFunc(peers, netip.AddrPort.Compare)
 	peers = slices.Compact(peers)
-	return slices.DeleteFunc(peers, func(a netip.AddrPort) bool { return a == g.o.Bind || g.table.livesAt(a) }), err
+	return slices.DeleteFunc(peers, func(a netip.AddrPort) bool { return a == g.o.Bind || g.table.livesAt(a) }), known, err
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
