@@ -17,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
@@ -345,8 +346,11 @@ func neverReady(p *corev1.Pod) {
 	p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"false"}}}, PeriodSeconds: 1}
 }
 
-// lingering has a pod go on serving for a minute after it was told to stop.
+// lingering has a pod go on serving for a minute after it was told to stop. It is not ready before its program listens: told to stop
+// earlier, the program would know nothing of that and end at once.
 func lingering(p *corev1.Pod) {
+	p.Spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 60,
+		ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8080)}}}
 	p.Spec.TerminationGracePeriodSeconds = new(60 * int64(cluster.Slow()))
 	p.Spec.Containers[0].Args = append(p.Spec.Containers[0].Args, fmt.Sprintf("--delay-shutdown=%d", 50*cluster.Slow()))
 }
