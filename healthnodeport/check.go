@@ -39,12 +39,9 @@ func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 				continue
 			}
 			for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
-				counted := family
-				if !slices.Contains(svc.Families, family) {
-					if len(svc.Families) == 0 || !slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool { return lb.FamilyOf(a) == family && a.IsGlobalUnicast() }) {
-						continue
-					}
-					counted = svc.Families[0]
+				counted, answered := countedAt(*svc, family, s.Addrs)
+				if !answered {
+					continue
 				}
 				check := Check{localEndpoints(*svc, s.Endpoints[svc.Key], counted, s.Self)}
 				for _, addr := range listenOn(addrs, family) {
@@ -54,6 +51,19 @@ func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 		}
 	}
 	return out
+}
+
+// countedAt returns the family whose endpoints count at the sockets of a family, and whether there are such sockets: those of a family that
+// the Service does not have are for nodes that have addresses of it.
+func countedAt(svc lb.Service, at lb.Family, node []netip.Addr) (lb.Family, bool) {
+	if slices.Contains(svc.Families, at) {
+		return at, true
+	}
+	reachable := slices.ContainsFunc(node, func(a netip.Addr) bool { return lb.FamilyOf(a) == at && a.IsGlobalUnicast() })
+	if len(svc.Families) == 0 || !reachable {
+		return 0, false
+	}
+	return svc.Families[0], true
 }
 
 func localEndpoints(svc lb.Service, endpoints []lb.Endpoint, family lb.Family, self lb.NodeName) int {

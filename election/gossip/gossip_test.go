@@ -60,7 +60,7 @@ func (c *cluster) start(i, n int) *member {
 				out = append(out, addrOf(j))
 			}
 			if c.slow.Load() {
-				time.Sleep(3 * time.Second)
+				time.Sleep(3 * time.Second) // of the bubble's time
 				err = context.DeadlineExceeded
 			}
 			return out, err
@@ -285,7 +285,7 @@ func TestFoundBeforeItLooked(t *testing.T) {
 		c.within(10*time.Second, "node-1 node-3", 1, 3)
 		c.net.setCut(nil)
 		c.start(2, 3)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // of the bubble's time: it is asking for its peers
 		c.members[1].Rejoin()
 		c.members[3].Rejoin()
 		took := c.within(10*time.Second, "node-1 node-2 node-3", 1, 2, 3)

@@ -50,6 +50,18 @@ func Start(ctx context.Context, bin, name string, flags ...string) (*Lab, error)
 	return l, l.connect(ctx)
 }
 
+// StartAnew is Start after whatever is left of a lab of that name is gone; bin may be relative.
+func StartAnew(ctx context.Context, bin, name string, flags ...string) (*Lab, error) {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return nil, err
+	}
+	if err := (&Lab{Name: name, Bin: bin}).Down(ctx); err != nil {
+		return nil, err
+	}
+	return Start(ctx, bin, name, flags...)
+}
+
 func (l *Lab) connect(ctx context.Context) error {
 	path, err := l.Fairlab(ctx, "kubeconfig")
 	if err != nil {

@@ -141,18 +141,7 @@ func accept(ns, addr string, f func(net.Conn)) (l net.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
+	go testbed.Accept(l, f)
 	return l, nil
 }
 

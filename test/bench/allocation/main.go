@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,15 +35,7 @@ func main() {
 }
 
 func run(ctx context.Context, bin string, n int, quiet time.Duration, speakers bool) (err error) {
-	bin, err = filepath.Abs(bin)
-	if err != nil {
-		return err
-	}
-	const name = "bench"
-	if err := (&cluster.Lab{Name: name, Bin: bin}).Down(ctx); err != nil {
-		return err
-	}
-	lab, err := cluster.Start(ctx, bin, name, "--nodes", "1", "--kube-proxy", "none")
+	lab, err := cluster.StartAnew(ctx, bin, "bench", "--nodes", "1", "--kube-proxy", "none")
 	if err != nil {
 		return err
 	}

@@ -30,23 +30,10 @@ func serve() error {
 		if err != nil {
 			return err
 		}
-		go accept(answer, func(c net.Conn) { c.Write([]byte("!")) })
-		go accept(sink, func(c net.Conn) { io.Copy(io.Discard, c) })
+		go bed.Accept(answer, func(c net.Conn) { c.Write([]byte("!")) })
+		go bed.Accept(sink, func(c net.Conn) { io.Copy(io.Discard, c) })
 		return nil
 	})
-}
-
-func accept(l net.Listener, f func(net.Conn)) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			f(c)
-		}()
-	}
 }
 
 // traffic is what one address carried.

@@ -32,15 +32,7 @@ func main() {
 }
 
 func trial(ctx context.Context, bin string, idle time.Duration) (err error) {
-	bin, err = filepath.Abs(bin)
-	if err != nil {
-		return err
-	}
-	const name = "bench-install"
-	if err := (&cluster.Lab{Name: name, Bin: bin}).Down(ctx); err != nil {
-		return err
-	}
-	lab, err := cluster.Start(ctx, bin, name, "--nodes", strconv.Itoa(nodes), "--kube-proxy", "nftables")
+	lab, err := cluster.StartAnew(ctx, bin, "bench-install", "--nodes", strconv.Itoa(nodes), "--kube-proxy", "nftables")
 	if err != nil {
 		return err
 	}
@@ -49,7 +41,7 @@ func trial(ctx context.Context, bin string, idle time.Duration) (err error) {
 			err = e
 		}
 	}()
-	if err := install(ctx, lab, filepath.Dir(bin)); err != nil {
+	if err := install(ctx, lab, filepath.Dir(lab.Bin)); err != nil {
 		return err
 	}
 	return rest(ctx, lab, idle)
