@@ -143,9 +143,7 @@ func all(s lb.Snapshot) func(yield func(*lb.Service, bool) bool) {
 
 // claim orders servers by address, port, protocol, then Service: of several claimants the first comes first.
 func claim(a, b VirtualServer) int {
-	x, y := a.Listener, b.Listener
-	x.Inside, y.Inside = false, false
-	if d := x.Compare(y); d != 0 {
+	if d := a.Listener.ForEverybody().Compare(b.Listener.ForEverybody()); d != 0 {
 		return d
 	}
 	if d := a.Service.Compare(b.Service); d != 0 {

@@ -39,6 +39,12 @@ func (l Listener) Compare(o Listener) int {
 	}
 }
 
+// ForEverybody returns the listener of the same address, port and protocol that is not for the inside alone.
+func (l Listener) ForEverybody() Listener {
+	l.Inside = false
+	return l
+}
+
 // NodePort reports whether l listens on every address in [State.NodeAddrs] of its family.
 func (l Listener) NodePort() bool { return l.Addr.Addr().IsUnspecified() }
 

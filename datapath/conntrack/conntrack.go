@@ -8,7 +8,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -26,11 +25,7 @@ func (Flows) Forget(_ context.Context, have, want datapath.State) error {
 	rules := changed(have, want)
 	families := map[netlink.InetFamily]bool{}
 	for l := range rules.listeners {
-		if l.Addr.Addr().Is4() {
-			families[unix.AF_INET] = true
-		} else {
-			families[unix.AF_INET6] = true
-		}
+		families[familyOf(l.Addr.Addr())] = true
 	}
 	var errs []error
 	for family := range families {
@@ -66,7 +61,7 @@ func changed(have, want datapath.State) rules {
 	}
 	wanted := map[datapath.Listener]bool{}
 	for _, v := range want.Servers {
-		key := everybody(v.Listener)
+		key := v.Listener.ForEverybody()
 		r, look := out.listeners[key]
 		if wanted[key] = true; !look {
 			continue
@@ -85,8 +80,8 @@ func changed(have, want datapath.State) rules {
 func differing(h, w []datapath.VirtualServer) map[datapath.Listener]rule {
 	out := map[datapath.Listener]rule{}
 	note := func(l datapath.Listener, any bool) {
-		r, had := out[everybody(l)]
-		out[everybody(l)] = rule{any && (!had || r.any), map[netip.AddrPort]bool{}}
+		r, had := out[l.ForEverybody()]
+		out[l.ForEverybody()] = rule{any && (!had || r.any), map[netip.AddrPort]bool{}}
 	}
 	for len(h) > 0 || len(w) > 0 {
 		order := 0
@@ -112,11 +107,6 @@ func differing(h, w []datapath.VirtualServer) map[datapath.Listener]rule {
 		}
 	}
 	return out
-}
-
-func everybody(l datapath.Listener) datapath.Listener {
-	l.Inside = false
-	return l
 }
 
 // MatchConntrackFlow reports whether the flow is to be deleted; the netlink library calls it.

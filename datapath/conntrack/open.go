@@ -59,7 +59,7 @@ func newTally(s datapath.State) tally {
 		t.nodes[a] = true
 	}
 	for _, v := range s.Servers {
-		t.listeners[everybody(v.Listener)] = rule{}
+		t.listeners[v.Listener.ForEverybody()] = rule{}
 	}
 	return t
 }

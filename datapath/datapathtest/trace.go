@@ -118,7 +118,7 @@ func (k *Kernel) server(p Packet, who datapath.Clients) (datapath.VirtualServer,
 		if v, ok := k.state.Server(l); ok {
 			return v, true
 		}
-		l.Inside = false
+		l = l.ForEverybody()
 		if v, ok := k.state.Server(l); ok {
 			return v, true
 		}

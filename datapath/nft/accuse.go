@@ -22,17 +22,11 @@ const (
 	mostTrials = 400
 )
 
-// ban are the servers of one listener as the kernel refused them.
+// ban are the servers of one listener, whoever's clients they are for, as the kernel refused them.
 type ban struct {
 	servers []datapath.VirtualServer
 	err     error
 	until   time.Time
-}
-
-// everybodys is the listener by which the bans know its servers, whoever's clients they are for.
-func everybodys(l datapath.Listener) datapath.Listener {
-	l.Inside = false
-	return l
 }
 
 // spare returns s without the servers that were refused just as they are, and forgets the bans on others.
@@ -129,7 +123,7 @@ func (t *Table) ban(list []datapath.VirtualServer, err error, now time.Time) {
 		err = r.Errno // its place in a transaction tells nobody anything
 	}
 	for ; len(list) > 0; list = list[len(listened(list)):] {
-		t.bans[everybodys(list[0].Listener)] = ban{listened(list), err, now.Add(banned)}
+		t.bans[list[0].Listener.ForEverybody()] = ban{listened(list), err, now.Add(banned)}
 	}
 }
 

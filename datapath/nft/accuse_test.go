@@ -31,7 +31,7 @@ func (p poisoned) key(key string) bool {
 // without returns s without the servers that are poisoned, and how many those are.
 func (p poisoned) without(s datapath.State) (rest datapath.State, n int) {
 	rest = s
-	rest.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v datapath.VirtualServer) bool { return p[everybodys(v.Listener)] })
+	rest.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v datapath.VirtualServer) bool { return p[v.Listener.ForEverybody()] })
 	return rest, len(s.Servers) - len(rest.Servers)
 }
 
@@ -45,7 +45,7 @@ func (p poisoned) settled(t *testing.T, table *Table, s datapath.State, now time
 			t.Fatal(other)
 		}
 		_, want := p.without(s)
-		if len(r) != want || slices.ContainsFunc(r, func(x datapath.Rejection) bool { return !p[everybodys(x.Server.Listener)] }) {
+		if len(r) != want || slices.ContainsFunc(r, func(x datapath.Rejection) bool { return !p[x.Server.Listener.ForEverybody()] }) {
 			t.Fatalf("rejected %v, want %v", r, p)
 		}
 		if table.trash.empty() {
@@ -179,8 +179,8 @@ func TestShuffleWithRefusals(t *testing.T) {
 			s, p := randomState(r), poisoned{}
 			for i := range s.Servers {
 				v := &s.Servers[i]
-				if p[everybodys(v.Listener)] || r.IntN(4) == 0 { // what it asks for is new each time, since a kernel does not look at what it has
-					p[everybodys(v.Listener)] = true
+				if p[v.Listener.ForEverybody()] || r.IntN(4) == 0 { // what it asks for is new each time, since a kernel does not look at what it has
+					p[v.Listener.ForEverybody()] = true
 					a := v.Addr.Addr().AsSlice()
 					a[len(a)-2], a[len(a)-1] = byte(round), 0
 					from, _ := netip.AddrFromSlice(a)

@@ -49,8 +49,7 @@ func changed(old, new datapath.State) (from, to datapath.State) {
 
 // compare orders servers by listener, whoever's clients they are for.
 func compare(a, b datapath.VirtualServer) int {
-	a.Inside, b.Inside = false, false
-	return a.Listener.Compare(b.Listener)
+	return a.Listener.ForEverybody().Compare(b.Listener.ForEverybody())
 }
 
 // listened returns the servers at the head of a sorted list that share a listener: the one for everybody, the one for the inside.
@@ -286,7 +285,7 @@ func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []neti
 		return slices.Concat(client(open[i]), rule{remember}, p.dnat(&expr.Immediate{Register: reg(p.slot()), Data: word(uint32(i))}))
 	}
 	for i, a := range open {
-		if !slices.Contains(open[:i], a) {
+		if i == 0 || open[i-1] != a { // as often as it weighs, one after the other
 			r.rule(name, client(a), rule{in(p.memory(), 0)}, to(i))
 		}
 	}

@@ -49,6 +49,9 @@ type Placement struct {
 // Silent reports whether the speakers have said that they do not announce the address.
 func (p Placement) Silent() bool { return !p.Why.OK() }
 
+// Announced reports whether any node announces the address.
+func (p Placement) Announced() bool { return p.Layer2 != "" || len(p.BGP) > 0 }
+
 // Placements returns all addresses of Services, sorted.
 func (f *Facts) Placements() []Placement {
 	by := map[netip.Addr]*Placement{}
@@ -70,7 +73,7 @@ func (f *Facts) Placements() []Placement {
 	out := make([]Placement, 0, len(by))
 	for _, addr := range slices.SortedFunc(maps.Keys(by), netip.Addr.Compare) {
 		p := by[addr]
-		if p.Layer2 != "" || len(p.BGP) > 0 {
+		if p.Announced() {
 			p.Why = lb.Refusal{}
 		}
 		out = append(out, *p)

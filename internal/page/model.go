@@ -50,7 +50,7 @@ func overviewOf(f *explain.Facts, fr frame, find string) overview {
 	all := f.Placements()
 	out.Total = len(all)
 	for _, p := range all {
-		if announced(p) {
+		if p.Announced() {
 			out.Announced++
 		}
 		if matches(p, out.Find) {
@@ -64,10 +64,8 @@ func overviewOf(f *explain.Facts, fr frame, find string) overview {
 	return out
 }
 
-func announced(p explain.Placement) bool { return p.Layer2 != "" || len(p.BGP) > 0 }
-
 func rank(p explain.Placement) int {
-	if announced(p) {
+	if p.Announced() {
 		return 1
 	}
 	return 0
@@ -84,19 +82,17 @@ func link() *regexp.Regexp { return regexp.MustCompile(`\[([^\]]+)\]\([^)]*\)`) 
 // functions are what the templates call.
 func functions() template.FuncMap {
 	return template.FuncMap{
-		"announced": announced,
-		"chain":     func(q string) string { return "explain?" + url.Values{"q": {q}}.Encode() },
-		"ago":       func(now, then time.Time) string { return ago(now.Sub(then)) },
-		"clock":     func(t time.Time) string { return t.UTC().Format("15:04:05") },
-		"stamp":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"percent":   percent,
-		"count":     count,
-		"nodes":     nodes,
-		"parts":     parts,
-		"plus":      func(a, b int) int { return a + b },
-		"refusal":   refusal,
-		"word":      word,
-		"spoken":    spoken,
+		"chain":   func(q string) string { return "explain?" + url.Values{"q": {q}}.Encode() },
+		"ago":     func(now, then time.Time) string { return ago(now.Sub(then)) },
+		"clock":   func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"stamp":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"percent": percent,
+		"count":   count,
+		"nodes":   nodes,
+		"parts":   parts,
+		"plus":    func(a, b int) int { return a + b },
+		"refusal": refusal,
+		"word":    word,
 	}
 }
 
@@ -122,16 +118,8 @@ func refusal(reason any, message string) lb.Refusal {
 	return lb.Refusal{Reason: lb.Reason(fmt.Sprint(reason)), Message: message}
 }
 
-// word is the class of a verdict.
+// word is a verdict as it is read, and its class.
 func word(v explain.Verdict) string {
-	if v == explain.Skipped {
-		return "skipped"
-	}
-	return string(v)
-}
-
-// spoken is the verdict as it is read.
-func spoken(v explain.Verdict) string {
 	if v == explain.Skipped {
 		return "skipped"
 	}

@@ -126,7 +126,7 @@ func (s *Speaker) openConnections(forwarded datapath.State) func(datapath.Listen
 	}
 	return func(l datapath.Listener, d datapath.Destination) int {
 		if l.Inside { // conntrack does not tell whose listener it was: what both have counts once
-			l.Inside = false
+			l = l.ForEverybody()
 			v, _ := forwarded.Server(l)
 			if slices.ContainsFunc(v.Destinations, func(other datapath.Destination) bool { return other.Addr == d.Addr }) {
 				return 0
