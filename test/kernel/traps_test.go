@@ -199,7 +199,7 @@ func TestS69I1AClientReusesItsPort(t *testing.T) {
 			}
 			return f.state(v)
 		}
-		from := to(f.client, "45000")
+		from := to(f.client, "25000")
 		const times = 6
 		late := 0
 		for i := range times {
@@ -239,8 +239,8 @@ func TestI2OnePortForAServiceAndItsPod(t *testing.T) {
 			return c
 		}
 		for i, order := range [][]string{{to(f.vip, "80"), to(f.pods["pod-b"], "8080")}, {to(f.pods["pod-b"], "8080"), to(f.vip, "80")}} {
-			first := open(46000+i, order[0])
-			second := open(46000+i, order[1])
+			first := open(26000+i, order[0])
+			second := open(26000+i, order[1])
 			for _, c := range []net.Conn{first, second, first} {
 				if a, err := say(c, patience); err != nil || a.pod != "pod-b" {
 					t.Errorf("%v, on the one to %s: %v, %v", order, c.RemoteAddr(), a, err)
