@@ -137,16 +137,16 @@ func (r *Reader) watched() map[client.Object]func(old, now any) bool {
 	return map[client.Object]func(old, now any) bool{
 		&corev1.Service{}:            r.record.service,
 		&discoveryv1.EndpointSlice{}: r.record.slice,
-		&corev1.Node{}:               nodeChanged,
+		&corev1.Node{}:               r.record.noting(nodeChanged),
 		&corev1.Namespace{}:          r.record.namespace,
-		&v1beta1.IPAddressPool{}:     changed,
-		&v1beta1.L2Advertisement{}:   changed,
-		&v1beta1.BGPPeer{}:           generationChanged,
-		&v1beta1.BGPAdvertisement{}:  generationChanged,
-		&v1beta1.BFDProfile{}:        generationChanged,
-		&v1beta1.Community{}:         generationChanged,
-		&corev1.Secret{}:             changed,
-		&corev1.Pod{}:                podChanged,
+		&v1beta1.IPAddressPool{}:     r.record.noting(changed),
+		&v1beta1.L2Advertisement{}:   r.record.noting(changed),
+		&v1beta1.BGPPeer{}:           r.record.noting(generationChanged),
+		&v1beta1.BGPAdvertisement{}:  r.record.noting(generationChanged),
+		&v1beta1.BFDProfile{}:        r.record.noting(generationChanged),
+		&v1beta1.Community{}:         r.record.noting(generationChanged),
+		&corev1.Secret{}:             r.record.noting(changed),
+		&corev1.Pod{}:                r.record.noting(podChanged),
 	}
 }
 

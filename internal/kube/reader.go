@@ -31,6 +31,9 @@ type Facts struct {
 	// Speakers holds the nodes on which a speaker runs or is about to, with the address at which it listens; the zero address
 	// if that is not known yet.
 	Speakers map[lb.NodeName]netip.Addr
+
+	// Version is the same in two answers of one reader only if they differ in nothing but Endpoints; 0 = nobody looked.
+	Version uint64
 }
 
 // Reader builds facts out of a cache. It may be used from several goroutines.
@@ -51,11 +54,21 @@ func NewSpeakerReader(c client.Reader, opts Options) *Reader {
 
 // Facts returns everything as of now. Until the cache has synced, or of a speaker's reader until Watch has seen everything, it
 // waits, as long as ctx allows.
-func (r *Reader) Facts(ctx context.Context) (Facts, error) {
-	f, err := r.serviceFacts(ctx)
-	if err != nil {
+func (r *Reader) Facts(ctx context.Context) (f Facts, err error) {
+	if r.record != nil {
+		return r.record.facts(ctx, r)
+	}
+	if f.Services, err = r.services(ctx); err != nil {
 		return Facts{}, err
 	}
+	if f.Endpoints, err = r.endpoints(ctx, f.Services); err != nil {
+		return Facts{}, err
+	}
+	return r.rest(ctx, f)
+}
+
+// rest returns f with everything that is not about Services.
+func (r *Reader) rest(ctx context.Context, f Facts) (_ Facts, err error) {
 	if f.Nodes, err = r.nodes(ctx); err != nil {
 		return Facts{}, err
 	}
@@ -69,18 +82,6 @@ func (r *Reader) Facts(ctx context.Context) (Facts, error) {
 		return Facts{}, err
 	}
 	f.Speakers, err = r.speakers(ctx)
-	return f, err
-}
-
-// serviceFacts returns the facts about Services.
-func (r *Reader) serviceFacts(ctx context.Context) (f Facts, err error) {
-	if r.record != nil {
-		return f, r.record.facts(ctx, r, &f)
-	}
-	if f.Services, err = r.services(ctx); err != nil {
-		return f, err
-	}
-	f.Endpoints, err = r.endpoints(ctx, f.Services)
 	return f, err
 }
 

@@ -14,8 +14,8 @@ import (
 )
 
 // record holds the Services that the speaker deals with, ours or in datapath mode full every one, and their endpoints, as nouns.
-// Events keep it up to date, so that facts cost what has changed and not ten thousand conversions. What it returns is never
-// written to again.
+// Events keep it up to date, so that facts cost what has changed and not ten thousand conversions. Of everything else it knows only when it
+// changes. What it returns is never written to again.
 type record struct {
 	opts   Options
 	filled chan struct{} // closed when all events of what existed at the start have been seen
@@ -28,6 +28,9 @@ type record struct {
 	staleServices, staleEndpoints map[lb.ServiceKey]bool
 	mine, others                  []lb.Service // sorted by key
 	endpoints                     map[lb.ServiceKey][]lb.Endpoint
+
+	version uint64 // grows with each change of anything but endpoints
+	last    Facts  // the last answer, without Services and endpoints
 }
 
 func newRecord(opts Options) *record {
@@ -57,6 +60,7 @@ func (r *record) service(old, now any) bool {
 	if is != nil && (is.ours || is.forwarded) {
 		r.services[is.key()] = is
 		r.staleServices[is.key()] = true
+		r.version++
 		return true
 	}
 	if is == nil {
@@ -66,8 +70,11 @@ func (r *record) service(old, now any) bool {
 		return false
 	}
 	_, known := r.services[is.key()]
-	delete(r.services, is.key())
-	r.staleServices[is.key()] = known
+	if known {
+		delete(r.services, is.key())
+		r.staleServices[is.key()] = true
+		r.version++
+	}
 	return known
 }
 
@@ -113,12 +120,13 @@ func (r *record) namespace(old, now any) bool {
 	if !labelsChanged(old, now) {
 		return false
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.version++
 	ns, ok := now.(*corev1.Namespace)
 	if !ok {
 		return true
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for key, s := range r.services {
 		if key.Namespace == ns.Name && s.ours {
 			r.staleServices[key] = true
@@ -127,45 +135,81 @@ func (r *record) namespace(old, now any) bool {
 	return true
 }
 
-// facts adds the Services and endpoints to f. Until r is filled it waits, as long as ctx allows.
-func (r *record) facts(ctx context.Context, reader *Reader, f *Facts) error {
+// noting has every change that matters noted as one of something else than Services and endpoints.
+func (r *record) noting(matters func(old, now any) bool) func(old, now any) bool {
+	return func(old, now any) bool {
+		if !matters(old, now) {
+			return false
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.version++
+		return true
+	}
+}
+
+// facts returns everything; reader reads what the record does not hold, if that may have changed. Until r is filled it waits, as long as
+// ctx allows.
+func (r *record) facts(ctx context.Context, reader *Reader) (Facts, error) {
 	select {
 	case <-r.filled:
 	case <-ctx.Done():
-		return fmt.Errorf("reading all Services: %w", context.Cause(ctx))
+		return Facts{}, fmt.Errorf("reading all Services: %w", context.Cause(ctx))
 	}
 	namespaces, err := reader.namespaceLabels(ctx)
 	if err != nil {
-		return err
+		return Facts{}, err
 	}
+	f, same := r.convert(namespaces)
+	if same {
+		return f, nil
+	}
+	if f, err = reader.rest(ctx, f); err != nil {
+		return Facts{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = f
+	r.last.Services, r.last.Others, r.last.Endpoints = nil, nil, nil // there are newer ones before anybody asks again
+	return f, nil
+}
+
+// convert returns the facts about Services as of now, with everything else from the last answer if that is the same.
+func (r *record) convert(namespaces map[string]map[string]string) (f Facts, same bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.convertEndpoints()
 	r.convertServices(namespaces)
-	f.Services, f.Others, f.Endpoints = r.mine, r.others, r.endpoints
-	return nil
+	version := r.version + 1 // so that it is never 0
+	if same = r.last.Version == version; same {
+		f = r.last
+	}
+	f.Services, f.Others, f.Endpoints, f.Version = r.mine, r.others, r.endpoints, version
+	return f, same
 }
 
 func (r *record) convertEndpoints() {
-	stale := maps.Clone(r.staleEndpoints)
-	for key := range r.staleServices {
-		stale[key] = true
-	}
-	if len(stale) == 0 {
+	if len(r.staleEndpoints)+len(r.staleServices) == 0 {
 		return
 	}
 	r.endpoints = maps.Clone(r.endpoints)
-	for key := range stale {
-		_, served := r.services[key]
-		_, known := r.endpoints[key]
-		switch {
-		case !served:
-			delete(r.endpoints, key)
-		case !known || r.staleEndpoints[key]:
-			r.endpoints[key] = endpointsOfKept(r.slices[key])
+	for key := range r.staleEndpoints {
+		r.convertEndpointsOf(key)
+	}
+	for key := range r.staleServices {
+		if _, known := r.endpoints[key]; !known || r.services[key] == nil {
+			r.convertEndpointsOf(key)
 		}
 	}
-	clear(r.staleEndpoints)
+	r.staleEndpoints = map[lb.ServiceKey]bool{} // a map that was large once costs what it had then whenever it is emptied
+}
+
+func (r *record) convertEndpointsOf(key lb.ServiceKey) {
+	if r.services[key] == nil {
+		delete(r.endpoints, key)
+		return
+	}
+	r.endpoints[key] = endpointsOfKept(r.slices[key])
 }
 
 func (r *record) convertServices(namespaces map[string]map[string]string) {
@@ -187,7 +231,7 @@ func (r *record) convertServices(namespaces map[string]map[string]string) {
 	}
 	r.mine = replace(r.mine, mine, r.staleServices)
 	r.others = replace(r.others, others, r.staleServices)
-	clear(r.staleServices)
+	r.staleServices = map[lb.ServiceKey]bool{}
 }
 
 // take returns the Service and forgets it, or what was made of it before, in the list, where only the labels of its Namespace are others.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -292,22 +293,29 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// TestARecordSaysWhatListsSay replays random events in mode external and compares the record with a reader that keeps nothing.
+// TestARecordSaysWhatListsSay replays random events in mode external and compares the record with a reader that keeps nothing. As long as the
+// version is the same nothing may change but endpoints.
 func TestARecordSaysWhatListsSay(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	dice := rand.New(rand.NewPCG(seed, 0))
 	r := watching(t, Options{Namespace: home})
 	have := map[string]client.Object{}
+	var before Facts
+	versions := map[uint64]bool{}
 	for step := range 300 {
 		var now client.Object
 		name, version := fmt.Sprint("s", dice.IntN(4)), fmt.Sprint(step)
-		isSlice := dice.IntN(2) == 0
-		if isSlice {
+		isSlice, isNode := dice.IntN(2) == 0, dice.IntN(8) == 0
+		switch {
+		case isNode:
+			name = "n1"
+			now = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"step": version}}}
+		case isSlice:
 			s := slice(80+dice.Int32N(3), pod(fmt.Sprint("10.0.0.", 1+dice.IntN(9)), "n1", "r"))
 			s.Name, s.ResourceVersion, s.Labels[discoveryv1.LabelServiceName] = fmt.Sprint("slice", dice.IntN(6)), version, name
 			now, name = s, s.Name
-		} else {
+		default:
 			now = web(func(s *corev1.Service) {
 				s.Name, s.ResourceVersion, s.Spec.Ports[0].Port = name, version, 80+dice.Int32N(3)
 				if dice.IntN(3) == 0 {
@@ -320,22 +328,53 @@ func TestARecordSaysWhatListsSay(t *testing.T) {
 			now = nil
 			delete(have, name)
 		}
-		if isSlice {
+		r.client = newFake(slices.Collect(maps.Values(have))...)
+		switch {
+		case isNode:
+			r.record.noting(nodeChanged)(seen(old), seen(now))
+		case isSlice:
 			r.record.slice(kept(t, r.opts, seen(old)), kept(t, r.opts, seen(now)))
-		} else {
+		default:
 			r.record.service(kept(t, r.opts, seen(old)), kept(t, r.opts, seen(now)))
 		}
-		got, err := r.serviceFacts(t.Context())
+		got, err := r.Facts(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := NewReader(newFake(slices.Collect(maps.Values(have))...), r.opts).serviceFacts(t.Context())
+		want, err := NewReader(r.client, r.opts).Facts(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
+		if got.Version == before.Version {
+			before.Endpoints = got.Endpoints
+			if !reflect.DeepEqual(got, before) {
+				t.Fatalf("step %d: more than endpoints changed with version %d:\n%+v\n%+v", step, got.Version, before, got)
+			}
+		}
+		before, want.Version, versions[got.Version] = got, got.Version, true
 		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty(),
 			cmpopts.IgnoreFields(lb.Service{}, "NamespaceLabels")); diff != "" {
 			t.Fatalf("step %d: -lists +record:\n%s", step, diff)
+		}
+	}
+	if n := len(versions); n < 50 || n > 250 {
+		t.Errorf("%d versions in 300 steps, of which less than half were about endpoints", n)
+	}
+}
+
+// TestEveryKindButSlicesIsAVersion: what the facts take over from the last answer must be read again after each change.
+func TestEveryKindButSlicesIsAVersion(t *testing.T) {
+	r := fullReader(t)
+	for object, matters := range r.watched() {
+		now, version := any(object), r.record.version
+		if _, ok := object.(*corev1.Service); ok {
+			now = kept(t, r.opts, inside("a"))
+		}
+		if _, ok := object.(*discoveryv1.EndpointSlice); ok {
+			continue
+		}
+		if !matters(nil, now) || r.record.version != version+1 {
+			t.Errorf("a new %T leads from version %d to %d", object, version, r.record.version)
 		}
 	}
 }
