@@ -1,5 +1,5 @@
 // Package runner turns "something changed" into calls of one function: triggers that arrive while it runs or rests are
-// merged into one further call, two calls are never closer than a minimum, a call that failed is repeated with growing
+// merged into one further call, two calls that were asked for are never closer than a minimum, a call that failed is repeated with growing
 // delay, and after a maximum without any trigger it is called anyway. It is the loop around each reconciler, as kube-proxy's
 // BoundedFrequencyRunner is around its own.
 //

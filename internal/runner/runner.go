@@ -8,7 +8,7 @@ import (
 
 // Options sets the pace of a [Runner].
 type Options struct {
-	MinInterval time.Duration // least time from the end of one call to the start of the next; 0 = none
+	MinInterval time.Duration // least time from the end of one call to the start of the next; 0 = none. One that MaxInterval has made has no rest after it
 	MaxInterval time.Duration // longest time without a call; 0 = wait for triggers only
 	RetryMin    time.Duration // delay after a first failure, doubled by each further one; default 100 ms
 	RetryMax    time.Duration // longest such delay; default 30 s
@@ -60,7 +60,7 @@ func (r *Runner) Trigger() {
 
 // Run calls the function once at the start and then as triggers and intervals ask, until ctx is done; it returns nil.
 func (r *Runner) Run(ctx context.Context) error {
-	failures := 0
+	failures, rest := 0, r.o.MinInterval
 	for {
 		r.drain()
 		if err := r.fn(ctx); err != nil {
@@ -68,8 +68,15 @@ func (r *Runner) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 		}
-		if !sleep(ctx, r.o.MinInterval) || !r.wait(ctx, failures) {
+		if !sleep(ctx, rest) {
 			return nil
+		}
+		asked, ok := r.wait(ctx, failures, rest)
+		if !ok {
+			return nil
+		}
+		if rest = r.o.MinInterval; !asked && failures == 0 {
+			rest = 0
 		}
 	}
 }
@@ -82,27 +89,28 @@ func (r *Runner) drain() {
 	}
 }
 
-// wait blocks until the next call is due; false means that ctx is done.
-func (r *Runner) wait(ctx context.Context, failures int) bool {
+// wait blocks until the next call is due, after a rest, and reports whether somebody asked for it; ok is false if ctx is done.
+func (r *Runner) wait(ctx context.Context, failures int, rest time.Duration) (asked, ok bool) {
 	var due <-chan time.Time
-	if d, ok := r.delay(failures); ok {
+	if d, ok := r.delay(failures, rest); ok {
 		t := time.NewTimer(d)
 		defer t.Stop()
 		due = t.C
 	}
 	select {
 	case <-ctx.Done():
-		return false
+		return false, false
 	case <-r.trigger:
+		asked = true
 	case <-due:
 	}
-	return ctx.Err() == nil
+	return asked, ctx.Err() == nil
 }
 
-// delay is the time to the next call if nothing triggers it; false means forever.
-func (r *Runner) delay(failures int) (time.Duration, bool) {
+// delay is the time from the end of the rest to the next call if nothing triggers it; false means forever.
+func (r *Runner) delay(failures int, rest time.Duration) (time.Duration, bool) {
 	if failures == 0 {
-		return max(r.o.MaxInterval-r.o.MinInterval, 0), r.o.MaxInterval > 0
+		return max(r.o.MaxInterval-rest, 0), r.o.MaxInterval > 0
 	}
 	d := r.o.RetryMin
 	for range failures - 1 {

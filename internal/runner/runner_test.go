@@ -58,6 +58,14 @@ func TestRunner(t *testing.T) {
 			script: func(r *Runner) { time.Sleep(time.Second); r.Trigger(); time.Sleep(time.Second) }, want: []time.Duration{0, time.Second}},
 		{name: "the maximum interval calls without a trigger", o: Options{MinInterval: 10 * ms, MaxInterval: time.Second}, fn: succeed,
 			script: func(*Runner) { time.Sleep(2500 * ms) }, want: []time.Duration{0, time.Second, 2 * time.Second}},
+		{name: "a trigger just after such a call does not wait", o: Options{MinInterval: 50 * ms, MaxInterval: time.Second}, fn: succeed,
+			script: func(r *Runner) {
+				time.Sleep(1010 * ms)
+				r.Trigger()
+				time.Sleep(10 * ms)
+				r.Trigger()
+				time.Sleep(time.Second)
+			}, want: []time.Duration{0, time.Second, 1010 * ms, 1060 * ms}},
 		{name: "failures are repeated with growing delay", o: Options{RetryMin: 100 * ms, RetryMax: 300 * ms},
 			fn: func(n int) error {
 				if n < 5 {
