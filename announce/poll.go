@@ -255,18 +255,33 @@ func (p *poll) poolFor(vip netip.Addr, svc *lb.Service) (lb.Pool, bool) {
 	return lb.Pool{Name: svc.Pool}, false
 }
 
-// serving returns the nodes that can serve svc, nil meaning all of them, and false if no endpoint can take a connection. The
-// endpoints of all ports count together. While none is ready anywhere, those that still serve while they terminate will do, as
-// they do for the datapath.
-func (p *poll) serving(svc *lb.Service) (nodes []lb.NodeName, ok bool) {
-	var ready, fallback bool
-	for _, e := range p.Endpoints[svc.Key] {
+// Heeds reports whether a decision about an address of svc may be another one because its endpoints are: with externalTrafficPolicy Local
+// it matters where they are, otherwise only whether any can take a connection.
+func Heeds(svc *lb.Service, before, now []lb.Endpoint) bool {
+	if svc.ExternalTrafficPolicy == lb.Local {
+		return true
+	}
+	_, could := taking(svc, before)
+	_, can := taking(svc, now)
+	return could != can
+}
+
+// taking reports whether an endpoint of svc is ready, and whether one can take a connection: while none is ready anywhere, those that
+// still serve while they terminate will do, as they do for the datapath. The endpoints of all ports count together.
+func taking(svc *lb.Service, endpoints []lb.Endpoint) (ready, some bool) {
+	for _, e := range endpoints {
 		if (e.Ready || e.Serving && e.Terminating) && behind(svc, e) {
-			ready, fallback = ready || e.Ready, true
+			ready, some = ready || e.Ready, true
 		}
 	}
-	if svc.ExternalTrafficPolicy != lb.Local || !fallback {
-		return nil, fallback
+	return ready, some
+}
+
+// serving returns the nodes that can serve svc, nil meaning all of them, and false if no endpoint can take a connection.
+func (p *poll) serving(svc *lb.Service) (nodes []lb.NodeName, ok bool) {
+	ready, ok := taking(svc, p.Endpoints[svc.Key])
+	if svc.ExternalTrafficPolicy != lb.Local || !ok {
+		return nil, ok
 	}
 	for _, e := range p.Endpoints[svc.Key] {
 		if (e.Ready || !ready && e.Serving && e.Terminating) && behind(svc, e) && !slices.Contains(nodes, e.Node) {

@@ -73,6 +73,7 @@ func BenchmarkChange(b *testing.B) {
 			f.Endpoints[key] = append(f.Endpoints[key], e)
 		}
 	}
+	f.Version = 1
 	a.facts.Store(&f)
 	a.SetSelf(lb.Member{})
 	s, err := New(Options{Node: "n1", Facts: a, Gossip: a, Links: a, Announcer: a, Engine: a, Events: a, Log: slog.New(slog.DiscardHandler),

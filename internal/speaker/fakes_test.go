@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,7 @@ type node struct {
 	reject  lb.ServiceKey       // the kernel does not take the servers of this Service
 	slow    time.Duration       // how long the engine takes
 	drowsy  time.Duration       // how long the announcer takes
+	sets    int                 // how often the announcer was asked for something
 	syncs   int
 	rejoins int
 	heard   time.Time
@@ -99,11 +101,20 @@ func (w *world) change(edit func(*kube.Facts)) {
 	f := kube.Facts{Services: slices.Clone(w.facts.Services), Endpoints: maps.Clone(w.facts.Endpoints), Nodes: maps.Clone(w.facts.Nodes),
 		Pools: slices.Clone(w.facts.Pools), L2: slices.Clone(w.facts.L2), BGP: slices.Clone(w.facts.BGP), BGPPeers: slices.Clone(w.facts.BGPPeers)}
 	edit(&f)
+	f.Version = w.facts.Version
+	if !reflect.DeepEqual(f, withEndpoints(w.facts, f.Endpoints)) {
+		f.Version++
+	}
 	w.facts = f
 	w.mu.Unlock()
 	for _, n := range w.nodes {
 		n.FactsChanged()
 	}
+}
+
+func withEndpoints(f kube.Facts, endpoints map[lb.ServiceKey][]lb.Endpoint) kube.Facts {
+	f.Endpoints = endpoints
+	return f
 }
 
 // pass lets time pass until nobody works any more; only then the nodes' fields may be read without the lock.
@@ -137,7 +148,7 @@ func inWorld(t *testing.T, n int, script func(t *testing.T, w *world)) {
 func inWorldOf(t *testing.T, n int, script func(t *testing.T, w *world), edits ...func(*node, *Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, nodes: map[lb.NodeName]*node{}, facts: kube.Facts{
+		w := &world{t: t, nodes: map[lb.NodeName]*node{}, facts: kube.Facts{Version: 1,
 			Services:  []lb.Service{service(web, vip)},
 			Endpoints: map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n1")}},
 			Nodes:     map[lb.NodeName]lb.Node{}, L2: []lb.L2Advertisement{{Name: "all"}},
@@ -322,6 +333,7 @@ func (n *node) Set(want map[netip.Addr]announce.Target) map[netip.Addr]announce.
 	time.Sleep(drowsy)
 	n.world.mu.Lock()
 	defer n.world.mu.Unlock()
+	n.sets++
 	if n.noSock {
 		want = nil
 	}

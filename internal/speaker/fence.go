@@ -66,7 +66,7 @@ func (s *Speaker) clearance(now time.Time) bool {
 	if fresh {
 		s.o.Gossip.Rejoin()
 	}
-	time.AfterFunc(fencePoll, s.steps.Trigger)
+	time.AfterFunc(fencePoll, s.Trigger)
 	return false
 }
 

@@ -65,6 +65,6 @@ func (s *Speaker) trusted(link string, now time.Time) bool {
 		return true
 	}
 	s.o.Gossip.Rejoin() // again and again: on a link that has just come up the first attempts may be lost
-	time.AfterFunc(trustPoll, s.steps.Trigger)
+	time.AfterFunc(trustPoll, s.Trigger)
 	return false
 }

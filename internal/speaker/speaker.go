@@ -157,11 +157,14 @@ type Speaker struct {
 	changes changes
 
 	linksChanged, draining atomic.Bool
-	heard                  atomic.Int64 // when the first news of the facts came that no step has read yet, Unix nanoseconds; 0 = there is none
+
+	upset atomic.Bool  // something else than the facts may have changed since the last step began
+	heard atomic.Int64 // when the first news of the facts came that no step has read yet, Unix nanoseconds; 0 = there is none
 
 	// The following belong to the goroutine of the steps.
 
 	heardAt   int64 // what heard was when this step read new facts; 0 = it did not
+	slight    bool  // those differ from the ones before in nothing but endpoints that no announcement heeds
 	facts     kube.Facts
 	haveFacts bool
 	links     []lb.Link
@@ -174,7 +177,9 @@ type Speaker struct {
 	absence   absence
 	again     uint64 // how often everything was announced anew, because a node that was lost is back
 	settling  settling
-	wake      *time.Timer // of the next step that time alone makes necessary; nil = none
+	wake      *time.Timer  // of the next step that time alone makes necessary; nil = none
+	planned   *lb.Snapshot // by which the announcements were decided last; nil = they are to be decided anew
+	plannedAt time.Time    // when that was
 	wire      families
 	announced map[netip.Addr][]string // what it reached in the last step, with the interfaces
 	speech    speech
@@ -240,7 +245,10 @@ func (s *Speaker) FactsChanged() {
 }
 
 // Trigger tells that the members, the announcer's sockets or the BGP sessions have changed. It does not block.
-func (s *Speaker) Trigger() { s.steps.Trigger() }
+func (s *Speaker) Trigger() {
+	s.upset.Store(true)
+	s.steps.Trigger()
+}
 
 // Run works until ctx is done, then hands the addresses over and returns nil. The gossip and the announcer must outlive it.
 func (s *Speaker) Run(ctx context.Context) error {
@@ -275,7 +283,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 func (s *Speaker) drain() {
 	start := time.Now()
 	s.draining.Store(true)
-	s.steps.Trigger()
+	s.Trigger()
 	for {
 		time.Sleep(stepRest)
 		st, took := s.status.Load(), time.Since(start)
@@ -300,7 +308,7 @@ func (s *Speaker) drain() {
 func (s *Speaker) watchLinks(ctx context.Context) {
 	changed := func() {
 		s.linksChanged.Store(true)
-		s.steps.Trigger()
+		s.Trigger()
 	}
 	for ctx.Err() == nil {
 		start := time.Now()

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -81,6 +82,65 @@ func TestForwardingWaitsForTheAnnouncementsOnlyWhereItEnds(t *testing.T) {
 			}
 		}
 		n.drowsy = 0
+	})
+}
+
+// TestEndpointsThatNoAnnouncementHeeds: they reach the kernel, and nothing else is decided again.
+func TestEndpointsThatNoAnnouncementHeeds(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		other, leaving := endpoint("n1"), endpoint("n1")
+		other.Addr = netip.MustParseAddrPort("10.244.1.3:8080")
+		leaving.Ready, leaving.Terminating = false, true
+		local := service(dns, vip2)
+		local.ExternalTrafficPolicy = lb.Local
+		are := func(key lb.ServiceKey, list ...lb.Endpoint) func(*kube.Facts) {
+			return func(f *kube.Facts) { f.Endpoints[key] = list }
+		}
+		for _, step := range []struct {
+			name   string
+			change func(*kube.Facts)
+			upset  bool // and something else has happened
+			heeded bool
+		}{
+			{"one comes", are(web, endpoint("n1"), other), false, false},
+			{"one is about to go", are(web, leaving, other), false, false},
+			{"it goes", are(web, other), false, false},
+			{"the last one is about to go", are(web, leaving), false, false},
+			{"all go", are(web), false, true},
+			{"one comes to none", are(web, endpoint("n1")), false, true},
+			{"one comes when the members may have changed", are(web, endpoint("n1"), other), true, true},
+			{"nothing", func(*kube.Facts) {}, false, false},
+			{"a Service comes", func(f *kube.Facts) { f.Services = []lb.Service{local, f.Services[0]} }, false, true},
+			{"one comes to it", are(dns, endpoint("n1")), false, true},
+			{"another one comes to it, whose policy is Local", are(dns, endpoint("n1"), other), false, true},
+			{"a node comes", func(f *kube.Facts) { f.Nodes["n2"] = lb.Node{Name: "n2"} }, false, true},
+			{"one goes", are(web, other), false, false},
+		} {
+			sets := n.sets
+			w.change(step.change)
+			if step.upset {
+				n.Trigger()
+			}
+			pass(time.Second)
+			if heeded := n.sets > sets; heeded != step.heeded {
+				t.Errorf("%s: the announcements were decided again: %v, want %v", step.name, heeded, step.heeded)
+			}
+			want := datapath.Desired(lb.Snapshot{Self: "n1", Forwards: true, Services: w.facts.Services, Endpoints: w.facts.Endpoints, Nodes: w.facts.Nodes})
+			if d := cmp.Diff(want.String(), n.kernel.String()); d != "" {
+				t.Errorf("%s: the kernel (-want +got):\n%s", step.name, d)
+			}
+		}
+		sets := n.sets
+		for range 40 { // as long as endpoints alone change, all the rest is looked at from time to time
+			w.change(are(web, other, endpoint("n1")))
+			pass(time.Second)
+			w.change(are(web, other))
+			pass(time.Second)
+		}
+		if asked := n.sets - sets; asked < 2 || asked > 4 {
+			t.Errorf("in 80 seconds of changes the announcer was asked %d times, want every 30 seconds", asked)
+		}
 	})
 }
 

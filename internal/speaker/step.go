@@ -20,8 +20,13 @@ const factsTimeout = 5 * time.Second
 
 // step looks at the world and acts on it once. An error means that some facts are old: the step has worked with those.
 func (s *Speaker) step(ctx context.Context) error {
+	upset := s.upset.Swap(false)
 	err := s.refresh(ctx)
 	now := time.Now()
+	if !upset && s.slight && s.onlyForward(now) {
+		return nil
+	}
+	s.planned = nil
 	s.judgeLinks(now)
 	s.reviewRivals(now)
 	closed := !s.fence.isOpen()
@@ -61,8 +66,25 @@ func (s *Speaker) step(ctx context.Context) error {
 		s.handOver(s.decider.Desired(forwards), forwards.Services, now) // only now: what is unprogrammed by it is no longer announced
 	}
 	s.shareHealth(snap)
+	if err == nil {
+		s.planned, s.plannedAt = &snap, now
+	}
 	s.beat.Store(time.Now().UnixNano())
 	return err
+}
+
+// onlyForward does what a step has to do about endpoints that no announcement heeds, if the last step has decided all that it had to, and
+// reports whether that was all. With ten thousand addresses the rest would take ten times as long, and the processors from the engine.
+func (s *Speaker) onlyForward(now time.Time) bool {
+	if s.planned == nil || now.Sub(s.plannedAt) >= stepAnyway || !s.fence.isOpen() {
+		return false
+	}
+	s.planned.Endpoints = s.facts.Endpoints
+	if !s.forwardAhead(*s.planned, now) {
+		return false
+	}
+	s.beat.Store(time.Now().UnixNano())
+	return true
 }
 
 // keepSilent gives nothing up while the announcers say nothing: if the others have not missed this node, it goes on where it
@@ -107,23 +129,24 @@ func (s *Speaker) wakeAfter(d time.Duration) {
 		s.wake = nil
 	}
 	if d > 0 {
-		s.wake = time.AfterFunc(d, s.steps.Trigger)
+		s.wake = time.AfterFunc(d, s.Trigger)
 	}
 }
 
 // refresh reads again what has changed: the API server's facts and the links.
 func (s *Speaker) refresh(ctx context.Context) error {
-	if s.linksChanged.Swap(false) {
-		links, err := s.o.Links.Links()
+	s.heardAt, s.slight = 0, false
+	links := s.linksChanged.Swap(false)
+	if links {
+		list, err := s.o.Links.Links()
 		if err != nil {
 			s.linksChanged.Store(true)
 			s.o.Log.Warn("links not read", "err", err)
 			return err
 		}
-		s.setLinks(links)
+		s.setLinks(list)
 		s.readKernel() // what has changed may be an address
 	}
-	s.heardAt = 0
 	if heard := s.heard.Swap(0); heard != 0 {
 		ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 		defer cancel()
@@ -137,6 +160,7 @@ func (s *Speaker) refresh(ctx context.Context) error {
 			s.o.Log.Log(ctx, level, "facts not read", "err", err)
 			return err
 		}
+		s.slight = !links && s.haveFacts && slight(s.facts, facts)
 		s.facts, s.haveFacts, s.heardAt = facts, true, heard
 	}
 	return nil

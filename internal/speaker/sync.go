@@ -1,26 +1,66 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// forwardAhead gives the engine's loop its next goal before the decisions of this step are made, so that it need not wait for them. It
-// leaves that to the end of the step if the datapath would refuse something that it forwards now: that is withdrawn first.
-func (s *Speaker) forwardAhead(snap lb.Snapshot, now time.Time) {
+// forwardAhead gives the engine's loop its next goal before the decisions of this step are made, so that it need not wait for them, and
+// reports whether it did. It leaves that to the end of the step if the datapath would refuse something that it forwards now: that is
+// withdrawn first.
+func (s *Speaker) forwardAhead(snap lb.Snapshot, now time.Time) bool {
 	if s.o.Engine == nil || !s.haveFacts || snap.Fenced || s.want == nil {
-		return
+		return false
 	}
 	forwards, _ := s.speech.parting.with(snap, s.reportBGP().Seq, now)
-	if want := s.decider.Desired(forwards); want.Keeps(s.want.State) {
-		s.handOver(want, forwards.Services, now)
+	want := s.decider.Desired(forwards)
+	if !want.Keeps(s.want.State) {
+		return false
 	}
+	s.handOver(want, forwards.Services, now)
+	return true
+}
+
+// slight reports whether facts differ from those before in nothing but endpoints that no announcement, and no health check node port,
+// heeds.
+func slight(before, now kube.Facts) bool {
+	if now.Version == 0 || now.Version != before.Version || len(now.Endpoints) != len(before.Endpoints) {
+		return false
+	}
+	for key, is := range now.Endpoints {
+		was, known := before.Endpoints[key]
+		if known && sameMemory(was, is) {
+			continue
+		}
+		svc := cmp.Or(find(now.Services, key), find(now.Others, key))
+		if !known || svc == nil || announce.Heeds(svc, was, is) {
+			return false
+		}
+	}
+	return true
+}
+
+// find returns the Service of a list that is sorted by key; nil if it has none.
+func find(list []lb.Service, key lb.ServiceKey) *lb.Service {
+	i, ok := slices.BinarySearchFunc(list, key, func(s lb.Service, key lb.ServiceKey) int { return s.Key.Compare(key) })
+	if !ok {
+		return nil
+	}
+	return &list[i]
+}
+
+// sameMemory reports whether both lists are one: facts share what has not changed, and nobody writes to them.
+func sameMemory[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // handOver gives the engine's loop its next goal, and tells what of Services is not in it.
@@ -55,7 +95,7 @@ type announceable struct {
 
 // of returns the addresses of the Services, which nobody writes to.
 func (a *announceable) of(services []lb.Service) []netip.Addr {
-	if len(services) == len(a.services) && (len(services) == 0 || &services[0] == &a.services[0]) {
+	if sameMemory(services, a.services) {
 		return a.addrs
 	}
 	out := make([]netip.Addr, 0, len(services))
@@ -103,30 +143,38 @@ func (s *Speaker) sync(ctx context.Context) error {
 	}
 	start := time.Now()
 	reached, err := s.o.Engine.Sync(ctx, want.State, start)
+	end := time.Now()
 	if ctx.Err() != nil {
 		return nil // the end; what was reached is no news to anybody
 	}
-	s.metrics.syncs.Observe(time.Since(start).Seconds())
+	s.metrics.syncs.Observe(end.Sub(start).Seconds())
 	if err != nil {
 		s.metrics.syncErrors.Inc()
 		s.o.Log.Error("datapath not in sync", "engine", s.o.Engine.Name(), "err", err)
 	}
 	r := last
-	if r.reached = reached; err != nil || last.err != nil || last.of != want || !reached.Equal(last.reached) {
+	if r.of, r.reached = want, reached; !last.holds(want, reached, err) {
 		r = judge(want, reached, err)
 	}
 	if r.ready {
 		s.mu.Lock()
-		waited, waiting := s.backlog.reached(begun, start, time.Now())
+		waited, waiting := s.backlog.reached(begun, start, end)
 		s.mu.Unlock()
 		if waiting {
 			s.metrics.programming.Observe(waited.Seconds())
 		}
 	}
 	if s.accept(r) {
-		s.steps.Trigger()
+		s.Trigger()
 	}
 	return err
+}
+
+// holds reports whether what r says of the addresses, after a success, is true of this outcome too: most of the time only endpoints have
+// changed.
+func (r report) holds(want *goal, reached datapath.State, err error) bool {
+	return r.of != nil && r.err == nil && err == nil && slices.Equal(r.of.ours, want.ours) && slices.Equal(r.reached.VIPs, reached.VIPs) &&
+		slices.Equal(r.reached.Partial, reached.Partial)
 }
 
 // judge turns the outcome of a Sync into a report. An engine that reached nothing although it should have is broken; one
