@@ -8,8 +8,8 @@
 // lock is needed for that: the report is a fact of the next snapshot, and a step announces first and hands the datapath's
 // part over afterwards. Where the datapath goes on forwarding everything that it did, as when one endpoint of several comes or
 // goes, there is nothing to withdraw first, and it gets its part before the decisions; where no decision heeds those endpoints, as with
-// externalTrafficPolicy Cluster, none is made. It works in a task of its own, so that a takeover never waits for a slow kernel: every node has every address programmed in advance, and taking one over is a change of
-// what the announcer answers.
+// externalTrafficPolicy Cluster, none is made. It works in a task of its own, so that a takeover never waits for a slow kernel: every
+// node has every address programmed in advance, and taking one over is a change of what the announcer answers.
 //
 // # Claims
 //

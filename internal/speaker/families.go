@@ -22,7 +22,7 @@ func (a families) each(f func(one Announcer, serves func(netip.Addr) bool)) {
 
 // set gives every announcer the targets of its family and returns what all have reached.
 func (a families) set(want map[netip.Addr]announce.Target) map[netip.Addr]announce.Target {
-	reached := map[netip.Addr]announce.Target{}
+	reached := make(map[netip.Addr]announce.Target, len(want))
 	a.each(func(one Announcer, serves func(netip.Addr) bool) {
 		part := map[netip.Addr]announce.Target{}
 		for addr, t := range want {

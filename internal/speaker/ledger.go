@@ -125,7 +125,7 @@ func mustProbe(c lb.Claim) bool { return c.Epoch == 1 }
 // or announced here.
 func (l *ledger) learn(decisions []announce.Decision, others []lb.Member) map[netip.Addr]rivalry {
 	seen := make(map[netip.Addr]uint64, len(decisions))
-	mine := map[netip.Addr]bool{}
+	mine := make(map[netip.Addr]bool, len(l.held))
 	for _, d := range decisions {
 		seen[d.VIP] = l.seen[d.VIP]
 		if d.Announce {

@@ -212,8 +212,9 @@ func (s *Speaker) snapshot(now time.Time, known map[lb.NodeName]netip.Addr, fenc
 
 // tell publishes st and reports what has changed since the last one: a log line and an Event each.
 func (s *Speaker) tell(st *Status, now time.Time) {
-	before := map[netip.Addr]announce.Decision{}
-	for _, d := range s.status.Load().Decisions {
+	last := s.status.Load().Decisions
+	before := make(map[netip.Addr]announce.Decision, len(last))
+	for _, d := range last {
 		before[d.VIP] = d
 	}
 	s.tellRoutes(s.status.Swap(st), st, now)

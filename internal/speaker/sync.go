@@ -180,7 +180,7 @@ func (r report) holds(want *goal, reached datapath.State, err error) bool {
 // judge turns the outcome of a Sync into a report. An engine that reached nothing although it should have is broken; one
 // that reached a part works, and the addresses it lacks are for other nodes to serve.
 func judge(want *goal, reached datapath.State, err error) report {
-	r := report{of: want, worked: true, programmed: map[netip.Addr]bool{}, reached: reached, err: err}
+	r := report{of: want, worked: true, programmed: make(map[netip.Addr]bool, len(want.ours)), reached: reached, err: err}
 	r.ready = err == nil || slices.ContainsFunc(reached.VIPs, reached.Has)
 	for _, a := range want.ours {
 		if reached.Has(a) {
