@@ -72,8 +72,9 @@ func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {
 	if err != nil {
 		return err
 	}
+	e.own()
 	if i, ok := slices.BinarySearchFunc(e.have.Servers, op.Server.Listener, byListener); ok && op.Destination.Addr.IsValid() {
-		v := &e.have.Servers[i] // states that were returned share the destinations
+		v := &e.have.Servers[i]
 		v.Destinations = slices.Clone(v.Destinations)
 	}
 	return e.have.Apply(op)

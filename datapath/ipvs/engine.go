@@ -79,6 +79,7 @@ type Engine struct {
 	borrowed map[netip.Addr]bool // VIPs that the node delivers without our doing
 	missing  map[string]bool     // schedulers that the kernel does not have
 	read     bool                // have is the kernel's content
+	shared   bool                // others hold have's lists too, which must stay as they are
 	verified time.Time
 	cursor   int // where verification goes on
 	writes   int
@@ -126,9 +127,15 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 
 // reached is the record, and what has failed, as a state that stays as it is.
 func (e *Engine) reached(f failures) datapath.State {
-	out := e.have
-	out.Servers = slices.Clone(out.Servers)
-	return out.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
+	e.shared = true
+	return e.have.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
+}
+
+// own is called before the record's lists are written to. Destinations are shared longer: they are replaced, not written to.
+func (e *Engine) own() {
+	if e.shared {
+		e.have.VIPs, e.have.Servers, e.shared = slices.Clone(e.have.VIPs), slices.Clone(e.have.Servers), false
+	}
 }
 
 // guard tells the guard. What it does not take is noted, and is no error.
@@ -296,6 +303,7 @@ func (e *Engine) Cleanup(ctx context.Context) error {
 		return err
 	}
 	before := e.have.Servers
+	e.shared = true
 	var f failures
 	e.change(ctx, nil, before, nil, time.Time{}, &f)
 	e.read, e.guarded = false, datapath.State{}

@@ -227,7 +227,9 @@ func TestShuffle(t *testing.T) {
 		}
 		n.setConns(func() int { return r.IntN(2) })
 		now = now.Add(time.Second)
-		if reached, err := e.Sync(ctx, want, now); err == nil {
+		reached, err := e.Sync(ctx, want, now)
+		said := reached.String()
+		if err == nil {
 			for _, a := range want.VIPs {
 				if !reached.Programmed()[a] {
 					t.Fatalf("round %d: no error, but %s is not programmed:\n%s", round, a, reached)
@@ -260,12 +262,37 @@ func TestShuffle(t *testing.T) {
 		if len(n.unguarded) > 0 {
 			t.Fatalf("round %d: %v was up without its guard", round, n.unguarded)
 		}
+		want = state(r)
+		if _, err := e.Sync(ctx, want, now); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(said, reached.String()); d != "" {
+			t.Fatalf("round %d: a state that was returned has changed (-then +now):\n%s", round, d)
+		}
 	}
 	if err := e.Cleanup(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(datapath.State{Servers: []datapath.VirtualServer{foreign()}}.String(), n.dump()); d != "" {
 		t.Errorf("after the cleanup (-want +got):\n%s", d)
+	}
+}
+
+// TestCleanupOfMany has more servers than are changed at a time.
+func TestCleanupOfMany(t *testing.T) {
+	var want datapath.State
+	for i := range 3*chunk + 1 {
+		addr := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+		want.VIPs = append(want.VIPs, addr)
+		want.Servers = append(want.Servers, datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.AddrPortFrom(addr, 80), Protocol: lb.TCP}, Scheduler: datapath.RoundRobin,
+			Destinations: []datapath.Destination{{Addr: netip.MustParseAddrPort("10.0.0.1:80"), Weight: 1, Method: datapath.NAT}}})
+	}
+	n := &node{}
+	if _, err := n.engine().Sync(t.Context(), want, t0); err != nil || len(n.ipvs) != len(want.Servers) {
+		t.Fatalf("%d servers, want %d: %v", len(n.ipvs), len(want.Servers), err)
+	}
+	if err := n.engine().Cleanup(t.Context()); err != nil || len(n.ipvs)+len(n.routes) > 0 {
+		t.Errorf("%d servers and %d routes are left: %v", len(n.ipvs), len(n.routes), err)
 	}
 }
 

@@ -117,7 +117,7 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []dat
 		}
 		v.Destinations = dests
 	}
-	e.have, e.read, e.verified, e.cursor = have, true, now, 0
+	e.have, e.shared, e.read, e.verified, e.cursor = have, false, true, now, 0
 	return nil
 }
 
@@ -128,6 +128,7 @@ func (e *Engine) reread(ctx context.Context, v datapath.VirtualServer) error {
 	if err != nil {
 		return err
 	}
+	e.own()
 	i, recorded := slices.BinarySearchFunc(e.have.Servers, v.Listener, byListener)
 	switch {
 	case !has && recorded:
@@ -170,18 +171,18 @@ func keepDeadlines(dests, old []datapath.Destination) {
 
 // countConns reads the connections of servers that have destinations without weight, and of no others.
 func (e *Engine) countConns(ctx context.Context) error {
-	for i := range e.have.Servers {
-		v := &e.have.Servers[i]
-		if !retiring(*v) {
+	for i, v := range e.have.Servers {
+		if !retiring(v) {
 			continue
 		}
-		dests, err := e.kernel.destinations(ctx, *v)
+		dests, err := e.kernel.destinations(ctx, v)
 		if err != nil {
 			e.read = false
 			return fmt.Errorf("counting connections: %w", err)
 		}
 		keepDeadlines(dests, v.Destinations)
-		v.Destinations = dests
+		e.own()
+		e.have.Servers[i].Destinations = dests
 	}
 	return nil
 }
