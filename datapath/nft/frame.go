@@ -30,15 +30,29 @@ const (
 )
 
 // The sets and maps of one family.
-func (f family) vips() string      { return "vips" + f.digit }      // addresses of which every port is ours
-func (f family) nodes() string     { return "nodes" + f.digit }     // addresses with node ports
-func (f family) pods() string      { return "pods" + f.digit }      // sources that are pods of this node
-func (f family) listeners() string { return "listeners" + f.digit } // listener -> chain
-func (f family) inside() string    { return "inside" + f.digit }    // the same, for the node and its pods, of those that differ
-func (f family) outside() string   { return "outside" + f.digit }   // the same, for all others
-func (f family) hairpins() string  { return "hairpins" + f.digit }  // pairs of an endpoint's address with itself
-func (f family) memory() string    { return "affinity" + f.digit }  // number of a Service's port . client . endpoint
-func (f family) marks() string     { return "marks" + f.digit }     // listener -> mark by which IPVS knows it from the inside
+func (f family) vips() string     { return "vips" + f.digit }     // addresses of which every port is ours
+func (f family) nodes() string    { return "nodes" + f.digit }    // addresses with node ports
+func (f family) pods() string     { return "pods" + f.digit }     // sources that are pods of this node
+func (f family) hairpins() string { return "hairpins" + f.digit } // pairs of an endpoint's address with itself
+func (f family) memory() string   { return "affinity" + f.digit } // number of a Service's port . client . endpoint
+func (f family) marks() string    { return "marks" + f.digit }    // listener -> mark by which IPVS knows it from the inside
+
+// Where a connection ends is in maps from listener to chain, those of node ports apart: in listeners for everybody, in inside for the node and
+// its pods, where they see others; splits has the keys of inside.
+//
+// When one of these maps changes the kernel looks through all that a packet may come to, in every way that leads there. So no element leads
+// to where such a map is looked into, and each is looked into at one place: else ten thousand Services cost it minutes. And as a packet may
+// meet a map as it was and the next one as it is now, what is missed in inside is looked for in listeners.
+func (f family) listeners(nodePort bool) string { return "listeners" + f.digit + ofNode(nodePort) }
+func (f family) inside(nodePort bool) string    { return "inside" + f.digit + ofNode(nodePort) }
+func (f family) splits(nodePort bool) string    { return "splits" + f.digit + ofNode(nodePort) }
+
+func ofNode(port bool) string {
+	if port {
+		return "-node"
+	}
+	return ""
+}
 
 // endpoints is listener . slot -> endpoint, members listener . endpoint.
 func (f family) endpoints(inside bool) string { return "endpoints" + f.digit + kind(inside) }
@@ -70,6 +84,7 @@ func (o Options) frame(pods datapath.Detector) ruleset {
 	}
 	r.rule(refuse, drop())
 	r.rule(silent, drop())
+	r.rule(serve, accept())
 	for _, f := range families() {
 		o.frameSets(r, f, pods)
 		o.services(r, f, pods)
@@ -151,8 +166,9 @@ func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
 	r.sets[f.nodes()] = set{key: fields{f.addr}}
 	r.sets[f.pods()] = set{key: fields{f.addr}, interval: true}
 	r.sets[f.hairpins()] = set{key: fields{f.addr, f.addr}}
-	for _, name := range []string{f.listeners(), f.inside(), f.outside()} {
-		r.sets[name] = set{key: listener, verdicts: true}
+	for _, nodePort := range []bool{false, true} {
+		r.sets[f.listeners(nodePort)], r.sets[f.inside(nodePort)] = set{key: listener, verdicts: true}, set{key: listener, verdicts: true}
+		r.sets[f.splits(nodePort)] = set{key: listener}
 	}
 	for _, p := range pods.Sources {
 		if familyOf(p.Addr()).digit == f.digit {
@@ -176,11 +192,22 @@ func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
 
 // services writes the chains that a new connection goes through on its way to its listener's chain.
 func (o Options) services(r ruleset, f family, pods datapath.Detector) {
-	all, split, vip, node := "services"+f.digit, "split"+f.digit, "vip"+f.digit, "node"+f.digit
-	r.rule(all, f.loadListener(false), rule{follow(f.listeners(), 0)})
+	all, vip, node := "services"+f.digit, "vip"+f.digit, "node"+f.digit
+	for _, nodePort := range []bool{false, true} {
+		at, split := all, "split"+f.digit+ofNode(nodePort)
+		if nodePort {
+			at = node
+		}
+		r.rule(at, f.loadListener(nodePort), rule{in(f.splits(nodePort), 0)}, jump(split)) // every chain that inside leads to ends the matter
+		r.rule(at, f.loadListener(nodePort), rule{follow(f.listeners(nodePort), 0)})
+		r.rule(split, f.ifOutside(pods), back())
+		r.rule(split, f.loadListener(nodePort), rule{follow(f.inside(nodePort), 0)})
+		if !o.Forward {
+			o.marking(r, f, pods, nodePort)
+		}
+	}
 	r.rule(all, rule{f.loadDestination(0), in(f.nodes(), 0)}, goTo(node))
 	r.rule(all, rule{f.loadDestination(0), in(f.vips(), 0)}, goTo(vip))
-	r.rule(node, f.loadListener(true), rule{follow(f.listeners(), 0)})
 
 	ping := append(ifMeta(expr.MetaKeyL4PROTO, f.icmp), &expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseTransportHeader, Len: 1}, equal(0, f.echo))
 	if o.Forward { // the VIP is no address of this node, which answers pings for it all the same
@@ -195,21 +222,6 @@ func (o Options) services(r ruleset, f family, pods datapath.Detector) {
 		}
 	}
 	r.rule(vip, goTo(refuse))
-
-	for _, nodePort := range []bool{false, true} {
-		name := split
-		if nodePort {
-			name += "-node"
-		}
-		for _, c := range append(f.host(), f.local(pods)...) {
-			r.rule(name, c, f.loadListener(nodePort), rule{follow(f.inside(), 0)})
-		}
-		r.rule(name, f.loadListener(nodePort), rule{follow(f.outside(), 0)})
-		r.rule(name, rule{f.loadDestination(0), in(f.vips(), 0)}, goTo(vip))
-		if !o.Forward {
-			o.marking(r, f, pods, nodePort)
-		}
-	}
 	for c := datapath.Nobody + 1; c <= datapath.Everybody; c++ {
 		o.masquerading(r, f, c, pods)
 	}
@@ -230,6 +242,14 @@ func (o Options) marking(r ruleset, f family, pods datapath.Detector, nodePort b
 
 // host returns the conditions of which one holds for packets of the node itself, local those for its pods.
 func (f family) host() []rule { return []rule{ifOutput(), ifOwnSource()} }
+
+// ifOutside goes on if none of them holds; it uses the registers that they use.
+func (f family) ifOutside(pods datapath.Detector) (out rule) {
+	for _, condition := range append(f.host(), f.local(pods)...) {
+		out = append(out, not(condition)...)
+	}
+	return out
+}
 
 func (f family) local(pods datapath.Detector) []rule {
 	var out []rule

@@ -2,7 +2,9 @@ package nft
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -84,6 +86,21 @@ func equal(r int, value ...byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: reg(r), Data: value}
 }
 
+// not goes on where the condition, of which the last expression decides, does not.
+func not(condition rule) rule {
+	last := len(condition) - 1
+	out := slices.Clone(condition)
+	switch x := condition[last].(type) {
+	case *expr.Cmp:
+		out[last] = &expr.Cmp{Op: map[expr.CmpOp]expr.CmpOp{expr.CmpOpEq: expr.CmpOpNeq, expr.CmpOpNeq: expr.CmpOpEq}[x.Op], Register: x.Register, Data: x.Data}
+	case *expr.Lookup:
+		out[last] = &expr.Lookup{SourceRegister: x.SourceRegister, SetName: x.SetName, Invert: !x.Invert}
+	default:
+		panic(fmt.Sprintf("nft: %T is no condition", x))
+	}
+	return out
+}
+
 // ifMeta goes on if a property of the packet has a value; it uses register 0.
 func ifMeta(key expr.MetaKey, value ...byte) rule {
 	return rule{&expr.Meta{Key: key, Register: reg(0)}, equal(0, value...)}
@@ -145,6 +162,7 @@ func (f family) loadConnection(nodePort bool) rule {
 func goTo(chain string) rule { return verdict(expr.VerdictGoto, chain) }
 func jump(chain string) rule { return verdict(expr.VerdictJump, chain) }
 func drop() rule             { return verdict(expr.VerdictDrop, "") }
+func accept() rule           { return verdict(expr.VerdictAccept, "") }
 func back() rule             { return verdict(expr.VerdictReturn, "") }
 func masquerade() rule       { return rule{&expr.Masq{FullyRandom: true}} }
 

@@ -84,38 +84,26 @@ func (o Options) render(s datapath.State) ruleset {
 	for _, a := range s.NodeAddrs {
 		r.element(familyOf(a).nodes(), addrKey(a), "")
 	}
-	for rest := s.Servers; len(rest) > 0; rest = rest[len(listened(rest)):] {
-		group := listened(rest)
-		for _, v := range group {
-			o.server(r, v, len(group) > 1, s.Pods)
-		}
+	for _, v := range s.Servers {
+		o.server(r, v, s.Pods)
 	}
 	return r
 }
 
-// server writes one server; split tells that there is another one for the same listener.
-func (o Options) server(r ruleset, v datapath.VirtualServer, split bool, pods datapath.Detector) {
+// server writes one server.
+func (o Options) server(r ruleset, v datapath.VirtualServer, pods datapath.Detector) {
 	f, key := familyOf(v.Addr.Addr()), listenerKey(v.Listener)
 	to := o.leaf(r, f, v, pods)
 	if len(v.SourceRanges) > 0 && to != silent {
 		to = r.from(f, v.SourceRanges, to)
 	}
-	switch {
-	case v.Inside:
-		r.element(f.inside(), key, to)
-	case split:
-		r.element(f.outside(), key, to)
-	default:
-		r.element(f.listeners(), key, to)
+	if !v.Inside {
+		r.element(f.listeners(v.NodePort()), key, to)
+		return
 	}
-	if v.Inside { // also without a sibling: whoever is outside meets no server then
-		chain := "split" + f.digit
-		if v.NodePort() {
-			chain += "-node"
-		}
-		r.element(f.listeners(), key, chain)
-	}
-	if v.Inside && !o.Forward && v.Verdict == datapath.Forward {
+	r.element(f.inside(v.NodePort()), key, to)
+	r.element(f.splits(v.NodePort()), key, "")
+	if !o.Forward && v.Verdict == datapath.Forward {
 		r.element(f.marks(), key, string(word(o.Inside(v.Listener))))
 		if v.Masquerade&datapath.Host != 0 {
 			r.element(f.hostMasks(), key, "")

@@ -269,9 +269,6 @@ func (t *Table) replace(ctx context.Context, s datapath.State, clear change, by 
 	add(t.render(datapath.State{VIPs: s.VIPs, NodeAddrs: s.NodeAddrs}))
 	for rest := s.Servers; len(rest) > 0; {
 		n := min(chunk, len(rest))
-		for n < len(rest) && compare(rest[n-1], rest[n]) == 0 {
-			n++
-		}
 		add(t.render(datapath.State{Servers: rest[:n], Pods: s.Pods}))
 		rest = rest[n:]
 	}
@@ -358,13 +355,15 @@ func (t *Table) Owned(context.Context) (vips []netip.Addr, nodePorts []datapath.
 				nodes = append(nodes, a)
 			}
 		})
-		read(f.listeners(), func(key []byte) {
-			if l, ok := f.listenerOf(key); ok && l.NodePort() {
-				for _, a := range nodes {
-					nodePorts = append(nodePorts, datapath.Listener{Addr: netip.AddrPortFrom(a, l.Addr.Port()), Protocol: l.Protocol})
+		for _, set := range []string{f.listeners(true), f.splits(true), f.listeners(false)} { // the last one had all in earlier tables
+			read(set, func(key []byte) {
+				if l, ok := f.listenerOf(key); ok && l.NodePort() {
+					for _, a := range nodes {
+						nodePorts = append(nodePorts, datapath.Listener{Addr: netip.AddrPortFrom(a, l.Addr.Port()), Protocol: l.Protocol})
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading table %s: %w", TableName, err)
