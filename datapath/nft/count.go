@@ -3,6 +3,7 @@ package nft
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -40,7 +41,11 @@ func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 				return nil, err
 			}
 			n := int(f.listenerFields().size())
-			err = e.table.kernel.elements(f.members(inside), func(key, _ []byte, _, bytes uint64) { add(f, inside, key, key[min(n, len(key)):], 0, bytes) })
+			err = errors.Join(
+				e.table.kernel.elements(f.chosen(inside), func(key, _ []byte, packets, bytes uint64) {
+					add(f, inside, key, key[min(n, len(key)):], packets, bytes)
+				}),
+				e.table.kernel.elements(f.members(inside), func(key, _ []byte, _, bytes uint64) { add(f, inside, key, key[min(n, len(key)):], 0, bytes) }))
 			if err != nil {
 				return nil, err
 			}

@@ -54,9 +54,10 @@ func ofNode(port bool) string {
 	return ""
 }
 
-// endpoints is listener . slot -> endpoint, members listener . endpoint.
+// endpoints is listener . slot -> endpoint, members listener . endpoint, and so is chosen, for connections with affinity as they begin.
 func (f family) endpoints(inside bool) string { return "endpoints" + f.digit + kind(inside) }
 func (f family) members(inside bool) string   { return "members" + f.digit + kind(inside) }
+func (f family) chosen(inside bool) string    { return "chosen" + f.digit + kind(inside) }
 
 func kind(inside bool) string {
 	if inside {
@@ -184,6 +185,7 @@ func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
 	for _, inside := range []bool{false, true} {
 		r.sets[f.endpoints(inside)] = set{key: with(typeMark), value: endpoint, counted: true}
 		r.sets[f.members(inside)] = set{key: with(endpoint...), counted: true}
+		r.sets[f.chosen(inside)] = set{key: with(endpoint...), counted: true}
 		for _, nodePort := range []bool{false, true} {
 			r.rule("count"+f.digit, f.loadConnection(nodePort), rule{in(f.members(inside), 0)}, back())
 		}

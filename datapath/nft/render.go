@@ -206,8 +206,12 @@ func (r ruleset) has(p place) bool {
 func (o Options) forward(r ruleset, f family, v datapath.VirtualServer, open []netip.AddrPort) string {
 	key := listenerKey(v.Listener)
 	for i, a := range open {
-		r.element(f.endpoints(v.Inside), key+string(word(uint32(i))), endpointKey(a))
 		r.element(f.members(v.Inside), key+endpointKey(a), "")
+		if v.Affinity > 0 {
+			r.element(f.chosen(v.Inside), key+endpointKey(a), "")
+		} else {
+			r.element(f.endpoints(v.Inside), key+string(word(uint32(i))), endpointKey(a))
+		}
 	}
 	p := pick{f, len(open), v.NodePort(), v.Inside, v.Masquerade}
 	if v.Affinity > 0 {
@@ -244,14 +248,16 @@ func (p pick) name() string {
 // maps. The last rule is for packets that the maps changed under: the client sends them again.
 func (o Options) random(r ruleset, name string, p pick) {
 	o.masquerade(r, name, p)
-	r.rule(name, p.dnat(&expr.Numgen{Register: reg(p.slot()), Modulus: uint32(p.n), Type: unix.NFT_NG_RANDOM}))
+	draw := &expr.Numgen{Register: reg(p.slot()), Modulus: uint32(p.n), Type: unix.NFT_NG_RANDOM}
+	r.rule(name, p.loadListener(p.nodePort), rule{draw, find(p.endpoints(p.inside), 0, p.slot()), p.nat()})
 	r.rule(name, drop())
 }
 
 // sticky writes a chain that sends a client to the endpoint that it had before, else to one at random, and remembers it. All addresses
 // of a Service's port share what is remembered (S35), but each has chains of its own: with one chain for all the memory would be a map,
 // and nft 1.0.6 of Debian 12 aborts when it lists a rule that looks up what it found in a map. With a set per endpoint the kernel,
-// which keeps sets in a list, would take minutes for thousands of them. Should two ports get the same number, a client of both may
+// which keeps sets in a list, would take minutes for thousands of them; so it would if their rules looked the endpoints up in a map, since
+// every element of a map is checked against every rule that does. Should two ports get the same number, a client of both may
 // have its endpoint at one because of the other, if both have that endpoint.
 func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []netip.AddrPort) string {
 	h := fnv.New32a()
@@ -268,17 +274,18 @@ func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []neti
 		return rule{&expr.Immediate{Register: reg(0), Data: port}, p.loadSource(1), &expr.Immediate{Register: reg(1 + p.width()), Data: of.Addr().AsSlice()},
 			&expr.Immediate{Register: reg(1 + 2*p.width()), Data: binary.BigEndian.AppendUint16(nil, of.Port())}}
 	}
-	to := func(i int) rule {
+	to := func(a netip.AddrPort) rule {
 		remember := &expr.Dynset{SrcRegKey: reg(0), SetName: p.memory(), Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: v.Affinity}
-		return slices.Concat(client(open[i]), rule{remember}, p.dnat(&expr.Immediate{Register: reg(p.slot()), Data: word(uint32(i))}))
+		return slices.Concat(client(a), rule{remember}, p.loadListener(p.nodePort), rule{&expr.Immediate{Register: reg(p.slot()), Data: a.Addr().AsSlice()},
+			&expr.Immediate{Register: reg(p.slot() + p.width()), Data: binary.BigEndian.AppendUint16(nil, a.Port())}, in(p.chosen(p.inside), 0), p.nat()})
 	}
 	for i, a := range open {
 		if i == 0 || open[i-1] != a { // as often as it weighs, one after the other
-			r.rule(name, client(a), rule{in(p.memory(), 0)}, to(i))
+			r.rule(name, client(a), rule{in(p.memory(), 0)}, to(a))
 		}
 	}
-	for i := range open {
-		r.rule(name, rule{&expr.Numgen{Register: reg(0), Modulus: uint32(p.n - i), Type: unix.NFT_NG_RANDOM}, equal(0, word(0)...)}, to(i))
+	for i, a := range open {
+		r.rule(name, rule{&expr.Numgen{Register: reg(0), Modulus: uint32(p.n - i), Type: unix.NFT_NG_RANDOM}, equal(0, word(0)...)}, to(a))
 	}
 	r.rule(name, drop())
 	return name
@@ -297,8 +304,7 @@ func (o Options) masquerade(r ruleset, name string, p pick) {
 // slot is the register of an endpoint's number: behind the listener.
 func (p pick) slot() int { return p.width() + 2 }
 
-// dnat sends the connection to the endpoint with the number that load puts into the slot.
-func (p pick) dnat(load expr.Any) rule {
-	return append(p.loadListener(p.nodePort), load, find(p.endpoints(p.inside), 0, p.slot()),
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(p.nfproto), RegAddrMin: reg(p.slot()), RegProtoMin: reg(p.slot() + p.width())})
+// nat sends the connection to the endpoint in the registers from the slot.
+func (p pick) nat() expr.Any {
+	return &expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(p.nfproto), RegAddrMin: reg(p.slot()), RegProtoMin: reg(p.slot() + p.width())}
 }
