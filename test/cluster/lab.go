@@ -115,6 +115,29 @@ func (l *Lab) HTTP(ctx context.Context, target netip.AddrPort, path string, inte
 	return r, l.probe(ctx, &r, "http", target.String(), "-path", path, "-interval", interval.String(), "-for", length.String(), "-timeout", (time.Second * Slow()).String())
 }
 
+// Connect probes http://target/path from the client at the given interval until the function that it returns is called, which returns
+// the report. That is to be called once. An attempt fails after a second, stretched by [Slow].
+func (l *Lab) Connect(ctx context.Context, target netip.AddrPort, path string, interval time.Duration) (stop func() (probe.Report, error), err error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(l.Bin, "fairlab"), "exec", "--name", l.Name, "client", "--", filepath.Join(l.Bin, "probe"),
+		"http", target.String(), "-path", path, "-interval", interval.String(), "-timeout", (time.Second * Slow()).String(), "-for", "0")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	input, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", strings.Join(cmd.Args, " "), err)
+	}
+	return func() (r probe.Report, err error) {
+		_ = input.Close() // Wait says what became of the program
+		if err := cmd.Wait(); err != nil {
+			return r, fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(errs.String()))
+		}
+		return r, readReport(out.Bytes(), &r, cmd.Args)
+	}, nil
+}
+
 // UDP sends message from new ports to target from the client and reports the answers.
 func (l *Lab) UDP(ctx context.Context, target netip.AddrPort, message string, interval, length time.Duration) (probe.Report, error) {
 	var r probe.Report
@@ -132,7 +155,11 @@ func (l *Lab) probe(ctx context.Context, into any, args ...string) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal([]byte(out), into); err != nil {
+	return readReport([]byte(out), into, args)
+}
+
+func readReport(text []byte, into any, args []string) error {
+	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("reading the report of probe %v: %w", args, err)
 	}
 	return nil

@@ -92,7 +92,7 @@ func TestRollingUpdateLosesNothing(t *testing.T) {
 	d := deployment(t, ns, "web", 3)
 	target := address(t, service(t, ns, "web"))
 	answers(t, target)
-	wait := meanwhile(t, target, 20*time.Millisecond, 30*time.Second)
+	wait := meanwhile(t, target, 20*time.Millisecond, 0)
 	patch(t, d, `{"spec":{"template":{"metadata":{"annotations":{"rolled":"once"}}}}}`)
 	rolledOut(t, d)
 	r := wait()

@@ -228,7 +228,7 @@ func overview(t *testing.T, echo *corev1.Service) {
 func rates(t *testing.T, at netip.AddrPort) {
 	path, err := lab.Fairlab(t.Context(), "kubeconfig")
 	must(t, err)
-	wait := meanwhile(t, at, 10*time.Millisecond, 6*time.Second)
+	wait := meanwhile(t, at, 10*time.Millisecond, 0)
 	out, err := exec.CommandContext(t.Context(), "timeout", "--preserve-status", "-s", "INT", fmt.Sprint(5*int(cluster.Slow())), filepath.Join(lab.Bin, "kubectl-fairlead"),
 		"top", "--watch", "--interval", "1s", "-o", "json", "--kubeconfig", strings.TrimSpace(path)).Output()
 	must(t, err)

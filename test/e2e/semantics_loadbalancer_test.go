@@ -218,7 +218,7 @@ func localRollingUpdate(t *testing.T, ns string) {
 	d := deployment(t, ns, "web", int32(len(nodes)), onePerNode)
 	to := address(t, service(t, ns, "web", externalLocal))
 	answers(t, to)
-	wait := meanwhile(t, to, 20*time.Millisecond, 20*time.Second)
+	wait := meanwhile(t, to, 20*time.Millisecond, 5*time.Second)
 	patch(t, d, `{"spec":{"template":{"metadata":{"annotations":{"rolled":"once"}}}}}`)
 	rolledOut(t, d)
 	r := wait()

@@ -40,7 +40,7 @@ func rulesAreFlushed(t *testing.T, ns string) {
 	at := address(t, service(t, ns, "web"))
 	served(t, outside(), http(at.Addr().String(), 80), pods...)
 	node := owner(t, at.Addr())
-	wait := meanwhile(t, at, 20*time.Millisecond, 8*time.Second)
+	wait := meanwhile(t, at, 20*time.Millisecond, 5*time.Second)
 	flush := "nft delete table inet fairlead"
 	if engine() == "ipvs" {
 		flush = "ipvsadm -C"

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/internal/migrate"
-	"github.com/fairlead-lb/fairlead/test/cluster"
 	"github.com/fairlead-lb/fairlead/test/probe"
 )
 
@@ -49,37 +47,6 @@ func installMetalLB(t *testing.T, s *shell) {
 	eventually(t, time.Minute, func() error { _, err := s.script(t.Context(), "kubectl apply -f objects.yaml"); return err }) // its webhook needs a moment
 }
 
-// load opens a connection every 5 ms to each target until it is told to stop.
-func load(t *testing.T, targets ...netip.AddrPort) (stop func() []probe.Report) {
-	t.Helper()
-	dir := t.TempDir()
-	reports, errs := make([]probe.Report, len(targets)), make([]error, len(targets))
-	done := make(chan int)
-	for i, target := range targets {
-		go func() {
-			defer func() { done <- i }()
-			out, err := lab.Exec(t.Context(), "client", "sh", "-c", fmt.Sprintf(`echo $$ >%s/%d; exec %s http %s -path /hostname -interval %s -timeout %s -for 10m`,
-				dir, i, filepath.Join(lab.Bin, "probe"), target, 5*time.Millisecond*cluster.Slow(), time.Second*cluster.Slow()))
-			if err == nil {
-				err = json.Unmarshal([]byte(out), &reports[i])
-			}
-			errs[i] = err
-		}()
-	}
-	return func() []probe.Report {
-		t.Helper()
-		_, err := lab.Exec(t.Context(), "client", "sh", "-c", "kill -INT $(cat "+dir+"/*)")
-		must(t, err)
-		for range targets {
-			<-done
-		}
-		for _, err := range errs {
-			must(t, err)
-		}
-		return reports
-	}
-}
-
 // takeOver does what the page on the migration says, while clients open connections to the addresses that MetalLB has given.
 func (s *shell) takeOver(t *testing.T, page string) {
 	installMetalLB(t, s)
@@ -92,13 +59,15 @@ func (s *shell) takeOver(t *testing.T, page string) {
 		answers(t, targets[len(targets)-1])
 	}
 	s.stepsAreOn(t, page)
-	stop := load(t, targets...)
+	var wait []func() probe.Report
+	for _, target := range targets {
+		wait = append(wait, meanwhile(t, target, 5*time.Millisecond, 0))
+	}
 	s.page(t, page)
-	time.Sleep(3 * time.Second) // what kube-proxy still has to take away
-	for i, r := range stop() {
+	for i := range targets {
+		r := wait[i]()
 		t.Logf("%s: %d connections, %d failed, longest gap %.0f ms", targets[i], r.Attempts, r.Failed, r.LongestGap)
-		failed := r.Failed - r.Errors["interrupt signal received"] // those were open when the client was told to stop
-		if r.OK == 0 || failed*100 > r.Attempts {                  // one that is open while its address moves may be lost
+		if r.OK == 0 || r.Failed*100 > r.Attempts { // one that is open while its address moves may be lost
 			t.Errorf("%s: want next to no failed connection during the take-over, got %+v", targets[i], r)
 		}
 	}

@@ -63,19 +63,20 @@ func owner(t *testing.T, addr netip.Addr) string {
 	return node
 }
 
-// meanwhile opens connections in the background and returns a function that waits for the report.
-func meanwhile(t *testing.T, target netip.AddrPort, interval, length time.Duration) func() probe.Report {
+// aftermath is how long meanwhile goes on after it was told to end: what the last change still breaks shows.
+const aftermath = 2 * time.Second
+
+// meanwhile opens connections in the background until the function that it returns is called, at least for the given time, and a little
+// longer. The function returns the report.
+func meanwhile(t *testing.T, target netip.AddrPort, interval, least time.Duration) func() probe.Report {
 	t.Helper()
-	var report probe.Report
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		report, err = lab.HTTP(t.Context(), target, "/hostname", interval*cluster.Slow(), length*cluster.Slow())
-	}()
+	start := time.Now()
+	stop, err := lab.Connect(t.Context(), target, "/hostname", interval*cluster.Slow())
+	must(t, err)
 	return func() probe.Report {
 		t.Helper()
-		<-done
+		time.Sleep(max(aftermath*cluster.Slow(), time.Until(start.Add(least*cluster.Slow()))))
+		report, err := stop()
 		must(t, err)
 		return report
 	}

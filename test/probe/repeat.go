@@ -117,8 +117,9 @@ func Flow(target netip.AddrPort, message string, port uint16) Attempt {
 	}
 }
 
-// Repeat starts an attempt every interval, whether or not earlier ones have ended, for the given length of time. The
-// longest gap is the longest time in which no attempt ended well, the beginning and the end of the series included.
+// Repeat starts an attempt every interval, whether or not earlier ones have ended, for the given length of time or until the context
+// ends. The last ones have their timeout too: who ends a series does not make it fail. The longest gap is the longest time in which no
+// attempt ended well, the beginning and the end of the series included.
 func Repeat(ctx context.Context, try Attempt, interval, timeout, length time.Duration) Report {
 	r := Report{Answers: map[string]int{}, Errors: map[string]int{}}
 	var mu sync.Mutex
@@ -134,7 +135,7 @@ func Repeat(ctx context.Context, try Attempt, interval, timeout, length time.Dur
 	for ctx.Err() == nil && time.Since(start) < length {
 		r.Attempts++
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 			defer cancel()
 			answer, err := try(ctx)
 			now := time.Now()

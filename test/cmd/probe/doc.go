@@ -5,4 +5,6 @@
 //	probe http ADDR:PORT [-path /hostname] [-interval 5ms] [-timeout 1s] [-for 3s]
 //	probe udp ADDR:PORT  [-message hostname] [-port N] [-interval 5ms] [-timeout 1s] [-for 3s]
 //	probe arp ADDR       [-iface eth0] [-for 500ms]
+//
+// With -for 0, http and udp go on until the standard input ends.
 package main

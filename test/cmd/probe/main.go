@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
+	"math"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -39,7 +41,7 @@ func run(ctx context.Context, args []string) (any, error) {
 		port     = fs.Uint("port", 0, "udp: send everything from this port; 0 = each attempt from a new one")
 		interval = fs.Duration("interval", 5*time.Millisecond, "time between attempts")
 		timeout  = fs.Duration("timeout", time.Second, "time until an attempt counts as failed")
-		length   = fs.Duration("for", 3*time.Second, "how long to go on")
+		length   = fs.Duration("for", 3*time.Second, "how long to go on; 0 = until the standard input ends")
 		iface    = fs.String("iface", "eth0", "arp: interface to ask on")
 	)
 	if err := fs.Parse(args[2:]); err != nil {
@@ -58,6 +60,9 @@ func run(ctx context.Context, args []string) (any, error) {
 		if *port > 0 {
 			try = probe.Flow(target, *message, uint16(*port))
 		}
+		if *length == 0 {
+			ctx, *length = whileThereIsInput(ctx), math.MaxInt64
+		}
 		return probe.Repeat(ctx, try, *interval, *timeout, *length), nil
 	case "arp":
 		addr, err := netip.ParseAddr(args[1])
@@ -67,4 +72,14 @@ func run(ctx context.Context, args []string) (any, error) {
 		return neighbours.Who(*iface, addr, *length)
 	}
 	return nil, fmt.Errorf("unknown mode %q: use http, udp or arp", args[0])
+}
+
+// whileThereIsInput returns a context that ends with the standard input.
+func whileThereIsInput(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	return ctx
 }
