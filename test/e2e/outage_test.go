@@ -20,20 +20,19 @@ import (
 
 // The API server goes away in the middle of a flood of Services. While it is away, addresses answer, a speaker that is killed
 // carries on from what it has kept, and a node that loses power is replaced. When it comes back, nothing changes hands, and the
-// rest of the flood is served, each once. FAIRLEAD_E2E_OUTAGE is its length, default 60s.
+// rest of the flood is served, each once. FAIRLEAD_E2E_OUTAGE is its length, default 40s.
 func TestWithoutTheAPIServer(t *testing.T) {
-	length, err := time.ParseDuration(cmp.Or(os.Getenv("FAIRLEAD_E2E_OUTAGE"), "60s"))
+	length, err := time.ParseDuration(cmp.Or(os.Getenv("FAIRLEAD_E2E_OUTAGE"), "40s"))
 	must(t, err)
 	ns := namespace(t, "192.0.2.164/32")
 	deployment(t, ns, "web", int32(len(nodes)), onePerNode)
 	s := service(t, ns, "web", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal })
 	target := address(t, s)
 	answers(t, target)
-	first := owner(t, target.Addr())
 	other := namespaceCalled(t, ns+"-flood", floodRange)
 	time.Sleep(12 * time.Second * cluster.Slow()) // the speakers write what they keep at most every 10 s
 
-	f := floodIn(t, other, 600)
+	f := floodIn(t, other, 300)
 	f.served(t, 100, 60*time.Second)
 	_, err = lab.Fairlab(t.Context(), "apiserver", "stop", "--force")
 	must(t, err)
@@ -43,6 +42,7 @@ func TestWithoutTheAPIServer(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	first := owner(t, target.Addr()) // not before: on few processors a flood may keep a speaker from its heartbeats
 	last := duringTheOutage(t, target, first, length/5)
 	time.Sleep(time.Until(start.Add(length)))
 
@@ -74,20 +74,20 @@ func duringTheOutage(t *testing.T, target netip.AddrPort, first string, quiet ti
 		t.Errorf("without the API server: %+v, and %s took over from %s", r, got, first)
 	}
 
-	wait := meanwhile(t, target, 10*time.Millisecond, 12*time.Second)
+	wait := meanwhile(t, target, 10*time.Millisecond, 5*time.Second)
 	killSpeaker(t, first)
 	r = wait()
 	t.Logf("speaker of %s killed: %d of %d connections failed, longest gap %.0f ms", first, r.Failed, r.Attempts, r.LongestGap)
 	answers(t, target)
 
 	second := owner(t, target.Addr())
-	wait = meanwhile(t, target, 10*time.Millisecond, 12*time.Second)
+	wait = meanwhile(t, target, 10*time.Millisecond, 5*time.Second)
 	time.Sleep(time.Second)
 	_, err := lab.Fairlab(t.Context(), "node", "poweroff", second)
 	must(t, err)
 	t.Cleanup(func() { _, _ = lab.Fairlab(cleanupContext(t), "apiserver", "start"); powerOn(t, second) })
-	r = wait()
 	third := owner(t, target.Addr())
+	r = wait()
 	t.Logf("power off %s: %s took over, longest gap %.0f ms, %d of %d connections failed", second, third, r.LongestGap, r.Failed, r.Attempts)
 	if third == second {
 		t.Errorf("%s lost power and still answers", second)
