@@ -88,7 +88,7 @@ func TestThrottlingLosesNothing(t *testing.T) {
 		return requests(t, `resource="services"`, `subresource="status"`, `verb="PATCH"`, `code="429"`)
 	}
 	before := refused()
-	f := flood(t, 60) // each refusal costs the second that the API server asks for
+	f := flood(t, 30) // each refusal costs the second that the API server asks for
 	f.end(t, 90*time.Second)
 	if n := refused() - before; n == 0 {
 		t.Error("the API server refused nothing: the test does not test")

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead-lb/fairlead/lab/config"
 	"github.com/fairlead-lb/fairlead/lab/control"
 	"github.com/fairlead-lb/fairlead/lab/state"
 )
@@ -136,8 +137,9 @@ func (l labs) supervisor(name string) state.Process {
 
 func TestLab(t *testing.T) {
 	l := newLabs(t)
-	l.must("up", "--name", "a", "--nodes", "2", "--dual-stack")
-	if out := l.must("up", "--name", "a", "--nodes", "2", "--dual-stack"); out != "lab a is up already" {
+	up := []string{"up", "--name", "a", "--nodes", "2", "--dual-stack", "--node-monitor-grace", config.MinNodeMonitorGrace.String()}
+	l.must(up...)
+	if out := l.must(up...); out != "lab a is up already" {
 		t.Errorf("up again: %s", out)
 	}
 	if out, err := l.run("up", "--name", "a"); err == nil || !strings.Contains(out, "--nodes is 2, not 3, --dual-stack is true, not false") {
@@ -332,7 +334,7 @@ func TestInterruptedUp(t *testing.T) {
 	}
 }
 
-// eventually waits two minutes at most, which is twice the node monitor grace period.
+// eventually waits two minutes at most, which is three times the node monitor grace period.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
