@@ -10,12 +10,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STAMP := -s -w -X main.version=$(VERSION)
 KEEP ?=
 MODE ?= full
+ENGINE ?= auto
 FOCUS ?=
+RUNS ?= 1
 
-.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-conformance bench lint generate manifests images build build-lab build-vm deps clean
+.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-conformance test-conformance-short bench lint generate manifests images build build-lab build-conformance build-vm deps clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: deps build ## a real cluster, a Service with an address, a node that loses power (KEEP=1 leaves the lab up)
 	bin/demo $(if $(KEEP),-keep)
@@ -44,9 +46,11 @@ test-e2e: deps build ## the lab: manifests in, packets out (root)
 test-e2e-vm: deps build build-vm ## the lab's core scenarios with the ipvs engine, in a VM where the host has no IPVS (root)
 	scripts/test-e2e-vm
 
-test-conformance: deps build ## Kubernetes' own e2e suite against the lab: MODE=full, external or kube-proxy, FOCUS=expression (root)
-	$(MAKE) -C lab e2e
-	scripts/conformance -mode $(MODE) $(if $(FOCUS),-focus '$(FOCUS)')
+test-conformance: build-conformance build-vm ## Kubernetes' own e2e suite against the lab: MODE=full, external or kube-proxy, ENGINE=nft or ipvs, FOCUS=expression, RUNS=n (root)
+	scripts/conformance -mode $(MODE) -engine $(ENGINE) -runs $(RUNS) $(if $(FOCUS),-focus '$(FOCUS)')
+
+test-conformance-short: build-conformance ## of that suite the conformance specs and those of load balancers (root)
+	scripts/conformance -short -nodes 2
 
 bench: deps build build-vm ## print the figures that README and docs quote
 	scripts/bench
@@ -73,6 +77,9 @@ build: build-lab ## every binary into bin/
 
 build-lab: # the first build compiles Kubernetes: 5 to 9 minutes on two cores, seconds afterwards
 	$(MAKE) -C lab build VERSION=$(VERSION)
+
+build-conformance: deps build
+	$(MAKE) -C lab e2e
 
 build-vm:
 	@mkdir -p bin

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -112,11 +113,14 @@ func report(w io.Writer, o options, results []result, took time.Duration) error 
 	for _, r := range results {
 		count[r.fate]++
 	}
-	fmt.Fprintf(w, "\n| mode %s | specs |\n|---|---|\n", o.mode)
+	fmt.Fprintf(w, "\n| %s | specs |\n|---|---|\n", o.kind())
 	for _, fate := range []string{passed, failed, skipped, omitted, notSelected} {
 		fmt.Fprintf(w, "| %s | %d |\n", fate, count[fate])
 	}
 	fmt.Fprintf(w, "\ntook %s\n", took.Round(time.Second))
+	for _, r := range slowest(results, 5) {
+		fmt.Fprintf(w, "- %.0f s: %s\n", r.seconds, r.name)
+	}
 	reasons := map[string]int{}
 	for _, r := range results {
 		switch r.fate {
@@ -136,4 +140,11 @@ func report(w io.Writer, o options, results []result, took time.Duration) error 
 		return errors.New("no spec ran")
 	}
 	return nil
+}
+
+// slowest returns up to n specs that ran, those first that took longest.
+func slowest(results []result, n int) []result {
+	ran := slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.fate != passed && r.fate != failed })
+	slices.SortStableFunc(ran, func(a, b result) int { return cmp.Compare(b.seconds, a.seconds) })
+	return ran[:min(n, len(ran))]
 }
