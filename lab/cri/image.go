@@ -68,9 +68,15 @@ func (i *Images) find(image string) (program, error) {
 				p.mounts = append(p.mounts, container.Mount{Source: more, Target: "/" + name, ReadOnly: true})
 			}
 		}
+		if exists(busybox) {
+			p.mounts = append(p.mounts, container.Mount{Source: busybox, Target: "/usr/bin/wget", ReadOnly: true})
+		}
 	}
 	return p, nil
 }
+
+// busybox is the wget of upstream's agnhost image, if the machine has it: GNU's tries 20 times to get what cannot be reached.
+const busybox = "/bin/busybox"
 
 func exists(file string) bool {
 	_, err := os.Stat(file)

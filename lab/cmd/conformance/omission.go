@@ -16,17 +16,22 @@ type omission struct {
 	reason string
 }
 
-// leftOut reads left-out.txt: a reason after "# ", then the expressions that it is for.
-func leftOut() ([]omission, error) {
+// leftOut reads left-out.txt: a reason after "# ", then the expressions that it is for. A reason that begins with "mode NAME: " is for
+// that mode alone.
+func leftOut(mode string) ([]omission, error) {
 	var list []omission
-	reason := ""
+	reason, only := "", ""
 	for n, line := range strings.Split(omissions, "\n") {
 		switch text, comment := strings.CutPrefix(line, "# "); {
 		case comment:
-			reason = text
+			reason, only = text, ""
+			if rest, limited := strings.CutPrefix(text, "mode "); limited {
+				only, _, _ = strings.Cut(rest, ":")
+			}
 		case line == "":
 		case reason == "":
 			return nil, fmt.Errorf("left-out.txt:%d: no reason before it", n+1)
+		case only != "" && only != mode:
 		default:
 			spec, err := regexp.Compile(line)
 			if err != nil {

@@ -30,7 +30,7 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := leftOut()
+	left, err := leftOut("full")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,5 +114,19 @@ func TestSlowMachine(t *testing.T) {
 	t.Setenv(slowEnv, "fast")
 	if _, err := parse(nil); err == nil || !strings.Contains(err.Error(), slowEnv) {
 		t.Errorf("error %v does not name %s", err, slowEnv)
+	}
+}
+
+// TestLeftOutOfOneMode: kube-proxy's own gap counts where kube-proxy answers.
+func TestLeftOutOfOneMode(t *testing.T) {
+	const spec = "[sig-network] LoadBalancers ExternalTrafficPolicy: Local [Feature:LoadBalancer] [Slow] should only target nodes with endpoints"
+	for mode, want := range map[string]bool{"full": false, "external": true, "kube-proxy": false} {
+		left, err := leftOut(mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.ContainsFunc(left, func(o omission) bool { return o.spec.MatchString(spec) }); got != want {
+			t.Errorf("mode %s: left out is %t, want %t", mode, got, want)
+		}
 	}
 }

@@ -30,7 +30,7 @@ const outsider = `ip address replace 203.0.113.100/32 dev lo
 
 // run runs the suite as often as it is told to, and fails if one of the runs does.
 func run(ctx context.Context, o options) error {
-	left, err := leftOut()
+	left, err := leftOut(o.mode)
 	if err != nil {
 		return err
 	}
@@ -123,8 +123,8 @@ func (o options) fairlab(ctx context.Context, stdin, command string, args ...str
 	return cmd
 }
 
-// shortOrder is a seed of the random order in which the two specs on rolling updates, which take five minutes per node, begin at once.
-const shortOrder = "34"
+// quickOrder is a seed of the random order in which the two specs on rolling updates, which take five minutes per node, begin at once.
+const quickOrder = "34"
 
 // suite runs the specs on the lab's client; their output goes to a file, and a line per spec to the terminal by ginkgo itself.
 func (o options) suite(ctx context.Context, left []omission) error {
@@ -146,8 +146,8 @@ func (o options) suite(ctx context.Context, left []omission) error {
 	// In a random order of all specs those begin first that the suite calls slow.
 	args := []string{"client", "--", filepath.Join(o.bin, "ginkgo"), "--procs", strconv.Itoa(o.procs), "--timeout", "4h", "--no-color", "--randomize-all",
 		"--output-dir", o.report, "--junit-report", "junit.xml", "--focus", o.selection(), "--skip", skips(left), "--poll-progress-after", "0"}
-	if o.short {
-		args = append(args, "--seed", shortOrder)
+	if o.short || o.mode == "external" {
+		args = append(args, "--seed", quickOrder)
 	}
 	args = append(args, filepath.Join(o.bin, "e2e-upstream.test"), "--",
 		"-kubeconfig", config, "-provider", "local", "-num-nodes", strconv.Itoa(o.nodes), "-allowed-not-ready-nodes", "0",
