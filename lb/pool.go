@@ -30,6 +30,7 @@ type Pool struct {
 	ShareAcross       bool           // Services of different namespaces may share an address
 	MaxPerNamespace   int            // addresses that the Services of one namespace may own; 0 = any number
 	Priority          int            // 1 = best, bigger = worse, 0 = unset = last
+	Forwarding        Method         // of Services that do not say; "" = what the operator says for all
 	Namespaces        []string       // with NamespaceSelectors: the Service's namespace must match one of either
 	NamespaceSelector []Selector     // alternatives
 	ServiceSelectors  []Selector     // alternatives; empty = every Service

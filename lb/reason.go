@@ -94,6 +94,23 @@ const (
 	// Do: correct the annotation.
 	UnknownScheduler Reason = "UnknownScheduler"
 
+	// UnknownForwarding: `fairlead.dev/forwarding` names no method; what the pool or the Helm value `datapath.forwarding` says counts.
+	// Do: write `nat` or `dsr`, or delete the annotation.
+	UnknownForwarding Reason = "UnknownForwarding"
+
+	// DSRUnavailable: it asks for forwarding `dsr`, but this node, or one with an endpoint of it, cannot take part, so that this node serves
+	// it with `nat`: connections end with the node that receives them, and `externalTrafficPolicy: Cluster` hides the clients.
+	// Do: mend what the message names of that node, or ask for `nat`.
+	DSRUnavailable Reason = "DSRUnavailable"
+
+	// DSRNotForSCTP: it asks for forwarding `dsr`, which TCP and UDP have; its ports of SCTP are served with `nat`.
+	// Do: nothing, or move those ports to a Service with `fairlead.dev/forwarding: nat`.
+	DSRNotForSCTP Reason = "DSRNotForSCTP"
+
+	// SchedulerIgnored: with forwarding `dsr` all nodes must choose alike, so that `mh` counts, whatever `fairlead.dev/scheduler` says.
+	// Do: delete `fairlead.dev/scheduler`, or ask for forwarding `nat`.
+	SchedulerIgnored Reason = "SchedulerIgnored"
+
 	// TooManySourceRanges: `loadBalancerSourceRanges` has more than 1,024 ranges of a family that do not overlap; nobody may
 	// connect, since leaving some out would be another wish.
 	// Do: join neighbouring ranges.

@@ -151,6 +151,7 @@ type Service struct {
 	SessionAffinity       time.Duration  // 0 = none; else the ClientIP timeout, 1 s to 24 h
 	SourceRanges          []netip.Prefix // loadBalancerSourceRanges; empty = everybody
 	Scheduler             string         // what the annotation asks for; "" = the datapath's default
+	Forwarding            Method         // what the annotation asks for, whatever it is; "" = what the address's pool says
 	Selector              string         // the pod selector in canonical form; "" = endpoints come from custom slices
 
 	// Where else it is reached. Known in datapath mode full only.

@@ -68,13 +68,28 @@ type Snapshot struct {
 
 	// Forwarding is how it does where it does.
 	Forwarding Forwarding
+
+	// NoTunnel holds the nodes, this one perhaps among them, that cannot take part in direct server return, and why.
+	NoTunnel map[NodeName]Refusal
 }
+
+// Method is how connections reach their endpoints.
+type Method string
+
+// The methods.
+const (
+	NAT Method = "nat" // through the receiving node in both directions; they end with it
+	DSR Method = "dsr" // endpoints on other nodes through a tunnel, and their nodes answer the client: connections outlive the receiving node
+)
 
 // Forwarding is what the operator says about the datapath, on all nodes the same.
 type Forwarding struct {
 	// Full is datapath mode full: all Services, at all their addresses, as kube-proxy would. Otherwise it is our Services at the
 	// addresses in their status whose ipMode is Proxy.
 	Full bool
+
+	// Method is that of load balancer addresses of which neither the Service nor the pool says any; "" = NAT.
+	Method Method
 
 	// MasqueradeAll hides the clients of ClusterIPs from the endpoints, pods too.
 	MasqueradeAll bool

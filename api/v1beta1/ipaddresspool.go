@@ -84,6 +84,14 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:default=false
 	AllowCrossNamespaceSharing bool `json:"allowCrossNamespaceSharing,omitempty"`
 
+	// forwarding is how connections to the pool's addresses reach the pods of Services without the annotation
+	// fairlead.dev/forwarding: nat, through the node that receives them in both directions, or dsr, past it on the way back, so that
+	// connections survive when another node receives them. Without it the Helm value datapath.forwarding counts.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=nat;dsr
+	Forwarding string `json:"forwarding,omitempty"`
+
 	// serviceAllocation limits the pool to certain Services and ranks it among others. Without it the pool serves all.
 	//
 	// +optional

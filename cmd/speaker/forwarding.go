@@ -19,7 +19,18 @@ func (c *config) forwardingFlags(fs *flag.FlagSet) {
 			c.forwarding.NodePorts, c.forwarding.NodePortsPrimary, err = parseNodePorts(s)
 			return err
 		})
+	fs.Func("forwarding", "how connections to addresses reach pods where neither the Service nor the pool says it: nat or dsr (default nat)",
+		func(s string) (err error) { c.forwarding.Method, err = parseMethod(s); return err })
 	fs.BoolVar(&c.forwarding.MasqueradeAll, "masquerade-all", false, "hide the clients of ClusterIPs from the pods, always; other addresses are not concerned")
+}
+
+func parseMethod(text string) (lb.Method, error) {
+	switch m := lb.Method(text); m {
+	case lb.NAT, lb.DSR:
+		return m, nil
+	default:
+		return "", fmt.Errorf("%q is neither %s nor %s", text, lb.NAT, lb.DSR)
+	}
 }
 
 func parsePods(text string) (lb.PodDetection, error) {

@@ -20,6 +20,7 @@ func TestParse(t *testing.T) {
 		append(good, "--datapath-mode=half"),
 		append(good, "--pods=none,cni0"),
 		append(good, "--pods=a/b"),
+		append(good, "--forwarding=DSR"),
 		append(good, "--nodeport-addresses=192.0.2.1"),
 		append(good, "--gossip-port=70000"),
 		append(good, "--log-format=xml"),
@@ -31,8 +32,8 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q is accepted: %+v", args, c)
 		}
 	}
-	c, err = parse(append(good, "--datapath-mode=full", "--pods=10.0.0.0/8,cali*", "--nodeport-addresses=192.0.2.7/24"))
-	if got, want := fmt.Sprint(c.kube.Full, c.forwarding, err), "true {true false [192.0.2.0/24] false {false [10.0.0.0/8] [cali*]}} <nil>"; got != want {
+	c, err = parse(append(good, "--datapath-mode=full", "--pods=10.0.0.0/8,cali*", "--nodeport-addresses=192.0.2.7/24", "--forwarding=dsr"))
+	if got, want := fmt.Sprint(c.kube.Full, c.forwarding, err), "true {true dsr false [192.0.2.0/24] false {false [10.0.0.0/8] [cali*]}} <nil>"; got != want {
 		t.Errorf("mode full: %s, want %s", got, want)
 	}
 	for _, alone := range []string{"--cleanup", "--version"} {

@@ -24,13 +24,14 @@ const maxPerFamily = 16
 // The annotations of a Service, after the prefix. The last is an output, the others are wishes. That for a release is taken
 // away when it is fulfilled.
 const (
-	AnnotationPool      = "address-pool"
-	AnnotationAddresses = "loadBalancerIPs"
-	AnnotationSharing   = "allow-shared-ip"
-	AnnotationPerFamily = "addresses-per-family"
-	AnnotationRelease   = "release"
-	AnnotationScheduler = "scheduler" // for the datapath, whosever Service it is
-	AnnotationFromPool  = "ip-allocated-from-pool"
+	AnnotationPool       = "address-pool"
+	AnnotationAddresses  = "loadBalancerIPs"
+	AnnotationSharing    = "allow-shared-ip"
+	AnnotationPerFamily  = "addresses-per-family"
+	AnnotationRelease    = "release"
+	AnnotationScheduler  = "scheduler"  // for the datapath, whosever Service it is
+	AnnotationForwarding = "forwarding" // for the datapath
+	AnnotationFromPool   = "ip-allocated-from-pool"
 )
 
 // prefixes lists ours first: it wins where an older name says something else.

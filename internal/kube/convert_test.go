@@ -349,6 +349,7 @@ func TestPool(t *testing.T) {
 			Addresses:                  []string{"192.0.2.9-192.0.2.1", "192.0.2.0/30", "192.0.2.3/32", "2001:db8::/64"},
 			AvoidBuggyIPs:              true,
 			AllowCrossNamespaceSharing: true,
+			Forwarding:                 "dsr",
 			AddressRest:                &metav1.Duration{Duration: time.Minute},
 			ServiceAllocation: &v1beta1.ServiceAllocation{
 				Priority: 3, MaxAddressesPerNamespace: ptr(int32(7)), Namespaces: []string{"prod"},
@@ -358,7 +359,7 @@ func TestPool(t *testing.T) {
 		},
 	})
 	want := lb.Pool{
-		Name: "p", Labels: map[string]string{"zone": "a"}, AutoAssign: true, AvoidBuggyIPs: true, ShareAcross: true, Rest: ptr(time.Minute), Priority: 3, MaxPerNamespace: 7,
+		Name: "p", Labels: map[string]string{"zone": "a"}, AutoAssign: true, AvoidBuggyIPs: true, ShareAcross: true, Forwarding: lb.DSR, Rest: ptr(time.Minute), Priority: 3, MaxPerNamespace: 7,
 		Ranges:            []lb.Range{{From: addr("192.0.2.0"), To: addr("192.0.2.3")}, {From: addr("2001:db8::"), To: addr("2001:db8::ffff:ffff:ffff:ffff")}},
 		Namespaces:        []string{"prod"},
 		NamespaceSelector: []lb.Selector{{{Key: "a", Op: lb.In, Values: []string{"1"}}, {Key: "b", Op: lb.In, Values: []string{"2"}}}},

@@ -23,6 +23,7 @@ func Pool(p *v1beta1.IPAddressPool) (lb.Pool, lb.Refusal) {
 		AutoAssign:    p.Spec.AutoAssign == nil || *p.Spec.AutoAssign,
 		AvoidBuggyIPs: p.Spec.AvoidBuggyIPs,
 		ShareAcross:   p.Spec.AllowCrossNamespaceSharing,
+		Forwarding:    lb.Method(p.Spec.Forwarding),
 	}
 	for _, entry := range p.Spec.Addresses {
 		from, to, err := v1beta1.ParseAddresses(entry)

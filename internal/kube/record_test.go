@@ -276,7 +276,7 @@ func TestS17HintsAreRead(t *testing.T) {
 func TestReach(t *testing.T) {
 	r := fullReader(t)
 	local := corev1.ServiceInternalTrafficPolicyLocal
-	tell(t, r, nil, inside("a", annotated("fairlead.dev/scheduler", "wlc"), func(s *corev1.Service) {
+	tell(t, r, nil, inside("a", annotated("fairlead.dev/scheduler", "wlc", "fairlead.dev/forwarding", "dsr"), func(s *corev1.Service) {
 		s.Spec.Type = corev1.ServiceTypeNodePort
 		s.Spec.ClusterIPs, s.Spec.ExternalIPs = []string{"10.96.0.1", "fd96::1"}, []string{"203.0.113.7"}
 		s.Spec.Ports[0].NodePort, s.Spec.InternalTrafficPolicy = 30080, &local
@@ -287,8 +287,8 @@ func TestReach(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := f.Others[0]
-	got := fmt.Sprintf("%v %v %v %v %v %v", s.ClusterIPs, s.ExternalIPs, s.Ports, s.InternalTrafficPolicy, s.SessionAffinity, s.Scheduler)
-	if want := "[10.96.0.1 fd96::1] [203.0.113.7] [{http TCP 80 30080}] Local 3h0m0s wlc"; got != want {
+	got := fmt.Sprintf("%v %v %v %v %v %v %v", s.ClusterIPs, s.ExternalIPs, s.Ports, s.InternalTrafficPolicy, s.SessionAffinity, s.Scheduler, s.Forwarding)
+	if want := "[10.96.0.1 fd96::1] [203.0.113.7] [{http TCP 80 30080}] Local 3h0m0s wlc dsr"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -53,6 +53,7 @@ func served(s *corev1.Service) lb.Service {
 		SourceRanges:          sourceRanges(s),
 		Ingress:               ingress(s),
 		Scheduler:             s.Annotations[AnnotationPrefix+AnnotationScheduler],
+		Forwarding:            lb.Method(s.Annotations[AnnotationPrefix+AnnotationForwarding]),
 	}
 	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		out.ExternalTrafficPolicy = lb.Local
