@@ -80,7 +80,7 @@ func (v *VirtualServer) apply(op Op) error {
 
 // Clone returns a copy that may be changed with [State.Apply] while s stays as it is.
 func (s State) Clone() State {
-	out := State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), NodeAddrs: s.NodeAddrs, Pods: s.Pods, Partial: slices.Clone(s.Partial)}
+	out := State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), NodeAddrs: s.NodeAddrs, Pods: s.Pods, Peers: s.Peers, Partial: slices.Clone(s.Partial)}
 	for i := range out.Servers {
 		out.Servers[i].Destinations = slices.Clone(out.Servers[i].Destinations)
 	}

@@ -8,10 +8,11 @@ import (
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// lists are the endpoints of one port and family, as two kinds of connections see them.
+// lists are the endpoints of one port and family, as several kinds of connections see them.
 type lists struct {
 	cluster, local list
-	cut            int // how many usable endpoints were left out of cluster as too many
+	direct         list // the same on every node, but for the methods
+	cut            int  // how many usable endpoints were left out of cluster as too many
 }
 
 type list struct {
@@ -32,8 +33,9 @@ func (l list) verdict(cluster list) Verdict {
 	}
 }
 
-// choose returns the lists of a port for one family. That for a policy that the Service does not have stays empty.
-func (f frame) choose(svc *lb.Service, port lb.Port, family lb.Family, endpoints []lb.Endpoint) lists {
+// choose returns the lists of a port for one family. That for a policy that the Service does not have stays empty, as does the one for
+// direct server return if nobody asks for it.
+func (f frame) choose(svc *lb.Service, port lb.Port, family lb.Family, endpoints []lb.Endpoint, direct bool) lists {
 	var eps []lb.Endpoint
 	for _, e := range endpoints { // S4: an endpoint belongs to a port if name and protocol are equal
 		if e.PortName == port.Name && e.Protocol == port.Protocol && lb.FamilyOf(e.Addr.Addr()) == family {
@@ -42,10 +44,14 @@ func (f frame) choose(svc *lb.Service, port lb.Port, family lb.Family, endpoints
 	}
 	var l lists
 	usable := lb.Usable(eps, lb.Cluster, f.self)
-	l.cluster, l.cut = f.list(eps, spare(lb.Near(usable, f.self, f.zone), f.down))
+	l.cluster, l.cut = f.list(eps, spare(lb.Near(usable, f.self, f.zone), f.down), f.self)
+	if direct { // wherever the node is, and with the same choice where there are too many
+		l.direct, _ = f.list(eps, spare(usable, f.down), "")
+		f.tunnel(l.direct.destinations, eps)
+	}
 	if svc.ExternalTrafficPolicy == lb.Local || f.rules.Full && svc.InternalTrafficPolicy == lb.Local {
 		here := slices.DeleteFunc(eps, func(e lb.Endpoint) bool { return e.Node != f.self })
-		l.local, _ = f.list(here, lb.Usable(here, lb.Local, f.self))
+		l.local, _ = f.list(here, lb.Usable(here, lb.Local, f.self), f.self)
 	}
 	return l
 }
@@ -71,8 +77,8 @@ func spare(usable []lb.Endpoint, down map[lb.NodeName]bool) []lb.Endpoint {
 }
 
 // list gives the usable endpoints weight 1. Endpoints that exist but must get no new connection are kept with weight 0,
-// so that the connections they have may end in peace (S65). It returns how many usable ones were left out as too many.
-func (f frame) list(eps, usable []lb.Endpoint) (list, int) {
+// so that the connections they have may end in peace (S65). It returns how many usable ones were left out as too many; seed decides which.
+func (f frame) list(eps, usable []lb.Endpoint, seed lb.NodeName) (list, int) {
 	out := make([]Destination, 0, len(eps)+len(usable))
 	for _, e := range usable {
 		out = append(out, Destination{Addr: unmap(e.Addr), Weight: 1, Method: NAT})
@@ -83,8 +89,21 @@ func (f frame) list(eps, usable []lb.Endpoint) (list, int) {
 	slices.SortFunc(out, func(a, b Destination) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(b.Weight, a.Weight)) })
 	// S7: the same address in several slices is one destination, and its better record wins.
 	out = slices.CompactFunc(out, func(a, b Destination) bool { return a.Addr == b.Addr })
-	out, cut := f.few(out)
+	out, cut := few(out, seed)
 	return list{slices.Clone(out), len(usable) > 0}, cut // of its own size: there are very many, and they stay
+}
+
+// tunnel gives endpoints of other nodes the method for it.
+func (f frame) tunnel(list []Destination, eps []lb.Endpoint) {
+	here := map[netip.AddrPort]bool{}
+	for _, e := range eps {
+		here[unmap(e.Addr)] = here[unmap(e.Addr)] || e.Node == f.self
+	}
+	for i, d := range list {
+		if !here[d.Addr] {
+			list[i].Method = Tunnel
+		}
+	}
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

@@ -34,7 +34,7 @@ func mutate(r *rand.Rand, s *lb.Snapshot) {
 		s.Endpoints = maps.Clone(s.Endpoints)
 		s.Endpoints[svc.Key] = eps
 	}
-	switch r.IntN(9) {
+	switch r.IntN(12) {
 	case 0, 1: // an endpoint, and the lists of Services stay as they are
 		if len(*list) > 0 {
 			endpoint(&(*list)[r.IntN(len(*list))])
@@ -61,6 +61,13 @@ func mutate(r *rand.Rand, s *lb.Snapshot) {
 			*to = append(slices.Clone(*to), svc)
 			slices.SortFunc(*to, func(a, b lb.Service) int { return a.Key.Compare(b.Key) })
 		}
+	case 9:
+		edit(list, func(svc *lb.Service) { svc.Forwarding = []lb.Method{"", lb.NAT, lb.DSR}[r.IntN(3)] })
+	case 10:
+		s.Pools = []lb.Pool{{Name: "p", Ranges: []lb.Range{{From: netip.IPv4Unspecified(), To: netip.MustParseAddr("255.255.255.255")}},
+			Forwarding: []lb.Method{"", lb.NAT, lb.DSR}[r.IntN(3)]}}
+	case 11:
+		s.NoTunnel = map[lb.NodeName]lb.Refusal{lb.NodeName(fmt.Sprint("n", 1+r.IntN(60))): {Message: "it is so"}}
 	case 7:
 		s.Down = map[lb.NodeName]bool{lb.NodeName(fmt.Sprint("n", 2+r.IntN(4))): true}
 	}
@@ -118,7 +125,7 @@ func TestHostileServices(t *testing.T) {
 			for i := range 100 {
 				s.ExternalIPs = append(s.ExternalIPs, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
 			}
-		}), here), lb.TooManyListeners, 4095, 1, ""},
+		}), here), lb.TooManyListeners, 4096, 1, ""},
 		"ranges beyond number let nobody in": {full(shop(func(s *lb.Service) {
 			for i := range 3000 {
 				s.SourceRanges = append(s.SourceRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, byte(i >> 7), byte(i << 1), 0}), 24))

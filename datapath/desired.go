@@ -23,6 +23,7 @@ type Decider struct {
 	services, others []lb.Service // that served is about
 	served           []served     // sorted by key
 	claims           []VirtualServer
+	direct           int // how many of the claims are for direct server return
 	last             State
 	done             bool // last is an answer
 }
@@ -159,6 +160,9 @@ func (d *Decider) assemble(c change, fresh bool) {
 	out := State{Pods: d.frame.pods, NodeAddrs: d.frame.nodePorts}
 	sameClaims := slices.EqualFunc(c.less, c.more, func(a, b VirtualServer) bool { return claim(a, b) == 0 })
 	d.claims = merge(d.claims, c.less, c.more)
+	if d.direct += countDirect(c.more) - countDirect(c.less); d.direct > 0 {
+		out.Peers = d.frame.peers()
+	}
 	var lost []Refused
 	out.Servers, lost = d.claims, nil
 	if !sameClaims || len(d.last.Refused) > 0 {
@@ -174,6 +178,15 @@ func (d *Decider) assemble(c change, fresh bool) {
 	out.Refused = append(out.Refused, lost...)
 	slices.SortStableFunc(out.Refused, func(a, b Refused) int { return a.Service.Compare(b.Service) })
 	d.last = out
+}
+
+func countDirect(servers []VirtualServer) (n int) {
+	for i := range servers {
+		if servers[i].Direct || servers[i].Tunnelled {
+			n++
+		}
+	}
+	return n
 }
 
 // merge returns the claims without those in less, each of which is among them, and with those in more. All lists are sorted.
@@ -207,7 +220,7 @@ func winners(claims []VirtualServer) (servers []VirtualServer, lost []Refused) {
 			if lost == nil {
 				servers = slices.Clone(claims[:i])
 			}
-			if !claims[i].Inside {
+			if claims[i].Listener == claims[i].ForEverybody() {
 				lost = append(lost, taken(claims[i], h.Service))
 			}
 			continue

@@ -60,7 +60,9 @@ func (o Op) String() string {
 //
 // A TCP destination that is not wanted any more loses its weight first and is deleted when it has no connections left (S65); one
 // that left its slices also when [Grace] is over. UDP and SCTP destinations are deleted at once, because a flow would stick to
-// them (S61). So the kernel may hold more than want for a while: call Diff again later, with connection counts and deadlines in
+// them (S61). Of a Direct server no TCP destination is deleted before its time for being idle, since the choices of all nodes depend on the
+// whole list; where the server is new, those that are wanted without weight are added too, with a weight first, which the kernel
+// remembers. So the kernel may hold more than want for a while: call Diff again later, with connection counts and deadlines in
 // have.
 func Diff(have, want State, now time.Time) []Op {
 	var d diff
@@ -98,6 +100,10 @@ func (d *diff) servers(have, want State, now time.Time) {
 		case !h.sameService(w):
 			d.serversUp = append(d.serversUp, Op{Verb: EditServer, Server: bare})
 		}
+		if !ok && w.Direct && w.Protocol == lb.TCP {
+			d.fill(bare, w.Destinations)
+			continue
+		}
 		d.destinations(bare, h.Destinations, w.Destinations, now)
 	}
 	for _, h := range have.Servers {
@@ -118,12 +124,17 @@ func (d *diff) destinations(server VirtualServer, have, want []Destination, now 
 	}
 	for _, w := range want {
 		h, ok := index(have, w.Addr)
+		serves := w.Weight > 0 || server.Tunnelled // another node has chosen it there
 		switch {
-		case !ok && w.Weight > 0:
+		case !ok && serves:
 			d.destsUp = append(d.destsUp, Op{AddDestination, netip.Addr{}, server, w})
-		case ok && w.Weight > 0 && (!h.same(w) || !h.Until.IsZero()):
+		case serves && (!h.same(w) || !h.Until.IsZero()):
 			d.destsUp = append(d.destsUp, Op{EditDestination, netip.Addr{}, server, w})
-		case ok && w.Weight == 0:
+		case ok && !serves && server.Direct && server.Protocol == lb.TCP:
+			if !h.same(w) || !h.Until.IsZero() {
+				d.destsLower = append(d.destsLower, Op{EditDestination, netip.Addr{}, server, w})
+			}
+		case ok && !serves:
 			d.retire(server, h, time.Time{}, now)
 		}
 	}
@@ -134,12 +145,25 @@ func (d *diff) destinations(server VirtualServer, have, want []Destination, now 
 	}
 }
 
+// fill adds all destinations to a Direct server that is new, in their order. Other nodes have those without weight from the time when they had
+// one. Nobody connects to the server yet.
+func (d *diff) fill(server VirtualServer, want []Destination) {
+	for _, w := range want {
+		before := w
+		before.Weight = max(1, w.Weight)
+		d.destsUp = append(d.destsUp, Op{AddDestination, netip.Addr{}, server, before})
+		if w.Weight == 0 {
+			d.destsLower = append(d.destsLower, Op{EditDestination, netip.Addr{}, server, w})
+		}
+	}
+}
+
 // retire takes h out of service: no weight, then deletion when idle or at the deadline; a zero deadline means as long as it takes.
 func (d *diff) retire(server VirtualServer, h Destination, deadline, now time.Time) {
-	idle := h.Weight == 0 && h.Conns == 0
+	idle := h.Weight == 0 && h.Conns == 0 && !server.Direct
 	late := !deadline.IsZero() && !h.Until.IsZero() && !now.Before(h.Until)
 	switch {
-	case server.Protocol != lb.TCP || idle || late:
+	case server.Protocol != lb.TCP || server.Tunnelled || idle || late:
 		d.destsDown = append(d.destsDown, Op{DeleteDestination, netip.Addr{}, server, h})
 	case h.Weight > 0 || h.Until.IsZero() != deadline.IsZero():
 		h.Weight, h.Until = 0, deadline

@@ -26,9 +26,25 @@
 //  7. Masqueraded if its kind is in Masquerade, or if the endpoint has the address of the client (S28: a pod that reaches itself),
 //     which is said nowhere because it is always so.
 //
+// # Direct server return
+//
+// A server that is Direct has the same destinations and weights on every node, and a scheduler that chooses by what the client's packet
+// says, so that any node may receive the rest of a connection. It masquerades nobody. Destinations of this node have the method NAT, those
+// of others Tunnel: their nodes answer the client with the address that it asked, and no answer passes the node that received it. Pods
+// and the node itself always have a server with Inside beside it, which is not Direct.
+//
+// Where a packet for a destination of this node comes through the tunnel from one of [State.Peers], the server with Tunnelled for what the
+// packet inside is for takes it to that destination, whatever its weight: another node has chosen. It is dropped if the sender is no peer,
+// if there is no such server, if the server does not have the destination, and by SourceRanges.
+//
+// While its Destinations are wanted without weight they stay, so that all nodes go on choosing alike, and for [Grace] after.
+//
+// # Refusals
+//
 // A server without a destination that has a weight refuses, whatever its verdict says. At most two servers have the
-// same address, port and protocol: one with Inside and one without it. A connection that is not masqueraded must be answered through
-// this node: its endpoint or its client is a pod of it, or the node itself is the client.
+// same address, port and protocol: one with Inside and one without it; besides there may be one with Tunnelled. A connection that is not
+// masqueraded must be answered through this node, unless its server is Direct: its endpoint or its client is a pod of it, or the node itself
+// is the client.
 //
 // Kinds of clients and masquerading can be told by marks, sets or chains: the bits of marks are the engine's options, not the State's.
 package datapath

@@ -18,14 +18,21 @@ type frame struct {
 	nodes     map[netip.Addr]bool // addresses of nodes, which are never taken as a whole (S47)
 	own       []netip.Addr        // those of this node by its Node object
 	nodePorts []netip.Addr        // addresses of this node that node ports listen on
+	pools     []lb.Pool           // those that say how their Services are forwarded to, without the rest of what they say
+	noTunnel  map[lb.NodeName]lb.Refusal
 }
 
 func newFrame(s lb.Snapshot) frame {
 	self := s.Nodes[s.Self]
-	f := frame{self: s.Self, zone: self.Zone(), rules: s.Forwarding, down: s.Down, own: self.Addrs, nodes: map[netip.Addr]bool{}}
+	f := frame{self: s.Self, zone: self.Zone(), rules: s.Forwarding, down: s.Down, own: self.Addrs, nodes: map[netip.Addr]bool{}, noTunnel: s.NoTunnel}
 	for _, n := range s.Nodes {
 		for _, a := range n.Addrs {
 			f.nodes[a.Unmap()] = true
+		}
+	}
+	for i := range s.Pools {
+		if p := &s.Pools[i]; known(p.Forwarding) {
+			f.pools = append(f.pools, lb.Pool{Name: p.Name, Ranges: p.Ranges, Forwarding: p.Forwarding})
 		}
 	}
 	f.pods = detector(s.Forwarding.Pods, self)
@@ -38,7 +45,24 @@ func newFrame(s lb.Snapshot) frame {
 // equal reports whether g leads to the same decisions.
 func (f frame) equal(g frame) bool {
 	return f.self == g.self && f.zone == g.zone && f.pods.Equal(g.pods) && maps.Equal(f.down, g.down) && maps.Equal(f.nodes, g.nodes) &&
-		slices.Equal(f.own, g.own) && slices.Equal(f.nodePorts, g.nodePorts) && f.rules.Full == g.rules.Full && f.rules.MasqueradeAll == g.rules.MasqueradeAll
+		slices.Equal(f.own, g.own) && slices.Equal(f.nodePorts, g.nodePorts) && f.rules.Full == g.rules.Full && f.rules.MasqueradeAll == g.rules.MasqueradeAll &&
+		f.rules.Method == g.rules.Method && maps.Equal(f.noTunnel, g.noTunnel) && slices.EqualFunc(f.pools, g.pools, samePool)
+}
+
+func samePool(a, b lb.Pool) bool {
+	return a.Name == b.Name && a.Forwarding == b.Forwarding && slices.Equal(a.Ranges, b.Ranges)
+}
+
+// peers returns the addresses of the other nodes, sorted.
+func (f frame) peers() []netip.Addr {
+	var out []netip.Addr
+	for a := range f.nodes {
+		if !slices.Contains(f.own, a) {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
 }
 
 // detector returns how the pods of a node are recognised (S21).

@@ -41,8 +41,8 @@ func taken(v VirtualServer, by lb.ServiceKey) Refused {
 }
 
 // few returns at most maxDestinations of the destinations, which are sorted, and how many with a weight it has left out. Which ones these are
-// differs from node to node.
-func (f frame) few(all []Destination) ([]Destination, int) {
+// differs with the seed.
+func few(all []Destination, seed lb.NodeName) ([]Destination, int) {
 	if len(all) <= maxDestinations {
 		return all, 0
 	}
@@ -53,7 +53,7 @@ func (f frame) few(all []Destination) ([]Destination, int) {
 	ranks := make([]ranked, len(all))
 	for i, d := range all {
 		h := fnv.New64a()
-		h.Write([]byte(f.self))
+		h.Write([]byte(seed))
 		b, _ := d.Addr.MarshalBinary()
 		h.Write(b)
 		ranks[i] = ranked{d, h.Sum64()}
@@ -76,10 +76,11 @@ func (f frame) few(all []Destination) ([]Destination, int) {
 // bound keeps what a Service costs within limits. Too many source ranges let nobody in: less of them would be another wish.
 func (f frame) bound(svc *lb.Service, r result) result {
 	if n := len(r.servers); n > maxListeners {
-		r.servers = slices.Clip(r.servers[:maxListeners])
-		if last := r.servers[maxListeners-1]; !last.Inside {
-			r.servers = r.servers[:maxListeners-1] // its server for the inside may be what was cut off
+		most := maxListeners
+		for r.servers[most].Listener != r.servers[most].ForEverybody() {
+			most-- // those of one address and port stay together
 		}
+		r.servers = slices.Clip(r.servers[:most])
 		r.refused = append(r.refused, refused(svc.Key, lb.TooManyListeners,
 			"its ports at all of its addresses make %d listeners, of which %d are served; give it fewer ports or externalIPs", n, len(r.servers)))
 	}
@@ -104,7 +105,7 @@ func sameEndpoints(a, b []lb.Endpoint) bool {
 
 // sameService reports whether nothing has changed of what is decided by.
 func sameService(a, b *lb.Service) bool {
-	return a == b || a.Scheduler == b.Scheduler && a.SessionAffinity == b.SessionAffinity &&
+	return a == b || a.Scheduler == b.Scheduler && a.Forwarding == b.Forwarding && a.SessionAffinity == b.SessionAffinity &&
 		a.ExternalTrafficPolicy == b.ExternalTrafficPolicy && a.InternalTrafficPolicy == b.InternalTrafficPolicy &&
 		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Ingress, b.Ingress) && slices.Equal(a.SourceRanges, b.SourceRanges) &&
 		slices.Equal(a.ClusterIPs, b.ClusterIPs) && slices.Equal(a.ExternalIPs, b.ExternalIPs)

@@ -47,8 +47,10 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 			scheduler, RoundRobin, strings.Join(schedulers(), ", ")))
 		scheduler = RoundRobin
 	}
+	direct, against := f.direct(svc, places, endpoints)
+	out.refused = append(out.refused, against...)
 	for _, port := range svc.Ports {
-		v4, v6 := f.choose(svc, port, lb.IPv4, endpoints), f.choose(svc, port, lb.IPv6, endpoints)
+		v4, v6 := f.choose(svc, port, lb.IPv4, endpoints, len(direct) > 0), f.choose(svc, port, lb.IPv6, endpoints, len(direct) > 0)
 		if cut := max(v4.cut, v6.cut); cut > 0 {
 			out.refused = append(out.refused, tooManyEndpoints(svc.Key, port, cut))
 		}
@@ -74,7 +76,11 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 			if p.addr.Is6() {
 				l = v6
 			}
-			out.servers = append(out.servers, f.split(v, p, l)...)
+			servers := f.split(v, p, l)
+			if first, asked := direct[p.addr]; asked && port.Protocol != lb.SCTP {
+				servers = f.pass(servers, l, first)
+			}
+			out.servers = append(out.servers, servers...)
 		}
 	}
 	return f.bound(svc, out)

@@ -14,34 +14,36 @@ import (
 // Listener is what a client connects to: an address, a port, and TCP, UDP or SCTP. The unspecified address, 0.0.0.0 or ::, stands
 // for every address in [State.NodeAddrs] of its family: a node port. It is comparable.
 type Listener struct {
-	Addr     netip.AddrPort
-	Protocol lb.Protocol
-	Inside   bool // only for connections of this node and its pods, which do not look at the listener without Inside then
+	Addr      netip.AddrPort
+	Protocol  lb.Protocol
+	Inside    bool // only for connections of this node and its pods, which do not look at the listener without Inside then
+	Tunnelled bool // only for what other nodes have sent through the tunnel; never with Inside
 }
 
-// String returns "192.0.2.200:80/TCP", with " inside" where it applies.
+// String returns "192.0.2.200:80/TCP", with " inside" or " tunnelled" where it applies.
 func (l Listener) String() string {
-	if l.Inside {
-		return l.Addr.String() + "/" + string(l.Protocol) + " inside"
-	}
-	return l.Addr.String() + "/" + string(l.Protocol)
+	return l.Addr.String() + "/" + string(l.Protocol) + []string{"", " inside", " tunnelled"}[l.rank()]
 }
 
-// Compare orders listeners by address, port, protocol; one for everybody comes before that for the inside.
+// Compare orders listeners by address, port, protocol; one for everybody comes before that for the inside, the one for the tunnel last.
 func (l Listener) Compare(o Listener) int {
-	switch d := cmp.Or(l.Addr.Compare(o.Addr), strings.Compare(string(l.Protocol), string(o.Protocol))); {
-	case d != 0 || l.Inside == o.Inside:
-		return d
-	case o.Inside:
-		return -1
-	default:
+	return cmp.Or(l.Addr.Compare(o.Addr), strings.Compare(string(l.Protocol), string(o.Protocol)), cmp.Compare(l.rank(), o.rank()))
+}
+
+func (l Listener) rank() int {
+	switch {
+	case l.Tunnelled:
+		return 2
+	case l.Inside:
 		return 1
+	default:
+		return 0
 	}
 }
 
-// ForEverybody returns the listener of the same address, port and protocol that is not for the inside alone.
+// ForEverybody returns the listener of the same address, port and protocol that is neither for the inside nor for the tunnel alone.
 func (l Listener) ForEverybody() Listener {
-	l.Inside = false
+	l.Inside, l.Tunnelled = false, false
 	return l
 }
 
@@ -61,11 +63,20 @@ const (
 // Method is how a packet travels to its destination.
 type Method string
 
-// NAT rewrites the packet's destination; the reply passes through this node again.
-const NAT Method = "nat"
+// NAT rewrites the packet's destination; the reply passes through this node again. Tunnel wraps the packet as it is into one for the
+// destination's address (RFC 2003, RFC 2473); the node that has it answers the client.
+const (
+	NAT    Method = "nat"
+	Tunnel Method = "tunnel"
+)
 
-// RoundRobin is the scheduler of a Service that asks for none. Engines that have no counterpart spread at random.
-const RoundRobin = "rr"
+// RoundRobin is the scheduler of a Service that asks for none. Engines that have no counterpart spread at random. Maglev chooses by a hash of
+// the client's address and port, on all nodes alike where they have the same destinations; MaglevClient by its address alone.
+const (
+	RoundRobin   = "rr"
+	Maglev       = "mh"
+	MaglevClient = "mh-client"
+)
 
 // Clients is a set of kinds of clients. Every connection is of one kind, told by the source of its first packet as it arrives.
 type Clients uint8
@@ -134,10 +145,11 @@ type VirtualServer struct {
 	Listener
 	Service      lb.ServiceKey
 	Port         string        // name of the Service's port; servers with the same Service, Port and Protocol share the memory for Affinity
-	Scheduler    string        // rr, wrr, lc, wlc, sh, mh, sed or nq; sh and mh always with IPVS's flags for fallback and port
+	Scheduler    string        // rr, wrr, lc, wlc, sh, mh, sed or nq; sh and mh always with IPVS's flags for fallback and port; or mh-client
 	Affinity     time.Duration // 0 = none; else a client returns to its endpoint if it comes again within this time
 	Masquerade   Clients       // to whose connections endpoints see this node's address instead of the client's
 	Verdict      Verdict
+	Direct       bool           // any node may receive the rest of a connection: see the package's "Direct server return"
 	SourceRanges []netip.Prefix // who may connect, of whatever kind, sorted, none inside another; empty = everybody
 	Destinations []Destination  // sorted by address
 }
@@ -145,7 +157,7 @@ type VirtualServer struct {
 // sameService reports whether everything but the destinations is equal.
 func (v VirtualServer) sameService(o VirtualServer) bool {
 	return v.Listener == o.Listener && v.Service == o.Service && v.Port == o.Port && v.Scheduler == o.Scheduler && v.Affinity == o.Affinity &&
-		v.Masquerade == o.Masquerade && v.Verdict == o.Verdict && slices.Equal(v.SourceRanges, o.SourceRanges)
+		v.Masquerade == o.Masquerade && v.Verdict == o.Verdict && v.Direct == o.Direct && slices.Equal(v.SourceRanges, o.SourceRanges)
 }
 
 // Equal reports whether both want the same; connection counts and deadlines do not matter.
@@ -171,6 +183,9 @@ func (v VirtualServer) String() string {
 	}
 	if v.Affinity > 0 {
 		fmt.Fprintf(&b, " affinity=%s", v.Affinity)
+	}
+	if v.Direct {
+		b.WriteString(" direct")
 	}
 	for _, p := range v.SourceRanges {
 		fmt.Fprintf(&b, " from=%s", p)
@@ -198,6 +213,9 @@ type State struct {
 	// NodeAddrs are the node's own addresses at which servers with [Listener.NodePort] listen, sorted.
 	NodeAddrs []netip.Addr
 	Pods      Detector // tells the pods of this node
+	// Peers are the addresses of the other nodes, from which alone tunnelled packets are taken, sorted; none without such a server.
+	Peers []netip.Addr
+	MTU   MTU // what the network takes to the destinations of such servers, as an engine found; zero in a wanted state
 
 	// Partial lists, in a state that an engine reached, the VIPs that lack something that was wanted. Sorted.
 	Partial []netip.Addr
@@ -206,9 +224,9 @@ type State struct {
 	Refused []Refused
 }
 
-// Equal reports whether both states hold the same VIPs, servers, node addresses and detector; Refused does not matter.
+// Equal reports whether both states hold the same VIPs, servers, node addresses, peers and detector; Refused does not matter.
 func (s State) Equal(o State) bool {
-	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
+	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Peers, o.Peers) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
 		(alias(s.Servers, o.Servers) || slices.EqualFunc(s.Servers, o.Servers, VirtualServer.Equal))
 }
 
@@ -256,6 +274,9 @@ func (s State) String() string {
 	for _, a := range s.NodeAddrs {
 		fmt.Fprintf(&b, "node %s\n", a)
 	}
+	for _, a := range s.Peers {
+		fmt.Fprintf(&b, "peer %s\n", a)
+	}
 	for _, p := range s.Pods.Sources {
 		fmt.Fprintf(&b, "pods from %s\n", p)
 	}
@@ -290,9 +311,9 @@ func (s State) Programmed() map[netip.Addr]bool {
 	return out
 }
 
-// Plain returns s without what an engine must be able to tell clients apart for: listeners for the inside, and node ports.
+// Plain returns s without what an engine must be able to tell clients apart for: listeners for the inside and the tunnel, and node ports.
 func (s State) Plain() State {
-	s.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v VirtualServer) bool { return v.Inside || v.NodePort() })
+	s.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v VirtualServer) bool { return v.Inside || v.Tunnelled || v.NodePort() })
 	return s
 }
 

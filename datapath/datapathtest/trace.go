@@ -15,6 +15,9 @@ type Packet struct {
 	From, To netip.AddrPort
 	Protocol lb.Protocol
 	Via      string // the interface it comes in through; "" = none of those that pods are recognised by
+
+	// Outer is the packet that it came wrapped in; zero = none.
+	Outer struct{ From, To netip.Addr }
 }
 
 // Fate is what became of a packet.
@@ -22,9 +25,10 @@ type Fate struct {
 	Dest       netip.AddrPort   // where it went, if anywhere
 	Verdict    datapath.Verdict // Forward, or why it went nowhere; "" if it is none of our business
 	Masquerade bool             // the endpoint does not see the client's address
+	Tunnel     bool             // another node gets it for Dest
 }
 
-// String returns "10.244.1.2:8080", with " masqueraded" where it applies, "REJECT", "DROP" or "NOT OURS".
+// String returns "10.244.1.2:8080", with " masqueraded" or " tunnel" where it applies, "REJECT", "DROP" or "NOT OURS".
 func (f Fate) String() string {
 	switch {
 	case f.Verdict == "":
@@ -33,6 +37,8 @@ func (f Fate) String() string {
 		return strings.ToUpper(string(f.Verdict))
 	case f.Masquerade:
 		return f.Dest.String() + " masqueraded"
+	case f.Tunnel:
+		return f.Dest.String() + " tunnel"
 	default:
 		return f.Dest.String()
 	}
@@ -58,6 +64,9 @@ func (k *Kernel) Connect(from, to string, protocol lb.Protocol) Fate {
 
 // Send answers the questions of package datapath's contract in their order.
 func (k *Kernel) Send(p Packet) Fate {
+	if p.Outer.To.IsValid() {
+		return k.unwrap(p)
+	}
 	from := p.From.Addr()
 	who := k.who(p)
 	v, ok := k.server(p, who)
@@ -66,7 +75,7 @@ func (k *Kernel) Send(p Packet) Fate {
 		return Fate{Verdict: datapath.Reject} // S46: another port of a VIP never reaches the host
 	case !ok:
 		return Fate{}
-	case len(v.SourceRanges) > 0 && !slices.ContainsFunc(v.SourceRanges, func(p netip.Prefix) bool { return p.Contains(from) }):
+	case !permits(v, from):
 		return Fate{Verdict: datapath.Drop} // S49
 	case v.Verdict != datapath.Forward:
 		return Fate{Verdict: v.Verdict}
@@ -80,8 +89,48 @@ func (k *Kernel) Send(p Packet) Fate {
 	if len(open) == 0 {
 		return Fate{Verdict: datapath.Reject} // S58
 	}
+	if v.Direct {
+		return k.hash(p.From, v)
+	}
 	dest := k.choose(from, v, open)
 	return Fate{Dest: dest, Verdict: datapath.Forward, Masquerade: v.Masquerade&who != 0 || dest.Addr() == from} // S28
+}
+
+func permits(v datapath.VirtualServer, from netip.Addr) bool {
+	return len(v.SourceRanges) == 0 || slices.ContainsFunc(v.SourceRanges, func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
+// hash chooses as every node does that has the same destinations.
+func (k *Kernel) hash(from netip.AddrPort, v datapath.VirtualServer) Fate {
+	addrs := make([]netip.AddrPort, 0, len(v.Destinations))
+	for _, d := range v.Destinations {
+		addrs = append(addrs, d.Addr)
+	}
+	if k.table == nil || !slices.Equal(k.tableOf, addrs) {
+		k.table, k.tableOf = NewMaglev(addrs), addrs
+	}
+	if v.Scheduler == datapath.MaglevClient {
+		from = netip.AddrPortFrom(from.Addr(), 0)
+	}
+	i := k.table.Choose(from, func(i int) bool { return v.Destinations[i].Weight > 0 })
+	d := v.Destinations[i]
+	return Fate{Dest: d.Addr, Verdict: datapath.Forward, Tunnel: d.Method == datapath.Tunnel}
+}
+
+// unwrap is what becomes of a packet that came through the tunnel.
+func (k *Kernel) unwrap(p Packet) Fate {
+	mine := slices.ContainsFunc(k.state.Servers, func(v datapath.VirtualServer) bool {
+		return v.Tunnelled && slices.ContainsFunc(v.Destinations, func(d datapath.Destination) bool { return d.Addr.Addr() == p.Outer.To })
+	})
+	if !mine {
+		return Fate{}
+	}
+	v, ok := k.state.Server(datapath.Listener{Addr: p.To, Protocol: p.Protocol, Tunnelled: true})
+	i := slices.IndexFunc(v.Destinations, func(d datapath.Destination) bool { return d.Addr.Addr() == p.Outer.To })
+	if !ok || i < 0 || !slices.Contains(k.state.Peers, p.Outer.From) || !permits(v, p.From.Addr()) {
+		return Fate{Verdict: datapath.Drop}
+	}
+	return Fate{Dest: v.Destinations[i].Addr, Verdict: datapath.Forward}
 }
 
 // who tells the kind of client.
