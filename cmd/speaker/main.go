@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string) error {
 	collectEarly()
 	log := newLogger(c)
 	if c.cleanup {
-		return cleanup(ctx)
+		return cleanup(ctx, c.procSys)
 	}
 	cfg, err := ctrl.GetConfig()
 	if err != nil {
@@ -188,7 +188,7 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 		return err
 	}
 	log.Info("uninstalled, removing everything from this node")
-	return cleanup(context.WithoutCancel(ctx))
+	return cleanup(context.WithoutCancel(ctx), c.procSys)
 }
 
 // ignore drops errors that only say that the work has ended.

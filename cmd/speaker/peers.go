@@ -26,8 +26,8 @@ func peers(m *speaker.Memory, r *kube.Reader, port uint16) func(context.Context)
 const cleanupTimeout = 10 * time.Second
 
 // cleanup removes what every engine ever wrote to this node.
-func cleanup(ctx context.Context) error {
+func cleanup(ctx context.Context, procSys string) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
-	return engine.Cleanup(ctx)
+	return engine.Cleanup(ctx, procSys)
 }

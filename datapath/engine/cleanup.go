@@ -10,11 +10,11 @@ import (
 )
 
 // Cleanup removes what any engine ever wrote to the network namespace of the calling thread, whichever of them the kernel still has: the
-// table, IPVS services and local routes. Kernel settings stay as they are: what they were before is not known, and others may rely
-// on them by now.
-func Cleanup(ctx context.Context) error {
+// table, IPVS services, local routes and the tunnel's devices. Kernel settings stay as they are, except IPVS's sloppy_tcp: what they were
+// before is not known, and others may rely on them by now. They are below procSys, normally [link.ProcSys].
+func Cleanup(ctx context.Context, procSys string) error {
 	if ipvs.Probe(ctx) == nil {
-		e, err := newIPVS(nft.DefaultMark) // whatever bit was in use: the listeners' marks are known by others
+		e, err := newIPVS(nft.DefaultMark, procSys) // whatever bit was in use: the listeners' marks are known by others
 		if err != nil {
 			return err
 		}
@@ -24,16 +24,13 @@ func Cleanup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(table.Delete(ctx), removeRoutes())
+	return errors.Join(table.Delete(ctx), removeLinks(procSys))
 }
 
-// removeRoutes is for a kernel that no longer has IPVS.
-func removeRoutes() error {
+// removeLinks is for a kernel that no longer has IPVS.
+func removeLinks(procSys string) error {
 	left, err := link.Routes{}.Read()
-	if err != nil {
-		return err
-	}
-	var errs []error
+	errs := []error{err, link.Tunnels{ProcSys: procSys}.Down()}
 	for _, vip := range left {
 		errs = append(errs, link.Routes{}.Down(vip))
 	}

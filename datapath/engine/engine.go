@@ -99,11 +99,11 @@ func open(ctx context.Context, o Options) (Choice, error) {
 }
 
 func openIPVS(o Options) (Choice, error) {
-	e, err := newIPVS(o.Mark)
+	e, err := newIPVS(o.Mark, o.ProcSys)
 	return Choice{Engine: e}, err
 }
 
-func newIPVS(mark uint32) (*ipvs.Engine, error) {
+func newIPVS(mark uint32, procSys string) (*ipvs.Engine, error) {
 	marks, err := ipvs.NewMarks(mark, nft.InsideBit(mark))
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func newIPVS(mark uint32) (*ipvs.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Flows: conntrack.Flows{}, Marks: marks})
+	return ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Tunnels: link.Tunnels{ProcSys: procSys}, Flows: conntrack.Flows{}, Marks: marks})
 }
 
 func openNFT(ctx context.Context, o Options) (Choice, error) {
@@ -140,5 +140,5 @@ func retireIPVS(ctx context.Context, o Options) error {
 		}
 		return c.Engine.Cleanup(ctx)
 	}
-	return removeRoutes()
+	return removeLinks(o.ProcSys)
 }

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -64,6 +65,9 @@ func (e *Engine) apply(ctx context.Context, ops []datapath.Op, f *failures) {
 func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {
 	err := e.carryOut(ctx, op)
 	isServer := op.Verb == datapath.AddServer || op.Verb == datapath.EditServer
+	if isServer && op.Server.Direct && errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("scheduler %s, which needs module ip_vs_mh: %w", op.Server.Scheduler, err)
+	}
 	if isServer && op.Server.Scheduler != datapath.RoundRobin && errors.Is(err, unix.ENOENT) {
 		e.missing[op.Server.Scheduler] = true
 		op.Server.Scheduler = datapath.RoundRobin

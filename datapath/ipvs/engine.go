@@ -30,6 +30,13 @@ type Local interface {
 	Down(vip netip.Addr) error
 }
 
+// Tunnels let this node take part in direct server return; datapath/link.Tunnels does. Up returns what the network takes on the way to the
+// endpoints and peers. Down takes everything back.
+type Tunnels interface {
+	Up(endpoints, peers []netip.Addr) (datapath.MTU, error)
+	Down() error
+}
+
 // Flows forgets what conntrack remembers about endpoints that are gone; datapath/conntrack.Flows does.
 type Flows interface {
 	Forget(ctx context.Context, have, want datapath.State) error
@@ -48,15 +55,16 @@ const chunk = 256
 
 // Options are the engine's neighbours; all are required.
 type Options struct {
-	Guard Guard
-	Local Local
-	Flows Flows
-	Marks *Marks // the guard uses the same
+	Guard   Guard
+	Local   Local
+	Tunnels Tunnels
+	Flows   Flows
+	Marks   *Marks // the guard uses the same
 }
 
 func (o Options) validate() error {
-	if o.Guard == nil || o.Local == nil || o.Flows == nil || o.Marks == nil {
-		return errors.New("opening IPVS engine: guard, local delivery, flows and marks are required")
+	if o.Guard == nil || o.Local == nil || o.Tunnels == nil || o.Flows == nil || o.Marks == nil {
+		return errors.New("opening IPVS engine: guard, local delivery, tunnels, flows and marks are required")
 	}
 	return nil
 }
@@ -78,8 +86,9 @@ type Engine struct {
 	guarded  datapath.State      // what the guard was told last
 	borrowed map[netip.Addr]bool // VIPs that the node delivers without our doing
 	missing  map[string]bool     // schedulers that the kernel does not have
-	read     bool                // have is the kernel's content
-	shared   bool                // others hold have's lists too, which must stay as they are
+	tunnels  tunnels
+	read     bool // have is the kernel's content
+	shared   bool // others hold have's lists too, which must stay as they are
 	verified time.Time
 	cursor   int // where verification goes on
 	writes   int
@@ -106,6 +115,7 @@ func (e *Engine) Name() string { return "ipvs" }
 // is one virtual server at each address of the node.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
 	var f failures
+	want = e.openTunnels(want, now, &f)
 	servers := e.expand(want)
 	if err := e.refresh(ctx, want.VIPs, servers, now); err != nil {
 		return e.reached(f), err
@@ -122,13 +132,16 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 		f.errs = append(f.errs, e.guard(ctx, after, now, &f), e.Flows.Forget(ctx, datapath.State{Servers: from}, datapath.State{Servers: to}))
 		e.releaseMarks(from)
 	}
+	f.errs = append(f.errs, e.closeTunnels(want))
 	return e.reached(f), f.err()
 }
 
 // reached is the record, and what has failed, as a state that stays as it is.
 func (e *Engine) reached(f failures) datapath.State {
 	e.shared = true
-	return e.have.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
+	out := e.have
+	out.Servers, out.Peers, out.MTU = withTunnelled(out.Servers, e.guarded.Servers), e.guarded.Peers, e.guarded.MTU
+	return out.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
 }
 
 // own is called before the record's lists are written to. Destinations are shared longer: they are replaced, not written to.
@@ -177,15 +190,21 @@ func between(before datapath.State, vips []netip.Addr, want datapath.State) data
 	return out
 }
 
-// expand returns the virtual servers that IPVS needs for a state: a node port at every address, a scheduler that the kernel has.
+// expand returns the virtual servers that IPVS needs for a state: a node port at every address, a scheduler that the kernel has, none for
+// what comes through the tunnel, which the guard takes to its endpoint.
 func (e *Engine) expand(want datapath.State) []datapath.VirtualServer {
-	special := func(v datapath.VirtualServer) bool { return v.NodePort() && !v.Inside || e.missing[v.Scheduler] }
+	special := func(v datapath.VirtualServer) bool {
+		return v.NodePort() && !v.Inside || v.Tunnelled || e.missing[v.Scheduler] && !v.Direct
+	}
 	if !slices.ContainsFunc(want.Servers, special) {
 		return want.Servers
 	}
 	var out []datapath.VirtualServer
 	for _, v := range want.Servers {
-		if e.missing[v.Scheduler] {
+		if v.Tunnelled {
+			continue
+		}
+		if e.missing[v.Scheduler] && !v.Direct {
 			v.Scheduler = datapath.RoundRobin
 		}
 		if !v.NodePort() || v.Inside { // by its mark, a listener for the inside is one for all addresses
@@ -306,8 +325,8 @@ func (e *Engine) Cleanup(ctx context.Context) error {
 	e.shared = true
 	var f failures
 	e.change(ctx, nil, before, nil, time.Time{}, &f)
-	e.read, e.guarded = false, datapath.State{}
-	err := errors.Join(f.err(), e.Guard.Delete(ctx), e.Flows.Forget(ctx, datapath.State{Servers: before}, datapath.State{}))
+	e.read, e.guarded, e.tunnels = false, datapath.State{}, tunnels{}
+	err := errors.Join(f.err(), e.Guard.Delete(ctx), e.Tunnels.Down(), e.Flows.Forget(ctx, datapath.State{Servers: before}, datapath.State{}))
 	e.kernel.close()
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -28,6 +29,7 @@ type node struct {
 	writes    int
 	refuse    func() error
 	unguarded []netip.Addr
+	tunnels   []netip.Addr // endpoints that can be reached through them
 }
 
 func (n *node) engine() *Engine {
@@ -35,7 +37,7 @@ func (n *node) engine() *Engine {
 	if err != nil {
 		panic(err)
 	}
-	return newEngine(Options{Guard: guard{n}, Local: local{n}, Flows: n, Marks: marks}, n)
+	return newEngine(Options{Guard: guard{n}, Local: local{n}, Tunnels: n, Flows: n, Marks: marks}, n)
 }
 
 func (n *node) maybe() error {
@@ -46,6 +48,16 @@ func (n *node) maybe() error {
 }
 
 func (n *node) close() {}
+
+func (n *node) Up(endpoints, _ []netip.Addr) (datapath.MTU, error) {
+	n.tunnels = endpoints
+	return datapath.MTU{IPv4: 1500}, n.maybe()
+}
+
+func (n *node) Down() error {
+	n.tunnels = nil
+	return n.maybe()
+}
 
 func (n *node) Forget(context.Context, datapath.State, datapath.State) error { return nil }
 
@@ -137,7 +149,7 @@ func (g guard) Set(_ context.Context, s datapath.State, _ time.Time) error {
 	if err := g.maybe(); err != nil {
 		return err
 	}
-	g.node.guard = datapath.State{VIPs: slices.Clone(s.VIPs), Servers: s.Servers, NodeAddrs: s.NodeAddrs}
+	g.node.guard = datapath.State{VIPs: slices.Clone(s.VIPs), Servers: s.Servers, NodeAddrs: s.NodeAddrs, Peers: s.Peers, MTU: s.MTU}
 	for _, a := range g.routes {
 		if !slices.Contains(s.VIPs, a) {
 			g.unguarded = append(g.unguarded, a)
@@ -152,7 +164,9 @@ func (g guard) Delete(context.Context) error {
 }
 
 // dump prints IPVS and routes.
-func (n *node) dump() string { return datapath.State{VIPs: n.routes, Servers: n.ipvs}.String() }
+func (n *node) dump() string {
+	return datapath.State{VIPs: n.routes, Servers: n.ipvs}.String() + fmt.Sprint(n.tunnels)
+}
 
 func (n *node) setConns(f func() int) {
 	for i := range n.ipvs {
@@ -189,6 +203,11 @@ func state(r *rand.Rand) datapath.State {
 			s.Servers = append(s.Servers, v)
 			if !v.NodePort() {
 				s.VIPs = union(s.VIPs, []netip.Addr{addr})
+			}
+			if inside && !v.NodePort() && r.IntN(3) == 0 {
+				s.Peers = []netip.Addr{netip.MustParseAddr("192.0.2.12")}
+				v.Inside, v.Tunnelled = false, true
+				s.Servers = append(s.Servers, v)
 			}
 		}
 	}
@@ -273,7 +292,7 @@ func TestShuffle(t *testing.T) {
 	if err := e.Cleanup(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(datapath.State{Servers: []datapath.VirtualServer{foreign()}}.String(), n.dump()); d != "" {
+	if d := cmp.Diff((&node{ipvs: []datapath.VirtualServer{foreign()}}).dump(), n.dump()); d != "" {
 		t.Errorf("after the cleanup (-want +got):\n%s", d)
 	}
 }
@@ -362,4 +381,80 @@ func TestMarksTellListenersApart(t *testing.T) {
 	if _, err := NewMarks(0x80000000, 0x40000000); err == nil {
 		t.Error("a bit that distinguishes listeners was accepted")
 	}
+}
+
+// direct is a state with both tiers, of this node's endpoint and another's.
+func direct() datapath.State {
+	v := foreign()
+	v.Direct, v.Scheduler, v.Verdict = true, datapath.Maglev, datapath.Forward
+	v.Addr = netip.MustParseAddrPort("192.0.2.200:80")
+	v.Destinations = append([]datapath.Destination{{Addr: netip.MustParseAddrPort("10.0.0.1:80"), Weight: 1, Method: datapath.Tunnel}}, v.Destinations...)
+	tunnelled, other := v, v
+	tunnelled.Tunnelled, tunnelled.Direct = true, false
+	tunnelled.Destinations = v.Destinations[1:]
+	other.Addr, other.Direct, other.Scheduler = netip.MustParseAddrPort("192.0.2.201:80"), false, datapath.Maglev
+	other.Destinations = v.Destinations[1:]
+	return datapath.State{VIPs: []netip.Addr{v.Addr.Addr(), other.Addr.Addr()}, Servers: []datapath.VirtualServer{v, tunnelled, other},
+		Peers: []netip.Addr{netip.MustParseAddr("192.0.2.12")}}
+}
+
+// TestTunnelsAreOpenWhileNeeded: they are there before anything comes through them, and gone with the last server that needs them.
+func TestTunnelsAreOpenWhileNeeded(t *testing.T) {
+	n, ctx := &node{}, context.Background()
+	e := n.engine()
+	reached, err := e.Sync(ctx, direct(), t0)
+	if err != nil || !reached.Equal(direct()) || reached.MTU.IPv4 != 1500 || n.guard.MTU.IPv4 != 1500 {
+		t.Errorf("reached, %v\n%s\nwant\n%s", err, reached, direct())
+	}
+	if d := cmp.Diff("[10.9.9.9]", fmt.Sprint(n.tunnels)); d != "" {
+		t.Error(d)
+	}
+	for _, v := range n.ipvs {
+		if v.Tunnelled {
+			t.Errorf("IPVS has %s", v)
+		}
+	}
+	e = n.engine() // a new process, which finds that nobody asks any more
+	if _, err := e.Sync(ctx, datapath.State{}, t0); err != nil || n.tunnels != nil {
+		t.Errorf("tunnels for %v are left: %v", n.tunnels, err)
+	}
+}
+
+// TestWithoutWhatTunnelsNeed: what needs them is refused as a whole, and said so; everything else is served.
+func TestWithoutWhatTunnelsNeed(t *testing.T) {
+	for name, lacks := range map[string]func(e *Engine, n *node){
+		"tunnels":   func(e *Engine, n *node) { e.Tunnels = noTunnels{} },
+		"scheduler": func(e *Engine, n *node) { e.kernel = noMaglev{n} },
+	} {
+		n := &node{}
+		e := n.engine()
+		lacks(e, n)
+		reached, err := e.Sync(context.Background(), direct(), t0)
+		if err == nil || len(reached.Refused) != 1 || reached.Refused[0].Reason != lb.KernelRefuses {
+			t.Errorf("%s: %v, refused %v", name, err, reached.Refused)
+		}
+		if _, has := reached.Server(direct().Servers[0].Listener); has || reached.Has(direct().VIPs[0]) {
+			t.Errorf("%s: half of it is served:\n%s", name, reached)
+		}
+		if other, has := reached.Server(direct().Servers[2].Listener); !has || len(other.Destinations) != 1 || !reached.Has(direct().VIPs[1]) {
+			t.Errorf("%s: the other server is not served:\n%s", name, reached)
+		}
+	}
+}
+
+type noTunnels struct{}
+
+func (noTunnels) Up(_, _ []netip.Addr) (datapath.MTU, error) {
+	return datapath.MTU{}, errors.New("no module")
+}
+func (noTunnels) Down() error { return nil }
+
+// noMaglev is a kernel without module ip_vs_mh.
+type noMaglev struct{ *node }
+
+func (n noMaglev) apply(ctx context.Context, op datapath.Op) error {
+	if op.Verb == datapath.AddServer && op.Server.Scheduler == datapath.Maglev {
+		return unix.ENOENT
+	}
+	return n.node.apply(ctx, op)
 }

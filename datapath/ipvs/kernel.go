@@ -29,7 +29,10 @@ const persistent = 0x1
 
 // hashFlags are IP_VS_SVC_F_SCHED1 and 2, which schedulers sh and mh understand: fall back to another destination if the hashed one has no
 // weight, and hash the client's port too. Without the first they would refuse clients of an endpoint that drains (fact 12).
-const hashFlags = 0x8 | 0x10
+const (
+	fallbackFlag = 0x8
+	portFlag     = 0x10
+)
 
 // kernel is IPVS in one network namespace. It is not safe for concurrent use.
 type kernel struct {
@@ -108,6 +111,9 @@ func (k *kernel) service(ctx context.Context, v datapath.VirtualServer) (found d
 // read translates what the kernel says about a virtual server; those with marks of others are none of ours.
 func (k *kernel) read(s *ipvs.Service) (datapath.VirtualServer, bool) {
 	v := datapath.VirtualServer{Scheduler: s.SchedName}
+	if s.SchedName == datapath.Maglev && s.Flags&portFlag == 0 {
+		v.Scheduler = datapath.MaglevClient
+	}
 	a, ok := netip.AddrFromSlice(s.Address)
 	switch {
 	case s.FWMark&markMask == ourMarks:
@@ -200,23 +206,34 @@ func (k *kernel) of(v datapath.VirtualServer) *ipvs.Service {
 	if v.Affinity > 0 {
 		s.Flags, s.Timeout = persistent, uint32(v.Affinity/time.Second)
 	}
-	if v.Scheduler == "mh" || v.Scheduler == "sh" {
-		s.Flags |= hashFlags
+	switch v.Scheduler {
+	case datapath.Maglev, "sh":
+		s.Flags |= fallbackFlag | portFlag
+	case datapath.MaglevClient:
+		s.SchedName = datapath.Maglev
+		s.Flags |= fallbackFlag
 	}
 	return s
 }
 
 func destination(d datapath.Destination) *ipvs.Destination {
-	return &ipvs.Destination{Address: net.IP(d.Addr.Addr().AsSlice()), Port: d.Addr.Port(), Weight: d.Weight,
-		ConnectionFlags: ipvs.ConnectionFlagMasq}
+	flags := uint32(ipvs.ConnectionFlagMasq)
+	if d.Method == datapath.Tunnel {
+		flags = ipvs.ConnectionFlagTunnel
+	}
+	return &ipvs.Destination{Address: net.IP(d.Addr.Addr().AsSlice()), Port: d.Addr.Port(), Weight: d.Weight, ConnectionFlags: flags}
 }
 
 // methodOf names the forwarding method; whatever we do not use is told apart by its number, so that it differs from what is wanted.
 func methodOf(flags uint32) datapath.Method {
-	if f := flags & ipvs.ConnectionFlagFwdMask; f != ipvs.ConnectionFlagMasq {
+	switch f := flags & ipvs.ConnectionFlagFwdMask; f {
+	case ipvs.ConnectionFlagMasq:
+		return datapath.NAT
+	case ipvs.ConnectionFlagTunnel:
+		return datapath.Tunnel
+	default:
 		return datapath.Method(fmt.Sprintf("method %d", f))
 	}
-	return datapath.NAT
 }
 
 // probeServer is where Probe writes: the IPv4 dummy address of RFC 7600, the discard port.

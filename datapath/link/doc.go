@@ -6,5 +6,5 @@
 // such a VIP on every interface, [IPVS] includes arp_ignore (S72, S73); the announcing is announce/arp's alone.
 //
 // Sysctls are raised, never lowered, and not taken back at cleanup: whoever else runs on the node may rely on them by
-// then. They are few: see [Forwarding] and [IPVS].
+// then. They are few: see [Forwarding] and [IPVS]. The exception is what [Tunnels] needs.
 package link

@@ -41,11 +41,11 @@ func (t *Table) spare(s datapath.State, now time.Time) datapath.State {
 
 // at returns the servers of a listener.
 func at(s datapath.State, l datapath.Listener) (out []datapath.VirtualServer) {
-	for _, inside := range []bool{false, true} {
-		l.Inside = inside
-		if v, ok := s.Server(l); ok {
-			out = append(out, v)
-		}
+	l = l.ForEverybody()
+	i, _ := slices.BinarySearchFunc(s.Servers, l, func(v datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) })
+	for i < len(s.Servers) && s.Servers[i].ForEverybody() == l {
+		out = append(out, s.Servers[i])
+		i++
 	}
 	return out
 }
@@ -110,9 +110,13 @@ func with(s datapath.State, more []datapath.VirtualServer) datapath.State {
 
 // half returns how many servers are the first half of a list, which keeps those of one listener together; all, if there is one listener only.
 func half(list []datapath.VirtualServer) int {
-	n := 0
-	for n < len(list) && (n == 0 || n < len(list)/2) {
-		n += len(listened(list[n:]))
+	n := len(listened(list))
+	for n < len(list)/2 {
+		next := len(listened(list[n:]))
+		if n+next == len(list) {
+			break
+		}
+		n += next
 	}
 	return n
 }

@@ -74,7 +74,7 @@ func (f family) hostMasks() string { return "masquerade-host" + f.digit }
 func (f family) podMasks() string  { return "masquerade-pods" + f.digit }
 
 // frame writes what depends on no server.
-func (o Options) frame(pods datapath.Detector) ruleset {
+func (o Options) frame(pods datapath.Detector, t tunnels) ruleset {
 	r := newRuleset()
 	for _, name := range []string{refuse, silent, serve} {
 		r.chains[name] = chain{}
@@ -92,6 +92,9 @@ func (o Options) frame(pods datapath.Detector) ruleset {
 	}
 	o.hooks(r)
 	o.sources(r)
+	if t.on && !o.Forward {
+		tunnelHooks(r, t.mtu)
+	}
 	return r
 }
 
@@ -179,6 +182,8 @@ func (o Options) frameSets(r ruleset, f family, pods datapath.Detector) {
 	if !o.Forward {
 		r.sets[f.marks()] = set{key: listener, value: fields{typeMark}}
 		r.sets[f.hostMasks()], r.sets[f.podMasks()] = set{key: listener}, set{key: listener}
+		r.sets[f.peers()], r.sets[f.gates()], r.sets[f.direct()] = set{key: fields{f.addr}}, set{key: fields{f.addr}}, set{key: listener}
+		r.sets[f.meant()], r.sets[f.tunnelled()] = set{key: with(typeMark)}, set{key: with(typeMark), value: endpoint}
 		return
 	}
 	r.sets[f.memory()] = set{key: append(fields{typeMark, f.addr}, endpoint...), memory: true}

@@ -20,7 +20,7 @@ func TestMapsAreLookedIntoAtOnePlace(t *testing.T) {
 		table := (&fake{}).open(t, forward)
 		for range 100 {
 			s := randomState(r)
-			all, servers := table.frame(s.Pods), table.render(s)
+			all, servers := table.frame(s.Pods, tunnelsOf(s)), table.render(s)
 			maps.Copy(all.chains, servers.chains)
 			lookups := map[string]int{}
 			for name, c := range all.chains {

@@ -20,12 +20,14 @@ type family struct {
 	addr         field
 	saddr, daddr uint32 // offsets in the header
 	icmp, echo   byte   // protocol, type of a ping
+	tunnel       byte   // protocol of a packet in a packet
 	neighbours   bool   // ICMP carries neighbour discovery too
 }
 
 var (
-	ipv4 = family{digit: "4", nfproto: unix.NFPROTO_IPV4, addr: typeIPv4, saddr: 12, daddr: 16, icmp: unix.IPPROTO_ICMP, echo: 8}
-	ipv6 = family{digit: "6", nfproto: unix.NFPROTO_IPV6, addr: typeIPv6, saddr: 8, daddr: 24, icmp: unix.IPPROTO_ICMPV6, echo: 128, neighbours: true}
+	ipv4 = family{digit: "4", nfproto: unix.NFPROTO_IPV4, addr: typeIPv4, saddr: 12, daddr: 16, icmp: unix.IPPROTO_ICMP, echo: 8, tunnel: unix.IPPROTO_IPIP}
+	ipv6 = family{digit: "6", nfproto: unix.NFPROTO_IPV6, addr: typeIPv6, saddr: 8, daddr: 24, icmp: unix.IPPROTO_ICMPV6, echo: 128,
+		tunnel: unix.IPPROTO_IPV6, neighbours: true}
 )
 
 func families() []family { return []family{ipv4, ipv6} }

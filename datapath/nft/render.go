@@ -19,20 +19,10 @@ import (
 func changed(old, new datapath.State) (from, to datapath.State) {
 	from.VIPs, to.VIPs = except(old.VIPs, new.VIPs), except(new.VIPs, old.VIPs)
 	from.NodeAddrs, to.NodeAddrs = except(old.NodeAddrs, new.NodeAddrs), except(new.NodeAddrs, old.NodeAddrs)
+	from.Peers, to.Peers = except(old.Peers, new.Peers), except(new.Peers, old.Peers)
 	from.Pods, to.Pods = old.Pods, new.Pods
-	a, b, i, j := old.Servers, new.Servers, 0, 0
-	shares := func(v datapath.VirtualServer, list []datapath.VirtualServer, i int) bool {
-		return i < len(list) && compare(v, list[i]) == 0
-	}
-	for equal := false; i < len(a) || j < len(b); {
-		if i < len(a) && j < len(b) && a[i].Equal(b[j]) {
-			i, j, equal = i+1, j+1, true
-			continue
-		}
-		if equal && (shares(a[i-1], a, i) || shares(a[i-1], b, j)) {
-			i, j = i-1, j-1 // what is equal belongs to the difference if the other server of its listener does
-		}
-		x, y := listened(a[i:]), listened(b[j:])
+	for a, b := old.Servers, new.Servers; len(a) > 0 || len(b) > 0; {
+		x, y := listened(a), listened(b)
 		if len(x) > 0 && len(y) > 0 {
 			switch order := compare(x[0], y[0]); {
 			case order < 0:
@@ -41,8 +31,10 @@ func changed(old, new datapath.State) (from, to datapath.State) {
 				x = nil
 			}
 		}
-		from.Servers, to.Servers = append(from.Servers, x...), append(to.Servers, y...)
-		i, j, equal = i+len(x), j+len(y), false
+		if !slices.EqualFunc(x, y, datapath.VirtualServer.Equal) {
+			from.Servers, to.Servers = append(from.Servers, x...), append(to.Servers, y...)
+		}
+		a, b = a[len(x):], b[len(y):]
 	}
 	return from, to
 }
@@ -52,7 +44,7 @@ func compare(a, b datapath.VirtualServer) int {
 	return a.Listener.ForEverybody().Compare(b.Listener.ForEverybody())
 }
 
-// listened returns the servers at the head of a sorted list that share a listener: the one for everybody, the one for the inside.
+// listened returns the servers at the head of a sorted list that share a listener: those for everybody, for the inside, for the tunnel.
 func listened(list []datapath.VirtualServer) []datapath.VirtualServer {
 	n := min(1, len(list))
 	for n < len(list) && compare(list[0], list[n]) == 0 {
@@ -84,7 +76,16 @@ func (o Options) render(s datapath.State) ruleset {
 	for _, a := range s.NodeAddrs {
 		r.element(familyOf(a).nodes(), addrKey(a), "")
 	}
+	if !o.Forward {
+		for _, a := range s.Peers {
+			r.element(familyOf(a).peers(), addrKey(a), "")
+		}
+	}
 	for _, v := range s.Servers {
+		if v.Tunnelled {
+			o.tunnelled(r, v)
+			continue
+		}
 		o.server(r, v, s.Pods)
 	}
 	return r

@@ -137,7 +137,8 @@ func (t *Table) lead(ctx context.Context, s datapath.State, now time.Time) (from
 		return from, to, err
 	}
 	from, to = changed(t.have, s)
-	if len(from.VIPs)+len(to.VIPs)+len(from.NodeAddrs)+len(to.NodeAddrs)+len(from.Servers)+len(to.Servers) == 0 {
+	addrs := slices.Concat(from.VIPs, to.VIPs, from.NodeAddrs, to.NodeAddrs, from.Peers, to.Peers)
+	if len(addrs)+len(from.Servers)+len(to.Servers) == 0 {
 		t.have = s
 		return from, to, t.sweep(ctx)
 	}
@@ -151,7 +152,9 @@ func (t *Table) lead(ctx context.Context, s datapath.State, now time.Time) (from
 }
 
 // inStep reports whether the table is known, and s can be reached by changing it.
-func (t *Table) inStep(s datapath.State) bool { return t.known && t.have.Pods.Equal(s.Pods) }
+func (t *Table) inStep(s datapath.State) bool {
+	return t.known && t.have.Pods.Equal(s.Pods) && tunnelsOf(t.have) == tunnelsOf(s)
+}
 
 // run has a change carried out, or only checked.
 func (t *Table) run(ctx context.Context, c change, by func(context.Context, []byte) error) error {
@@ -249,7 +252,7 @@ const chunk = 256
 
 // replace writes everything in one transaction, after what clear does to the table.
 func (t *Table) replace(ctx context.Context, s datapath.State, clear change, by func(context.Context, []byte) error) error {
-	frame := t.Options.frame(s.Pods)
+	frame := t.Options.frame(s.Pods, tunnelsOf(s))
 	t.sets, t.used, t.count, t.rules, t.trash = frame.sets, map[use]int{}, map[string]int{}, map[string]int{}, newGarbage()
 	for _, name := range clear.flushChains {
 		t.trash.chains[name] = false
@@ -266,7 +269,7 @@ func (t *Table) replace(ctx context.Context, s datapath.State, clear change, by 
 		t.account(c, newRuleset())
 	}
 	add(frame)
-	add(t.render(datapath.State{VIPs: s.VIPs, NodeAddrs: s.NodeAddrs}))
+	add(t.render(datapath.State{VIPs: s.VIPs, NodeAddrs: s.NodeAddrs, Peers: s.Peers}))
 	for rest := s.Servers; len(rest) > 0; {
 		n := min(chunk, len(rest))
 		add(t.render(datapath.State{Servers: rest[:n], Pods: s.Pods}))

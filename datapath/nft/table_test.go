@@ -63,9 +63,18 @@ func randomState(r *rand.Rand) datapath.State {
 				}
 				servers = append(servers, v)
 			}
+			v := randomServer(r, netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(80+port)))
+			if n := len(servers); n > 0 && servers[n-1].Addr == v.Addr && r.IntN(3) == 0 { // never without another
+				v.Tunnelled, v.Verdict = true, datapath.Forward
+				servers = append(servers, v)
+			}
 		}
 	}
 	s := state(servers...)
+	s.Peers = []netip.Addr{netip.MustParseAddr("192.0.2.12"), netip.MustParseAddr("2001:db8::12")}[:r.IntN(3)]
+	if len(s.Peers) > 0 {
+		s.MTU = datapath.MTU{IPv4: 1500 * r.IntN(2), IPv6: 1450}
+	}
 	if r.IntN(3) > 0 {
 		s.NodeAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.11")}
 	}

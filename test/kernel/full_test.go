@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/link"
 )
 
 // few asks are enough to hear of a second endpoint where there should be one: that 15 random choices among 3 agree has a chance of 2e-7.
@@ -303,7 +304,7 @@ func TestCleanupByAnotherProcess(t *testing.T) {
 		before := kernelDump(t)
 		all := masquerade(datapath.Everybody)
 		b.hold(t, f.state(f.server(f.anywhere(), "30080", all, "pod-a"), f.server(f.vip, "80", nil, "pod-a"), f.server(f.vip, "80", both(forInside, all), "far")))
-		if err := engine.Cleanup(context.Background()); err != nil {
+		if err := engine.Cleanup(context.Background(), link.ProcSys); err != nil {
 			t.Fatal(err)
 		}
 		if after := kernelDump(t); after != before {
