@@ -215,7 +215,7 @@ func (b *bed) restart(t *testing.T, name string) {
 }
 
 // kernelDump prints everything in the node's kernel that an engine might have written.
-func kernelDump(t *testing.T) string {
+func kernelDump(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("bash", "-c", `nft -s list ruleset; ip route show table all; ip -6 route show table local type local; ip rule
 		if [ -e /proc/net/ip_vs ]; then grep -v -e ^Prot -e "^IP Virtual" -e "->.*RemoteAddress" /proc/net/ip_vs | sed 's/  *[0-9]* *[0-9]* *$//'; fi; true`).CombinedOutput()

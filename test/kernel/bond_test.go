@@ -170,7 +170,7 @@ func hardwareAddr(t *testing.T, name string) string {
 	return i.HardwareAddr.String()
 }
 
-func shell(t *testing.T, script string) string {
+func shell(t testing.TB, script string) string {
 	t.Helper()
 	out, err := exec.Command("bash", "-c", script).CombinedOutput()
 	if err != nil {
