@@ -27,16 +27,28 @@ func (f frame) wished(svc *lb.Service, vip netip.Addr) wish {
 	return wish{f.rules.Method, "the Helm value datapath.forwarding"}
 }
 
-// WantsDirect returns the Services with an address that asks for direct server return, whether this node can do it or not.
-func WantsDirect(s lb.Snapshot) map[lb.ServiceKey]bool {
-	out := map[lb.ServiceKey]bool{}
+// WantDirect calls yield with each endpoint behind an address that asks for direct server return, whether this node can do it or not, and
+// reports whether there is such an address.
+func WantDirect(s lb.Snapshot, yield func(lb.Endpoint)) (some bool) {
 	f := newFrame(s)
-	for svc := range all(s) {
-		if slices.ContainsFunc(svc.Ingress, func(in lb.Ingress) bool { return f.wished(svc, in.Addr.Unmap()).method == lb.DSR }) {
-			out[svc.Key] = true
+	for svc, ours := range all(s) {
+		if !slices.ContainsFunc(svc.Ingress, func(in lb.Ingress) bool { return f.wished(svc, in.Addr.Unmap()).method == lb.DSR }) {
+			continue // as most, which need not cost more
+		}
+		families := map[lb.Family]bool{}
+		for _, p := range f.places(svc, ours) {
+			if p.kind == loadBalancer && f.wished(svc, p.addr).method == lb.DSR {
+				families[lb.FamilyOf(p.addr)], some = true, true
+			}
+		}
+		for _, e := range s.Endpoints[svc.Key] {
+			served := func(p lb.Port) bool { return p.Name == e.PortName && p.Protocol == e.Protocol && p.Protocol != lb.SCTP }
+			if families[lb.FamilyOf(e.Addr.Addr())] && slices.ContainsFunc(svc.Ports, served) {
+				yield(e)
+			}
 		}
 	}
-	return out
+	return some
 }
 
 func known(m lb.Method) bool { return m == lb.NAT || m == lb.DSR }

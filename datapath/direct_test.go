@@ -293,12 +293,35 @@ func TestDirectOneWay(t *testing.T) {
 	if len(r) != 1 || r[0].Reason != lb.DSRUnavailable || !strings.Contains(r[0].Message, "node n2, which has endpoints of it, cannot take part: packets of IP protocol 4") {
 		t.Errorf("refused: %v", r)
 	}
-	if !datapath.WantsDirect(s)[s.Services[0].Key] {
-		t.Error("the Service no longer counts as one that asks for it")
-	}
-	s.Services[0].Forwarding = lb.NAT
-	if got := datapath.WantsDirect(s); len(got) > 0 {
-		t.Errorf("%v want it", got)
+}
+
+// TestDirectIsWantedFor: the endpoints that nodes shall be able to reach through the tunnel are those that the kernels would take packets for.
+func TestDirectIsWantedFor(t *testing.T) {
+	six := lb.Ingress{Addr: netip.MustParseAddr("2001:db8::200"), Mode: lb.ModeProxy}
+	eps := []lb.Endpoint{ep("10.0.1.1:8080", "n1", "rs"), ep("10.0.2.1:8080", "n2", "st"), ep("[2001:db8:2::1]:8080", "n2", "rs")}
+	other := ep("10.0.3.1:8080", "n3", "rs")
+	other.PortName = "no port of the Service"
+	for name, c := range map[string]struct {
+		edit func(*lb.Service)
+		want string
+		some bool
+	}{
+		"nobody asks":        {func(*lb.Service) {}, "", false},
+		"IPv4":               {dsr, "10.0.1.1:8080 10.0.2.1:8080", true},
+		"both families":      {allOf(dsr, func(s *lb.Service) { s.Ingress = append(s.Ingress, six) }), "10.0.1.1:8080 10.0.2.1:8080 [2001:db8:2::1]:8080", true},
+		"no address yet":     {allOf(dsr, func(s *lb.Service) { s.Ingress = nil }), "", false},
+		"SCTP":               {allOf(dsr, func(s *lb.Service) { s.Ports[0].Protocol = lb.SCTP }), "", true},
+		"the node cannot do": {dsr, "10.0.1.1:8080 10.0.2.1:8080", true},
+	} {
+		s := tier("n1", web(c.edit), append(slices.Clone(eps), other)...)
+		if name == "the node cannot do" {
+			s.NoTunnel = map[lb.NodeName]lb.Refusal{"n1": {Message: "no module"}}
+		}
+		var got []string
+		some := datapath.WantDirect(s, func(e lb.Endpoint) { got = append(got, e.Addr.String()) })
+		if strings.Join(got, " ") != c.want || some != c.some {
+			t.Errorf("%s: %v, %t; want %s, %t", name, got, some, c.want, c.some)
+		}
 	}
 }
 

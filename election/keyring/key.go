@@ -54,6 +54,11 @@ func (k Key) Heartbeat() [Size]byte {
 	return [Size]byte(derive(k.Secret[:], "fairlead heartbeat", Size))
 }
 
+// Tunnel returns the key with which the probes of tunnels are signed while k is in use, under the same rule.
+func (k Key) Tunnel() [Size]byte {
+	return [Size]byte(derive(k.Secret[:], "fairlead tunnel", Size))
+}
+
 func derive(secret []byte, label string, size int) []byte {
 	out, err := hkdf.Key(sha256.New, secret, nil, label, size)
 	if err != nil {

@@ -78,6 +78,9 @@ func TestDerivedKeysAreTheirOwn(t *testing.T) {
 	if got := fmt.Sprintf("%x", a.Heartbeat()); got != "7233e0f93035be12a005e586f1e98912edc32f2a5f8da34e9b20513ddaa32039" {
 		t.Errorf("heartbeat key %s", got)
 	}
+	if got := fmt.Sprintf("%x", a.Tunnel()); got != "1d1d795acfdd580147a6d20ebdc14bf72404b9956718d0248420ed7636edc99a" {
+		t.Errorf("tunnel key %s", got)
+	}
 	same := b
 	same.ID = a.ID ^ 0xff00
 	if a.Distinct(b, same) || !a.Distinct() {

@@ -137,17 +137,23 @@ func (l lan) ask(length time.Duration, addrs ...netip.Addr) {
 func (l lan) ip(i int, lines ...string) {
 	l.t.Helper()
 	for _, line := range lines {
-		run := func() error {
-			if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-				return fmt.Errorf("running ip %s: %w: %s", line, err, out)
-			}
-			return nil
+		l.command(i, append([]string{"ip"}, strings.Fields(line)...)...)
+	}
+}
+
+// command runs a command in node i, or beside the client if i is 0.
+func (l lan) command(i int, args ...string) {
+	l.t.Helper()
+	run := func() error {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("running %v: %w: %s", args, err, out)
 		}
-		if i == 0 {
-			check(l.t, run())
-		} else {
-			l.Inside(i, run)
-		}
+		return nil
+	}
+	if i == 0 {
+		check(l.t, run())
+	} else {
+		l.Inside(i, run)
 	}
 }
 
