@@ -10,7 +10,11 @@ import (
 	"github.com/fairlead-lb/fairlead/announce/bgp/unnumbered"
 	"github.com/fairlead-lb/fairlead/announce/ndp"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
+	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/tunnel"
+	"github.com/fairlead-lb/fairlead/datapath/tunnel/probe"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
+	"github.com/fairlead-lb/fairlead/election/keyring"
 	"github.com/fairlead-lb/fairlead/healthnodeport"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -24,6 +28,26 @@ func (p *process) addHeartbeat(c config, log *slog.Logger, changed func()) (err 
 	p.beat, err = heartbeat.New(heartbeat.Options{Addr: c.nodeIP, Port: uint16(c.heartbeatPort), Interval: c.heartbeatInterval, Multiplier: uint8(c.heartbeatMultiplier),
 		Realtime: c.realtime, Log: log, Registerer: p.registry, Changed: changed, Met: func() { p.gossip.Rejoin() }})
 	return err
+}
+
+// addTunnels makes what tries the tunnels of direct server return, where we forward. It gets its keys from the gossip, too.
+func (p *process) addTunnels(c config, log *slog.Logger) (err error) {
+	if c.mode == "none" {
+		return nil
+	}
+	p.tunnels, err = probe.New(probe.Options{Node: c.node, Log: log, Registerer: p.registry, Changed: func() { p.speaker.TunnelsChanged() },
+		Pods: func(f lb.Family) tunnel.Pods { return p.speaker.TunnelledPods(f) }})
+	return err
+}
+
+// useKeys gives the gossip's keys to those whose keys are made of them.
+func (p *process) useKeys(keys []keyring.Key) {
+	if p.beat != nil {
+		p.beat.SetKeys(keys)
+	}
+	if p.tunnels != nil {
+		p.tunnels.SetKeys(keys)
+	}
 }
 
 // addBGP makes the other end of "speaker bgp", the BFD that watches the routers, and what finds those without an address, unless there
@@ -58,6 +82,9 @@ func (p *process) addHealth(c config, to speaker.Recorder, log *slog.Logger, cha
 func (p *process) addOptional(o *speaker.Options) {
 	if p.beat != nil {
 		o.Heartbeat = p.beat
+	}
+	if p.tunnels != nil {
+		o.Tunnels, o.Modules = p.tunnels, engine.Modules{}
 	}
 	if p.bgp != nil {
 		o.BGP = p.bgp

@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead-lb/fairlead/announce/bgp/unnumbered"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/datapath/conntrack"
+	"github.com/fairlead-lb/fairlead/datapath/tunnel/probe"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
 	"github.com/fairlead-lb/fairlead/election/keyring"
@@ -76,6 +77,7 @@ type process struct {
 	keys     *speaker.Keys
 	gossip   *gossip.Gossip
 	beat     *heartbeat.Heartbeat // nil = none
+	tunnels  *probe.Probe         // nil = nothing is forwarded here
 	arp, ndp *neighbour.Responder
 	speaker  *speaker.Speaker
 
@@ -115,15 +117,16 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	}
 	port := uint16(c.gossipPort)
 	trigger := func() { p.speaker.Trigger() } // nothing calls it before run
-	if err := p.addHeartbeat(c, log, trigger); err != nil {
+	if err := errors.Join(p.addHeartbeat(c, log, trigger), p.addTunnels(c, log)); err != nil {
 		return nil, err
 	}
 	talk := gossip.Options{
 		Node: c.node, Bind: netip.AddrPortFrom(c.nodeIP, port), Keys: keys, Log: log, Peers: peers(p.memory, p.reader, port), Changed: trigger,
 		ProbeInterval: c.probeInterval, ProbeTimeout: c.probeTimeout, SuspicionMult: c.suspicionMult, MemberlistLog: memberlistLog(log),
+		KeysInUse: p.useKeys,
 	}
 	if p.beat != nil {
-		talk.KeysInUse, talk.Heard = p.beat.SetKeys, p.beat.Hears
+		talk.Heard = p.beat.Hears
 	}
 	if p.gossip, err = gossip.New(talk); err != nil {
 		return nil, err
@@ -162,6 +165,9 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 	}
 	if p.bgp != nil {
 		g.Go(func() error { return p.bgp.Run(others) })
+	}
+	if p.tunnels != nil {
+		g.Go(func() error { return p.tunnels.Run(others) })
 	}
 	g.Go(func() error { return p.arp.Run(others) })
 	g.Go(func() error { return p.ndp.Run(others) })

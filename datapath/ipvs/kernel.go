@@ -261,6 +261,24 @@ func Probe(ctx context.Context) error {
 	return k.apply(ctx, datapath.Op{Verb: datapath.DeleteServer, Server: v})
 }
 
+// HasScheduler reports whether the kernel has a scheduler, or can load it. It writes a throwaway virtual server.
+func HasScheduler(ctx context.Context, name string) (bool, error) {
+	if err := load(ctx); err != nil {
+		return false, err
+	}
+	var k kernel
+	defer k.close()
+	v := probeServer()
+	v.Scheduler = name
+	switch err := k.apply(ctx, datapath.Op{Verb: datapath.AddServer, Server: v}); {
+	case errors.Is(err, unix.ENOENT):
+		return false, nil
+	case err != nil && !errors.Is(err, unix.EEXIST):
+		return false, fmt.Errorf("writing a virtual server with scheduler %s: %w", name, err)
+	}
+	return true, k.apply(ctx, datapath.Op{Verb: datapath.DeleteServer, Server: v})
+}
+
 // load makes sure that the kernel knows IPVS, before the netlink library asks for it and remembers the answer forever.
 func load(ctx context.Context) error {
 	const family = "IPVS"

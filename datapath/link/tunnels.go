@@ -162,3 +162,31 @@ func mtuTo(a netip.Addr, links map[int]int) (int, error) {
 	}
 	return links[index], nil
 }
+
+// MissingModules returns those that the kernel lacks for [Tunnels.Up], after it has tried to load them. It makes a throwaway device of each kind.
+func MissingModules() (missing []string, err error) {
+	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		device := throwaway(family)
+		switch err := netlink.LinkAdd(device); {
+		case errors.Is(err, unix.EOPNOTSUPP):
+			missing = append(missing, module(family))
+			continue
+		case err != nil && !errors.Is(err, unix.EEXIST):
+			return missing, fmt.Errorf("adding a throwaway device of type %s: %w", device.Type(), err)
+		}
+		if err := netlink.LinkDel(device); err != nil && !errors.Is(err, unix.ENODEV) {
+			return missing, fmt.Errorf("deleting device %s: %w", device.Attrs().Name, err)
+		}
+	}
+	return missing, nil
+}
+
+// throwaway is a device that differs from all others in the other end of its tunnel, the dummy address of RFC 7600 and one of RFC 6666.
+func throwaway(family netip.Addr) netlink.Link {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "fairlead-try"
+	if family.Is4() {
+		return &netlink.Iptun{LinkAttrs: attrs, Remote: net.IPv4(192, 0, 0, 8), Proto: unix.IPPROTO_IPIP}
+	}
+	return &netlink.Ip6tnl{LinkAttrs: attrs, Remote: net.ParseIP("100::8"), Proto: unix.IPPROTO_IPV6}
+}

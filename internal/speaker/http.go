@@ -96,6 +96,7 @@ func (s *Speaker) datapathView(of string) view.Datapath {
 	for _, out := range s.leftOut() {
 		v.LeftOut = append(v.LeftOut, view.LeftOut{Service: out.Service.String(), Reason: out.Reason, Message: out.Message})
 	}
+	s.status.Load().addTunnels(&v)
 	if r.err != nil {
 		v.Error = r.err.Error()
 	}
@@ -109,6 +110,7 @@ func (s *Speaker) datapathView(of string) view.Datapath {
 			continue
 		}
 		sv := view.Server{Listener: srv.Listener.String(), Service: srv.Service.String(), Scheduler: srv.Scheduler, Verdict: string(srv.Verdict),
+			Direct: srv.Direct, Tunnelled: srv.Tunnelled,
 			Masquerade: srv.Masquerade.String(), SourceRanges: srv.SourceRanges, Destinations: []view.Destination{}}
 		if srv.Affinity > 0 {
 			sv.Affinity = srv.Affinity.String()

@@ -17,7 +17,7 @@ type metrics struct {
 
 	programming prometheus.Histogram
 
-	announced, conflict, kernel, rival, leftOut, members, engine, connections, bytes *prometheus.Desc
+	announced, conflict, kernel, rival, noTunnel, leftOut, members, engine, connections, bytes *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
@@ -41,6 +41,8 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			"1 for each address that this node's kernel answers for itself, whoever owns it.", []string{"ip"}, nil),
 		rival: prometheus.NewDesc("fairlead_speaker_rival_proxy",
 			"1 for each trace of another proxy that serves the same Services on this node; looked for where datapath.mode is full.", []string{"trace"}, nil),
+		noTunnel: prometheus.NewDesc("fairlead_speaker_no_tunnel",
+			"1 for each node that takes no part in direct server return, as seen from this node, by the Reason that its SpeakerStatus has.", []string{"node", "reason"}, nil),
 		leftOut: prometheus.NewDesc("fairlead_datapath_left_out",
 			"1 for each Service of which this node's datapath leaves something out, by the Reason that its Event has.", []string{"service", "reason"}, nil),
 		members: prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
@@ -60,6 +62,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.conflict
 	ch <- m.kernel
 	ch <- m.rival
+	ch <- m.noTunnel
 	ch <- m.leftOut
 	m.bgp.describe(ch)
 	ch <- m.members
@@ -87,6 +90,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, trace := range st.Rivals {
 		ch <- prometheus.MustNewConstMetric(m.rival, prometheus.GaugeValue, 1, trace)
+	}
+	for node, r := range st.NoTunnel {
+		ch <- prometheus.MustNewConstMetric(m.noTunnel, prometheus.GaugeValue, 1, string(node), string(r.Reason))
 	}
 	told := map[[2]string]bool{}
 	for _, r := range m.speaker.leftOut() {

@@ -54,6 +54,8 @@ func (s *Speaker) selfReport() kube.SpeakerReport {
 	switch {
 	case out.Ready && len(st.Rivals) > 0:
 		out.Problem = rivalProxy(st.Rivals)
+	case out.Ready && len(st.NoTunnel) > 0:
+		out.Problem = noTunnel(s.o.Node, st.NoTunnel)
 	case out.Ready && len(r.reached.Refused) > 0:
 		first := r.reached.Refused[0]
 		out.Problem = lb.Refusal{Reason: first.Reason, Message: fmt.Sprintf("Service %s: %s", first.Service, first.Message)}

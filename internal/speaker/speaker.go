@@ -89,9 +89,11 @@ type Options struct {
 	Heartbeat  Heartbeat    // nil = gossip alone notices who has died
 	BGP        BGP          // nil = no peer is told anything
 
-	HealthPorts HealthPorts // nil = somebody else answers at health check node ports
-	Rivals      RivalSource // nil = there may be other proxies
-	Forwarder   Forwarder   // where Engine is nil: who forwards instead; nil = it is believed without being asked
+	HealthPorts HealthPorts  // nil = somebody else answers at health check node ports
+	Rivals      RivalSource  // nil = there may be other proxies
+	Tunnels     Tunnels      // nil = whether tunnelled packets reach other nodes is not tried
+	Modules     ModuleSource // nil = the kernel is believed to have what direct server return needs
+	Forwarder   Forwarder    // where Engine is nil: who forwards instead; nil = it is believed without being asked
 
 	Reporter Reporter // nil = nobody is told how this speaker is
 	Version  string   // of this program, for the Reporter
@@ -123,7 +125,7 @@ func (o Options) validate() (Options, error) {
 	case o.Node == "":
 		return o, errors.New("speaker: the node's name is missing")
 	case o.Facts == nil || o.Gossip == nil || o.Links == nil || o.Announcer == nil || o.Events == nil || o.Log == nil || o.Registerer == nil:
-		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, BGP, HealthPorts, Rivals, Forwarder and Reporter may be nil")
+		return o, errors.New("speaker: only Kernel, Announcer6, Engine, Heartbeat, BGP, HealthPorts, Rivals, Tunnels, Modules, Forwarder and Reporter may be nil")
 	case o.Engine != nil && o.Forwarder != nil:
 		return o, errors.New("speaker: Engine and Forwarder exclude each other")
 	case o.DrainTimeout < 0:
@@ -156,7 +158,7 @@ type Speaker struct {
 	beat    atomic.Int64 // when the last step ended, Unix nanoseconds
 	changes changes
 
-	linksChanged, draining atomic.Bool
+	linksChanged, tunnelsChanged, draining atomic.Bool
 
 	upset atomic.Bool  // something else than the facts may have changed since the last step began
 	heard atomic.Int64 // when the first news of the facts came that no step has read yet, Unix nanoseconds; 0 = there is none
@@ -189,6 +191,7 @@ type Speaker struct {
 	traffic   traffic                   // what the engine counts, for whoever asks
 	refused   map[datapath.Refused]bool // what of Services the datapath leaves out
 	rivals    []string                  // what there is of another proxy
+	tunnels   tunnels
 
 	rivalsRead time.Time
 

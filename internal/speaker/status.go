@@ -6,6 +6,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/announce/bgp"
+	"github.com/fairlead-lb/fairlead/datapath/tunnel"
 	"github.com/fairlead-lb/fairlead/lb"
 )
 
@@ -36,6 +37,11 @@ type Status struct {
 	Strangers map[netip.Addr]lb.MAC
 
 	Rivals []string // what there is of another proxy for the same Services; set in mode full only
+
+	// NoTunnel are the nodes that take no part in direct server return, and why, while a Service asks for it; Tunnels is what is known about
+	// the way to each other node that has endpoints of such a Service.
+	NoTunnel map[lb.NodeName]lb.Refusal
+	Tunnels  []tunnel.Result
 
 	// KernelAnswers says for which addresses this node's kernel answers itself, and why.
 	KernelAnswers map[netip.Addr]string

@@ -23,7 +23,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	upset := s.upset.Swap(false)
 	err := s.refresh(ctx)
 	now := time.Now()
-	if !upset && s.slight && s.onlyForward(now) {
+	if !upset && s.slight && s.onlyForward(ctx, now) {
 		return nil
 	}
 	s.planned = nil
@@ -33,6 +33,7 @@ func (s *Speaker) step(ctx context.Context) error {
 	cleared := closed && s.clearance(now)
 	known := s.o.Gossip.Known()
 	snap, again := s.snapshot(now, known, closed && !cleared)
+	snap.NoTunnel = s.reviewTunnels(ctx, snap, now)
 	s.forwardAhead(snap, now)
 	decisions, routes := split(announce.Plan(snap))
 	routes = s.speak(snap, routes, now)
@@ -75,11 +76,14 @@ func (s *Speaker) step(ctx context.Context) error {
 
 // onlyForward does what a step has to do about endpoints that no announcement heeds, if the last step has decided all that it had to, and
 // reports whether that was all. With ten thousand addresses the rest would take ten times as long, and the processors from the engine.
-func (s *Speaker) onlyForward(now time.Time) bool {
+func (s *Speaker) onlyForward(ctx context.Context, now time.Time) bool {
 	if s.planned == nil || now.Sub(s.plannedAt) >= stepAnyway || !s.fence.isOpen() {
 		return false
 	}
 	s.planned.Endpoints = s.facts.Endpoints
+	if s.tunnels.wanted { // which nodes to ask follows from the endpoints
+		s.planned.NoTunnel = s.reviewTunnels(ctx, *s.planned, now)
+	}
 	if !s.forwardAhead(*s.planned, now) {
 		return false
 	}
@@ -103,7 +107,7 @@ func (s *Speaker) newStatus(self lb.Member, snap lb.Snapshot, decisions, routes 
 	st.Opening = s.speech.opening.awaited
 	st.Speaking = s.speech.wanted.Seq > 0 && len(s.speech.wanted.Peers) > 0
 	st.Farewell, st.Told, st.DrainBy = silent(s.speech.wanted), report.Seq >= s.speech.wanted.Seq, longestDrain(snap.BGPPeers)
-	st.Rivals = s.rivals
+	st.Rivals, st.NoTunnel, st.Tunnels = s.rivals, snap.NoTunnel, s.tunnels.results
 	return st
 }
 

@@ -16,6 +16,25 @@ type Datapath struct {
 	Differs    []string     `json:"differs,omitempty"` // servers that the kernel does not hold as they are wanted
 	LeftOut    []LeftOut    `json:"leftOut,omitempty"`
 	Servers    []Server     `json:"servers"`
+
+	Tunnels  []Tunnel   `json:"tunnels,omitempty"`  // to the nodes with endpoints of Services with direct server return
+	NoTunnel []NoTunnel `json:"noTunnel,omitempty"` // the nodes that take no part in it
+}
+
+// Tunnel is the way from one node to another for tunnelled packets of a family: unknown "", passes, blocked or declined.
+type Tunnel struct {
+	Node   lb.NodeName `json:"node"`
+	Host   netip.Addr  `json:"host"`
+	Pod    netip.Addr  `json:"pod"` // that was asked last, of those that the node has told of
+	ToHost string      `json:"toHost,omitempty"`
+	ToPod  string      `json:"toPod,omitempty"`
+}
+
+// NoTunnel is a node that takes no part in direct server return, and why.
+type NoTunnel struct {
+	Node    lb.NodeName `json:"node"`
+	Reason  lb.Reason   `json:"reason"`
+	Message string      `json:"message"`
 }
 
 // LeftOut is what the datapath does not do for a Service, and why.
@@ -31,6 +50,8 @@ type Server struct {
 	Service      string         `json:"service"` // namespace/name
 	Scheduler    string         `json:"scheduler"`
 	Verdict      string         `json:"verdict"`
+	Direct       bool           `json:"direct,omitempty"`    // the first tier of direct server return
+	Tunnelled    bool           `json:"tunnelled,omitempty"` // the second: only for what other nodes have sent through the tunnel
 	Affinity     string         `json:"affinity,omitempty"`
 	Masquerade   string         `json:"masquerade"` // whose addresses the pods do not see: everybody, nobody, or of outside, pods and host
 	SourceRanges []netip.Prefix `json:"sourceRanges,omitempty"`
