@@ -23,8 +23,8 @@ func newExplainCommand(o *options) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "explain",
 		Short: "Say why traffic reaches a Service, or why not",
-		Long: `Say why traffic reaches a Service, or why not: allocation, election, announcement, wire, datapath, endpoints, health. The
-first step that says no is the cause.`,
+		Long: `Say why traffic reaches a Service, or why not: allocation, election, announcement, wire, datapath, endpoints, health, and
+dsr where the Service asks for it. The first step that says no is the cause.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

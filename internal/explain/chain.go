@@ -72,6 +72,7 @@ const (
 	forwarding   = "datapath"
 	endpoints    = "endpoints"
 	health       = "health"
+	directReturn = "dsr"
 )
 
 // Service returns the chains of a Service: one for each of its addresses, or one that says why it has none.
@@ -96,8 +97,11 @@ func (f *Facts) Service(key lb.ServiceKey) []Chain {
 		if len(f.rows(addr, announce.BGP)) > 0 {
 			steps = append(steps, f.told(addr))
 		}
-		out = append(out, Chain{key.String(), addr, append(steps, f.answering(addr, at),
-			f.forwarded(s, addr, owner), f.backends(s, owner), f.healthy(s, owner))})
+		steps = append(steps, f.answering(addr, at), f.forwarded(s, addr, owner), f.backends(s, owner), f.healthy(s, owner))
+		if step, asked := f.direct(s, addr); asked {
+			steps = append(steps, step)
+		}
+		out = append(out, Chain{key.String(), addr, steps})
 	}
 	return out
 }
