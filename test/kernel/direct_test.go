@@ -201,7 +201,8 @@ func move(c net.Conn, way string, size int64) (n int64, err error) {
 	return n, err
 }
 
-// isNoWayIn: of what is not from a node nothing is unwrapped, and of what is, nothing that no Service exposes.
+// isNoWayIn: of what is not from a node nothing is unwrapped, and of what is, nothing that no Service exposes. What the speakers ask each other
+// is heard.
 func isNoWayIn(t *testing.T, tr *tier) {
 	f := tr.family
 	tr.sync(t, tr.service(nil), tr.everywhere())
@@ -215,7 +216,6 @@ func isNoWayIn(t *testing.T, tr *tier) {
 	shell(t, via+"route replace "+pod+" via "+node+"; "+via+"route replace "+device+" via "+node)
 	defer shell(t, via+"route del "+pod+"; "+via+"route del "+device)
 	var wg sync.WaitGroup
-	defer wg.Wait()
 	for _, c := range []struct {
 		what, outerFrom, outerTo, to string
 		answered                     bool
@@ -238,6 +238,8 @@ func isNoWayIn(t *testing.T, tr *tier) {
 			}
 		})
 	}
+	wg.Wait()
+	tr.probed(t)
 }
 
 // injected sends a datagram of the client for to, wrapped, and reports whether anybody answers.
