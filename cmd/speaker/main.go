@@ -187,6 +187,7 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 		return nil
 	})
 	g.Go(func() error { return serve(others, c.httpAddr, p.handler()) })
+	g.Go(func() error { collectAhead(others); return nil })
 	if p.release != nil {
 		g.Go(func() error { return p.release.Run(others) })
 	}
