@@ -84,7 +84,7 @@ func startCluster(ctx context.Context, o options) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, until(ctx, 3*time.Minute, func() error {
+	return c, until(ctx, 10*time.Minute, func() error { // it takes minutes where the machine is emulated
 		_, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		return err
 	})
