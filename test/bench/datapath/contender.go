@@ -134,15 +134,17 @@ func (p *contender) bulk(ctx context.Context) error {
 // settle waits until the program has not worked on the kernel for a while, and prints how long it did until then.
 func (p *contender) settle(ctx context.Context) error {
 	var last float64
-	quiet := time.Now()
+	quiet, looked := time.Now(), time.Now()
 	return until(ctx, 10*time.Minute, func() error {
 		text, err := p.read(ctx)
 		if err != nil {
 			return err
 		}
-		if sum := clustertest.Sum(text, p.sync+"_sum"); sum == 0 || sum-last > 0.05 { // what takes long is counted when it is done
-			last, quiet = sum, time.Now()
+		sum := clustertest.Sum(text, p.sync+"_sum") // what takes long is counted when it is done
+		if sum == 0 || sum-last > 0.2*time.Since(looked).Seconds() {
+			quiet = time.Now()
 		}
+		last, looked = sum, time.Now()
 		if wait := time.Since(quiet); wait < 10*time.Second {
 			time.Sleep(time.Second) // what is asked for its metrics works on those
 			return fmt.Errorf("at work until %v ago", wait)
