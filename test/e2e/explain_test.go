@@ -158,8 +158,34 @@ func breakTheQuickstart(t *testing.T) {
 		must(t, lab.Client.Delete(t.Context(), &v1beta1.BGPAdvertisement{ObjectMeta: meta}))
 		healthy(t, name)
 	})
+	step("direct server return", func(t *testing.T) { directReturn(t, echo) })
 	step("overview", func(t *testing.T) { overview(t, echo) })
 	step("web page", func(t *testing.T) { webPage(t, echo) })
+}
+
+// directReturn asks for what engine nft cannot do: connections go on by nat, and it is said why. With engine ipvs both tiers are shown.
+func directReturn(t *testing.T, echo *corev1.Service) {
+	const name = "default/echo"
+	patch(t, echo, `{"metadata":{"annotations":{"fairlead.dev/forwarding":"dsr"}}}`)
+	if engine() == "ipvs" {
+		eventually(t, 30*time.Second, func() error {
+			if code, out := plugin(t, "explain", "svc", name); code != 0 || !strings.Contains(out, "tier 1, ") || !strings.Contains(out, "tier 2, ") {
+				return fmt.Errorf("explain ends with %d:\n%s", code, out)
+			}
+			return nil
+		})
+	} else {
+		cause(t, name, "dsr", "DSRUnavailable")
+		eventually(t, 30*time.Second, func() error {
+			if code, out := plugin(t, "status"); code != 1 || !strings.Contains(out, "EngineWithoutTunnel") {
+				return fmt.Errorf("status ends with %d:\n%s", code, out)
+			}
+			return nil
+		})
+	}
+	answers(t, address(t, echo))
+	patch(t, echo, `{"metadata":{"annotations":{"fairlead.dev/forwarding":null}}}`)
+	healthy(t, name)
 }
 
 // overview looks at what the other commands say of the quickstart.
