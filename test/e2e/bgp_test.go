@@ -218,7 +218,7 @@ func TestBGPPowerOff(t *testing.T) {
 	}
 }
 
-// TestBGPDrain: a node is drained under 200 new connections per second, and none fails.
+// TestBGPDrain: a node is drained under 200 new connections per second, and each comes about.
 func TestBGPDrain(t *testing.T) {
 	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.DrainWait = &metav1.Duration{Duration: 2 * time.Second} })
 	must(t, install(t.Context(), "speaker.onCordon=leave"))
@@ -232,14 +232,10 @@ func TestBGPDrain(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { _, _ = lab.Fairlab(cleanupContext(t), "kubectl", "uncordon", victim) })
 	paths(t, target.Addr(), len(nodes)-1)
-	r := wait()
-	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
-	if r.Failed > 0 {
-		t.Errorf("%+v", r)
-	}
+	outlived(t, wait(), 1)
 }
 
-// TestBGPUpgrade: every speaker is replaced under 200 new connections per second with graceful restart and BFD, and none fails.
+// TestBGPUpgrade: every speaker is replaced under 200 new connections per second with graceful restart and BFD, and each comes about.
 func TestBGPUpgrade(t *testing.T) {
 	withBFD(t)
 	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" })
@@ -250,11 +246,7 @@ func TestBGPUpgrade(t *testing.T) {
 	t.Cleanup(func() { _ = install(cleanupContext(t)) })
 	speakersRolledOut(t)
 	t.Logf("every speaker was replaced after %.0f s", time.Since(start).Seconds())
-	r := wait()
-	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
-	if r.Failed > 0 {
-		t.Errorf("%+v", r)
-	}
+	outlived(t, wait(), 1)
 }
 
 // speakersRolledOut waits until every speaker is of the newest kind.

@@ -41,7 +41,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 	}
 }
 
-// A rolling update of the speakers hands every address over before its owner stops.
+// A rolling update of the speakers hands every address over before its owner stops: each new connection comes about.
 func TestSpeakerRolloutLosesNothing(t *testing.T) {
 	ns := namespace(t, "192.0.2.162/32")
 	deployment(t, ns, "web", 3)
@@ -54,11 +54,7 @@ func TestSpeakerRolloutLosesNothing(t *testing.T) {
 	_, err = lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout=3m", daemonset)
 	must(t, err)
 	t.Logf("every speaker was replaced after %.0f s", time.Since(start).Seconds())
-	r := wait()
-	t.Logf("%d connections meanwhile, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
-	if r.Failed > 0 {
-		t.Errorf("want no failed connection, got %+v", r)
-	}
+	outlived(t, wait(), len(nodes))
 }
 
 // restart deletes the pods of a component all at once and waits until as many are ready again.
