@@ -16,7 +16,7 @@ type wish struct {
 
 // wished returns what counts for one address of svc: what the Service says, else its pool, else the operator.
 func (f frame) wished(svc *lb.Service, vip netip.Addr) wish {
-	if known(svc.Forwarding) {
+	if svc.Forwarding.Known() {
 		return wish{svc.Forwarding, "annotation fairlead.dev/forwarding"}
 	}
 	for i := range f.pools {
@@ -51,12 +51,10 @@ func WantDirect(s lb.Snapshot, yield func(lb.Endpoint)) (some bool) {
 	return some
 }
 
-func known(m lb.Method) bool { return m == lb.NAT || m == lb.DSR }
-
 // direct returns at which of the places svc has direct server return, and what is said against it. Where the value is false this node only
 // takes what others send through the tunnel.
 func (f frame) direct(svc *lb.Service, places []place, endpoints []lb.Endpoint) (at map[netip.Addr]bool, against []Refused) {
-	if svc.Forwarding != "" && !known(svc.Forwarding) {
+	if svc.Forwarding != "" && !svc.Forwarding.Known() {
 		against = append(against, refused(svc.Key, lb.UnknownForwarding, "annotation fairlead.dev/forwarding is %q, so that it does not count; write %s or %s, or delete it",
 			svc.Forwarding, lb.NAT, lb.DSR))
 	}

@@ -31,7 +31,7 @@ func newFrame(s lb.Snapshot) frame {
 		}
 	}
 	for i := range s.Pools {
-		if p := &s.Pools[i]; known(p.Forwarding) {
+		if p := &s.Pools[i]; p.Forwarding.Known() {
 			f.pools = append(f.pools, lb.Pool{Name: p.Name, Ranges: p.Ranges, Forwarding: p.Forwarding})
 		}
 	}

@@ -82,6 +82,9 @@ const (
 	DSR Method = "dsr" // endpoints on other nodes through a tunnel, and their nodes answer the client: connections outlive the receiving node
 )
 
+// Known reports whether m is one of the methods; "" is none.
+func (m Method) Known() bool { return m == NAT || m == DSR }
+
 // Forwarding is what the operator says about the datapath, on all nodes the same.
 type Forwarding struct {
 	// Full is datapath mode full: all Services, at all their addresses, as kube-proxy would. Otherwise it is our Services at the

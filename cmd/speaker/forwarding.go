@@ -25,12 +25,10 @@ func (c *config) forwardingFlags(fs *flag.FlagSet) {
 }
 
 func parseMethod(text string) (lb.Method, error) {
-	switch m := lb.Method(text); m {
-	case lb.NAT, lb.DSR:
+	if m := lb.Method(text); m.Known() {
 		return m, nil
-	default:
-		return "", fmt.Errorf("%q is neither %s nor %s", text, lb.NAT, lb.DSR)
 	}
+	return "", fmt.Errorf("%q is neither %s nor %s", text, lb.NAT, lb.DSR)
 }
 
 func parsePods(text string) (lb.PodDetection, error) {

@@ -54,11 +54,16 @@ type rule struct {
 	open map[netip.AddrPort]bool // where new flows may go
 }
 
-func changed(have, want datapath.State) rules {
-	out := rules{differing(have.Servers, want.Servers), map[netip.Addr]bool{}}
-	for _, a := range want.NodeAddrs {
-		out.nodes[a] = true
+func newRules(listeners map[datapath.Listener]rule, nodes []netip.Addr) rules {
+	r := rules{listeners, make(map[netip.Addr]bool, len(nodes))}
+	for _, a := range nodes {
+		r.nodes[a] = true
 	}
+	return r
+}
+
+func changed(have, want datapath.State) rules {
+	out := newRules(differing(have.Servers, want.Servers), want.NodeAddrs)
 	wanted := map[datapath.Listener]bool{}
 	for _, v := range want.Servers {
 		key := v.Listener.ForEverybody()

@@ -54,10 +54,7 @@ type tally struct {
 }
 
 func newTally(s datapath.State) tally {
-	t := tally{rules{listeners: map[datapath.Listener]rule{}, nodes: map[netip.Addr]bool{}}, map[datapath.Count]int{}}
-	for _, a := range s.NodeAddrs {
-		t.nodes[a] = true
-	}
+	t := tally{newRules(map[datapath.Listener]rule{}, s.NodeAddrs), map[datapath.Count]int{}}
 	for _, v := range s.Servers {
 		t.listeners[v.Listener.ForEverybody()] = rule{}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -191,14 +192,7 @@ func (p Pods) after(missed int) netip.Addr {
 	return p[missed%n]
 }
 
-func (p *Prober) sorted() []key {
-	out := make([]key, 0, len(p.peers))
-	for k := range p.peers {
-		out = append(out, k)
-	}
-	slices.SortFunc(out, key.compare)
-	return out
-}
+func (p *Prober) sorted() []key { return slices.SortedFunc(maps.Keys(p.peers), key.compare) }
 
 func (p *Prober) nonce() (out Nonce) {
 	p.asked++
