@@ -63,20 +63,17 @@ func (i *Images) find(image string) (program, error) {
 	p := program{name: name, file: file, mounts: []container.Mount{{Source: file, Target: "/" + name, ReadOnly: true}}, entrypoint: []string{"/" + name}}
 	if name == "agnhost" {
 		p.args = []string{"pause"} // as the CMD of the upstream image, which holds more files
-		for _, name := range []string{"coredns", "localhost.crt", "localhost.key"} {
-			if more := filepath.Join(i.binDir, name); exists(more) {
-				p.mounts = append(p.mounts, container.Mount{Source: more, Target: "/" + name, ReadOnly: true})
+		for _, target := range []string{"/coredns", "/localhost.crt", "/localhost.key", wgetrc} {
+			if more := filepath.Join(i.binDir, filepath.Base(target)); exists(more) {
+				p.mounts = append(p.mounts, container.Mount{Source: more, Target: target, ReadOnly: true})
 			}
-		}
-		if exists(busybox) {
-			p.mounts = append(p.mounts, container.Mount{Source: busybox, Target: "/usr/bin/wget", ReadOnly: true})
 		}
 	}
 	return p, nil
 }
 
-// busybox is the wget of upstream's agnhost image, if the machine has it: GNU's tries 20 times to get what cannot be reached.
-const busybox = "/bin/busybox"
+// wgetrc makes the machine's wget, which is GNU's and would try 20 times, give up as soon as that of upstream's image, which is busybox's.
+const wgetrc = "/etc/wgetrc"
 
 func exists(file string) bool {
 	_, err := os.Stat(file)

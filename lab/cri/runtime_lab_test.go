@@ -65,6 +65,41 @@ func TestPod(t *testing.T) {
 	n.checkEmpty(t)
 }
 
+// wget is asked by Kubernetes' suite what can be reached, and what cannot.
+func TestWgetOfAgnhost(t *testing.T) {
+	n := newNode(t)
+	pod := n.run(&runtimeapi.PodSandboxConfig{})
+	id, err := n.start(pod, &runtimeapi.ContainerConfig{Image: image("agnhost"), Args: []string{"netexec", "--http-port=8080"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := n.PodSandboxStatus(t.Context(), pod, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get(t, "http://"+status.Status.Network.Ip+":8080/hostname")
+	if out, why, err := n.ExecSync(t.Context(), id, []string{"wget", "-T", "5", "-qO-", "127.0.0.1:8080/hostname"}, time.Minute); err != nil || string(out) != "p" {
+		t.Errorf("wget of what answers = %q, %q, %v", out, why, err)
+	}
+	silent, err := net.Listen("tcp", "10.244.7.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, why, err := n.ExecSync(t.Context(), id, []string{"wget", "-T", "1", "-qO-", silent.Addr().String()}, time.Minute); err == nil || strings.Contains(err.Error(), "timed out") {
+		t.Errorf("wget of what does not answer: %q, %v", why, err)
+	}
+	if err := silent.(*net.TCPListener).SetDeadline(time.Now().Add(time.Second)); err != nil { // for the accept that finds no more
+		t.Fatal(err)
+	}
+	tries := 0
+	for _, err = silent.Accept(); err == nil; _, err = silent.Accept() {
+		tries++
+	}
+	if tries != 1 {
+		t.Errorf("wget tried %d times", tries)
+	}
+}
+
 func TestStop(t *testing.T) {
 	n := newNode(t)
 	pod := n.run(&runtimeapi.PodSandboxConfig{})
