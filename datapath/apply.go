@@ -8,7 +8,7 @@ import (
 )
 
 // Apply changes s as a kernel does that carries out op, and refuses what no kernel could do at that point. Engines keep their
-// record of the kernel with it. It writes to the slices of s.
+// record of the kernel with it. It writes to the lists of s, and puts another server in the place of one that changes.
 func (s *State) Apply(op Op) error {
 	if err := s.apply(op); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
@@ -17,8 +17,7 @@ func (s *State) Apply(op Op) error {
 }
 
 func (s *State) apply(op Op) error {
-	i, has := slices.BinarySearchFunc(s.Servers, op.Server.Listener,
-		func(v VirtualServer, l Listener) int { return v.Listener.Compare(l) })
+	i, has := slices.BinarySearchFunc(s.Servers, op.Server.Listener, (*VirtualServer).at)
 	switch op.Verb {
 	case VIPUp, VIPDown:
 		return s.applyVIP(op)
@@ -26,7 +25,7 @@ func (s *State) apply(op Op) error {
 		if has {
 			return errors.New("server exists")
 		}
-		s.Servers = slices.Insert(s.Servers, i, op.Server)
+		s.Servers = slices.Insert(s.Servers, i, &op.Server)
 		return nil
 	}
 	if !has {
@@ -35,13 +34,15 @@ func (s *State) apply(op Op) error {
 	switch op.Verb {
 	case EditServer:
 		op.Server.Destinations = s.Servers[i].Destinations
-		s.Servers[i] = op.Server
+		s.Servers[i] = &op.Server
 		return nil
 	case DeleteServer:
 		s.Servers = slices.Delete(s.Servers, i, i+1)
 		return nil
 	default:
-		return s.Servers[i].apply(op)
+		v := *s.Servers[i]
+		s.Servers[i] = &v
+		return v.apply(op)
 	}
 }
 
@@ -53,7 +54,7 @@ func (s *State) applyVIP(op Op) error {
 	case op.Verb == VIPUp:
 		s.VIPs = slices.Insert(s.VIPs, i, op.VIP)
 		return nil
-	case slices.ContainsFunc(s.Servers, func(v VirtualServer) bool { return v.Addr.Addr() == op.VIP }):
+	case slices.ContainsFunc(s.Servers, func(v *VirtualServer) bool { return v.Addr.Addr() == op.VIP }):
 		return errors.New("VIP goes down before its servers")
 	default:
 		s.VIPs = slices.Delete(s.VIPs, i, i+1)
@@ -64,6 +65,7 @@ func (s *State) applyVIP(op Op) error {
 func (v *VirtualServer) apply(op Op) error {
 	i, has := slices.BinarySearchFunc(v.Destinations, op.Destination.Addr,
 		func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
+	v.Destinations = slices.Clone(v.Destinations)
 	switch {
 	case has == (op.Verb == AddDestination):
 		return fmt.Errorf("destination present: %v", has)
@@ -80,9 +82,5 @@ func (v *VirtualServer) apply(op Op) error {
 
 // Clone returns a copy that may be changed with [State.Apply] while s stays as it is.
 func (s State) Clone() State {
-	out := State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), NodeAddrs: s.NodeAddrs, Pods: s.Pods, Peers: s.Peers, Partial: slices.Clone(s.Partial)}
-	for i := range out.Servers {
-		out.Servers[i].Destinations = slices.Clone(out.Servers[i].Destinations)
-	}
-	return out
+	return State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), NodeAddrs: s.NodeAddrs, Pods: s.Pods, Peers: s.Peers, Partial: slices.Clone(s.Partial)}
 }

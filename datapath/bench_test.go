@@ -64,6 +64,7 @@ func BenchmarkDesired(b *testing.B) {
 			variants[i].Endpoints[key] = slices.Clone(s.Endpoints[key])
 			variants[i].Endpoints[key][i].Ready = false
 		}
+		d.Desired(s)
 		for i := 0; b.Loop(); i++ {
 			d.Desired(variants[i%5])
 		}

@@ -89,8 +89,11 @@ func TestDeciderForgetsNothing(t *testing.T) {
 			if d := cmp.Diff(want.String(), got.String()); d != "" {
 				t.Fatalf("round %d (-fresh +again):\n%s", round, d)
 			}
-			if !got.Equal(want) || !slices.IsSortedFunc(got.Servers, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) }) {
+			if !got.Equal(want) || !slices.IsSortedFunc(got.Servers, func(a, b *datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) }) {
 				t.Fatalf("round %d: not equal, or not sorted:\n%s", round, got)
+			}
+			if got.Keeps(before) != want.Keeps(before) {
+				t.Fatalf("round %d: whether it keeps what was before depends on what it shares with it:\n%s\nand before\n%s", round, got, before)
 			}
 			if before.String() != was {
 				t.Fatalf("round %d: the answer before was written to", round)

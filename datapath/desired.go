@@ -22,7 +22,7 @@ type Decider struct {
 	frame            frame
 	services, others []lb.Service // that served is about
 	served           []served     // sorted by key
-	claims           []VirtualServer
+	claims           []*VirtualServer
 	direct           int // how many of the claims are for direct server return
 	last             State
 	done             bool // last is an answer
@@ -106,7 +106,7 @@ func (d *Decider) decide(f frame, s lb.Snapshot, fresh bool, c *change) {
 
 // change is what differs from the last time.
 type change struct {
-	less, more []VirtualServer
+	less, more []*VirtualServer
 	any        bool // also if it is about refusals only
 }
 
@@ -143,7 +143,7 @@ func all(s lb.Snapshot) func(yield func(*lb.Service, bool) bool) {
 }
 
 // claim orders servers by address, port, protocol, then Service: of several claimants the first comes first.
-func claim(a, b VirtualServer) int {
+func claim(a, b *VirtualServer) int {
 	if d := a.Listener.ForEverybody().Compare(b.Listener.ForEverybody()); d != 0 {
 		return d
 	}
@@ -158,7 +158,7 @@ func (d *Decider) assemble(c change, fresh bool) {
 	slices.SortFunc(c.less, claim)
 	slices.SortFunc(c.more, claim)
 	out := State{Pods: d.frame.pods, NodeAddrs: d.frame.nodePorts}
-	sameClaims := slices.EqualFunc(c.less, c.more, func(a, b VirtualServer) bool { return claim(a, b) == 0 })
+	sameClaims := slices.EqualFunc(c.less, c.more, func(a, b *VirtualServer) bool { return claim(a, b) == 0 })
 	d.claims = merge(d.claims, c.less, c.more)
 	if d.direct += countDirect(c.more) - countDirect(c.less); d.direct > 0 {
 		out.Peers = d.frame.peers()
@@ -180,9 +180,9 @@ func (d *Decider) assemble(c change, fresh bool) {
 	d.last = out
 }
 
-func countDirect(servers []VirtualServer) (n int) {
-	for i := range servers {
-		if servers[i].Direct || servers[i].Tunnelled {
+func countDirect(servers []*VirtualServer) (n int) {
+	for _, v := range servers {
+		if v.Direct || v.Tunnelled {
 			n++
 		}
 	}
@@ -190,8 +190,8 @@ func countDirect(servers []VirtualServer) (n int) {
 }
 
 // merge returns the claims without those in less, each of which is among them, and with those in more. All lists are sorted.
-func merge(claims, less, more []VirtualServer) []VirtualServer {
-	out := make([]VirtualServer, 0, len(claims)-len(less)+len(more))
+func merge(claims, less, more []*VirtualServer) []*VirtualServer {
+	out := make([]*VirtualServer, 0, len(claims)-len(less)+len(more))
 	for len(less)+len(more) > 0 {
 		next, remove := more, false
 		if len(more) == 0 || len(less) > 0 && claim(less[0], more[0]) <= 0 {
@@ -210,11 +210,11 @@ func merge(claims, less, more []VirtualServer) []VirtualServer {
 }
 
 // winners leaves each listener to the first Service that claims it. Without a conflict it returns the claims themselves.
-func winners(claims []VirtualServer) (servers []VirtualServer, lost []Refused) {
+func winners(claims []*VirtualServer) (servers []*VirtualServer, lost []Refused) {
 	servers = claims
 	holder := 0
 	for i := 1; i < len(claims); i++ {
-		h := &claims[holder]
+		h := claims[holder]
 		same := claims[i].Addr == h.Addr && claims[i].Protocol == h.Protocol
 		if same && claims[i].Service != h.Service {
 			if lost == nil {

@@ -91,7 +91,7 @@ func (d *diff) vips(have, want []netip.Addr) {
 
 func (d *diff) servers(have, want State, now time.Time) {
 	for _, w := range want.Servers {
-		bare := w
+		bare := *w
 		bare.Destinations = nil
 		h, ok := have.Server(w.Listener)
 		switch {
@@ -108,8 +108,9 @@ func (d *diff) servers(have, want State, now time.Time) {
 	}
 	for _, h := range have.Servers {
 		if _, ok := want.Server(h.Listener); !ok {
-			h.Destinations = nil
-			d.serversDown = append(d.serversDown, Op{Verb: DeleteServer, Server: h})
+			bare := *h
+			bare.Destinations = nil
+			d.serversDown = append(d.serversDown, Op{Verb: DeleteServer, Server: bare})
 		}
 	}
 }

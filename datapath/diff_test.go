@@ -213,7 +213,9 @@ func TestShuffle(t *testing.T) {
 func settled(s datapath.State) string {
 	for i, v := range s.Servers {
 		if v.Direct {
-			s.Servers[i].Destinations = slices.DeleteFunc(slices.Clone(v.Destinations), func(d datapath.Destination) bool { return d.Weight == 0 })
+			now := *v
+			now.Destinations = slices.DeleteFunc(slices.Clone(v.Destinations), func(d datapath.Destination) bool { return d.Weight == 0 })
+			s.Servers[i] = &now
 		}
 	}
 	return s.String()

@@ -214,7 +214,7 @@ func TestDirectWishes(t *testing.T) {
 		at := netip.MustParseAddr(vip)
 		s.Forwarding.Method, s.Pools = c.all, []lb.Pool{{Name: "p", Ranges: []lb.Range{{From: at, To: at}}, Forwarding: c.pool}}
 		state := datapath.Desired(s)
-		if got := slices.ContainsFunc(state.Servers, func(v datapath.VirtualServer) bool { return v.Direct }); got != c.want || got != (len(state.Peers) == 2) {
+		if got := slices.ContainsFunc(state.Servers, func(v *datapath.VirtualServer) bool { return v.Direct }); got != c.want || got != (len(state.Peers) == 2) {
 			t.Errorf("%+v: direct %v, with peers %v", c, got, state.Peers)
 		}
 	}

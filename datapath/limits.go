@@ -35,7 +35,7 @@ func tooManyEndpoints(svc lb.ServiceKey, port lb.Port, cut int) Refused {
 		port.Port, port.Protocol, maxDestinations+cut, maxDestinations)
 }
 
-func taken(v VirtualServer, by lb.ServiceKey) Refused {
+func taken(v *VirtualServer, by lb.ServiceKey) Refused {
 	return refused(v.Service, lb.ListenerTaken, "%s is served for %s, which has it too and comes first by name; change the port or the address of one of them",
 		v.Listener, by)
 }
@@ -86,7 +86,7 @@ func (f frame) bound(svc *lb.Service, r result) result {
 	}
 	tooMany := 0
 	for i := range r.servers {
-		if v := &r.servers[i]; len(v.SourceRanges) > maxRanges {
+		if v := r.servers[i]; len(v.SourceRanges) > maxRanges {
 			tooMany = len(v.SourceRanges)
 			v.SourceRanges, v.Verdict = nil, Drop
 		}

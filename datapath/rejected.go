@@ -60,7 +60,7 @@ func (s State) Without(r Rejected) State {
 	for _, x := range r {
 		gone[x.Server.Listener] = true
 	}
-	s.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v VirtualServer) bool { return gone[v.Listener] })
+	s.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v *VirtualServer) bool { return gone[v.Listener] })
 	return s
 }
 

@@ -11,7 +11,7 @@ import (
 
 // result is what one Service contributes to a state.
 type result struct {
-	servers []VirtualServer
+	servers []*VirtualServer
 	refused []Refused
 }
 
@@ -80,7 +80,9 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 			if first, asked := direct[p.addr]; asked && port.Protocol != lb.SCTP {
 				servers = f.pass(servers, l, first)
 			}
-			out.servers = append(out.servers, servers...)
+			for i := range servers {
+				out.servers = append(out.servers, &servers[i])
+			}
 		}
 	}
 	return f.bound(svc, out)

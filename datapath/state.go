@@ -155,14 +155,17 @@ type VirtualServer struct {
 }
 
 // sameService reports whether everything but the destinations is equal.
-func (v VirtualServer) sameService(o VirtualServer) bool {
+func (v *VirtualServer) sameService(o *VirtualServer) bool {
 	return v.Listener == o.Listener && v.Service == o.Service && v.Port == o.Port && v.Scheduler == o.Scheduler && v.Affinity == o.Affinity &&
 		v.Masquerade == o.Masquerade && v.Verdict == o.Verdict && v.Direct == o.Direct && slices.Equal(v.SourceRanges, o.SourceRanges)
 }
 
+// at compares v's listener with l.
+func (v *VirtualServer) at(l Listener) int { return v.Listener.Compare(l) }
+
 // Equal reports whether both want the same; connection counts and deadlines do not matter.
-func (v VirtualServer) Equal(o VirtualServer) bool {
-	return v.sameService(o) && (alias(v.Destinations, o.Destinations) || slices.EqualFunc(v.Destinations, o.Destinations, Destination.same))
+func (v *VirtualServer) Equal(o *VirtualServer) bool {
+	return v == o || v.sameService(o) && (alias(v.Destinations, o.Destinations) || slices.EqualFunc(v.Destinations, o.Destinations, Destination.same))
 }
 
 // alias reports whether a and b are one and the same memory. Whoever builds states again and again shares what has not changed.
@@ -204,12 +207,13 @@ func (v VirtualServer) String() string {
 	return b.String()
 }
 
-// State is what a kernel shall hold, or holds. Whoever builds one sorts its slices; readers must not write to them.
+// State is what a kernel shall hold, or holds. Whoever builds one sorts its slices; readers must not write to them. A server is never written
+// to once it is in a state: states share those that are the same.
 type State struct {
 	// VIPs are the addresses that this node takes all packets for, whatever their port, sorted. A server may be at an address that is
 	// none of them: an external IP that is some node's own, of which only the server's port is ours.
 	VIPs    []netip.Addr
-	Servers []VirtualServer // sorted by listener, no two with the same
+	Servers []*VirtualServer // sorted by listener, no two with the same
 	// NodeAddrs are the node's own addresses at which servers with [Listener.NodePort] listen, sorted.
 	NodeAddrs []netip.Addr
 	Pods      Detector // tells the pods of this node
@@ -227,7 +231,7 @@ type State struct {
 // Equal reports whether both states hold the same VIPs, servers, node addresses, peers and detector; Refused does not matter.
 func (s State) Equal(o State) bool {
 	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Peers, o.Peers) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
-		(alias(s.Servers, o.Servers) || slices.EqualFunc(s.Servers, o.Servers, VirtualServer.Equal))
+		(alias(s.Servers, o.Servers) || slices.EqualFunc(s.Servers, o.Servers, (*VirtualServer).Equal))
 }
 
 // Keeps reports whether s takes nothing away from before: every VIP is in it, and every listener that forwards still does, to whichever
@@ -246,8 +250,11 @@ func (s State) Keeps(before State) bool {
 		return true
 	}
 	next := 0
-	for i := range before.Servers {
-		old := &before.Servers[i]
+	for _, old := range before.Servers {
+		if next < len(s.Servers) && s.Servers[next] == old {
+			next++
+			continue
+		}
 		if old.Verdict != Forward {
 			continue
 		}
@@ -313,15 +320,15 @@ func (s State) Programmed() map[netip.Addr]bool {
 
 // Plain returns s without what an engine must be able to tell clients apart for: listeners for the inside and the tunnel, and node ports.
 func (s State) Plain() State {
-	s.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v VirtualServer) bool { return v.Inside || v.Tunnelled || v.NodePort() })
+	s.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v *VirtualServer) bool { return v.Inside || v.Tunnelled || v.NodePort() })
 	return s
 }
 
 // Server returns the server of a listener.
 func (s State) Server(l Listener) (VirtualServer, bool) {
-	i, ok := slices.BinarySearchFunc(s.Servers, l, func(v VirtualServer, l Listener) int { return v.Listener.Compare(l) })
+	i, ok := slices.BinarySearchFunc(s.Servers, l, (*VirtualServer).at)
 	if !ok {
 		return VirtualServer{}, false
 	}
-	return s.Servers[i], true
+	return *s.Servers[i], true
 }

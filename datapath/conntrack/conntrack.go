@@ -82,7 +82,7 @@ func changed(have, want datapath.State) rules {
 }
 
 // differing returns the listeners that need a look, their endpoints still to be filled in.
-func differing(h, w []datapath.VirtualServer) map[datapath.Listener]rule {
+func differing(h, w []*datapath.VirtualServer) map[datapath.Listener]rule {
 	out := map[datapath.Listener]rule{}
 	note := func(l datapath.Listener, any bool) {
 		r, had := out[l.ForEverybody()]

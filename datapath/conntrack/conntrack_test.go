@@ -24,7 +24,7 @@ func state(p lb.Protocol, endpoints ...string) datapath.State {
 		d.Addr = netip.MustParseAddrPort(e)
 		v.Destinations = append(v.Destinations, d)
 	}
-	return datapath.State{Servers: []datapath.VirtualServer{v}}
+	return datapath.State{Servers: []*datapath.VirtualServer{&v}}
 }
 
 // at moves the server of a state to another address.

@@ -41,8 +41,8 @@ func (k *Kernel) Sync(_ context.Context, want datapath.State, now time.Time) (da
 	reached := k.State()
 	for _, w := range want.Servers {
 		has, ok := k.state.Server(w.Listener)
-		complete := ok && !slices.ContainsFunc(datapath.Diff(datapath.State{Servers: []datapath.VirtualServer{has}},
-			datapath.State{Servers: []datapath.VirtualServer{w}}, now), func(o datapath.Op) bool {
+		complete := ok && !slices.ContainsFunc(datapath.Diff(datapath.State{Servers: []*datapath.VirtualServer{&has}},
+			datapath.State{Servers: []*datapath.VirtualServer{w}}, now), func(o datapath.Op) bool {
 			return o.Verb == datapath.AddDestination || o.Verb == datapath.EditServer
 		})
 		if !complete {
@@ -87,7 +87,10 @@ func (k *Kernel) SetConns(l datapath.Listener, dest netip.AddrPort, n int) {
 	for i, v := range k.state.Servers {
 		for j, d := range v.Destinations {
 			if v.Listener == l && d.Addr == dest {
-				k.state.Servers[i].Destinations[j].Conns = n
+				counted := *v
+				counted.Destinations = slices.Clone(v.Destinations)
+				counted.Destinations[j].Conns = n
+				k.state.Servers[i] = &counted
 			}
 		}
 	}

@@ -119,7 +119,7 @@ func (k *Kernel) hash(from netip.AddrPort, v datapath.VirtualServer) Fate {
 
 // unwrap is what becomes of a packet that came through the tunnel.
 func (k *Kernel) unwrap(p Packet) Fate {
-	mine := slices.ContainsFunc(k.state.Servers, func(v datapath.VirtualServer) bool {
+	mine := slices.ContainsFunc(k.state.Servers, func(v *datapath.VirtualServer) bool {
 		return v.Tunnelled && slices.ContainsFunc(v.Destinations, func(d datapath.Destination) bool { return d.Addr.Addr() == p.Outer.To })
 	})
 	if !mine {

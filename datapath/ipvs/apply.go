@@ -54,7 +54,7 @@ func (e *Engine) apply(ctx context.Context, ops []datapath.Op, f *failures) {
 		if err := e.applyOne(ctx, op); err != nil {
 			f.add(op, addr, err)
 			absent[op.Server.Listener] = op.Verb == datapath.AddServer
-			if op.VIP.IsValid() || e.reread(ctx, op.Server) != nil {
+			if op.VIP.IsValid() || e.reread(ctx, &op.Server) != nil {
 				e.read = false // the record may be wrong: look at the kernel next time
 			}
 		}
@@ -77,14 +77,10 @@ func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {
 		return err
 	}
 	e.own()
-	if i, ok := slices.BinarySearchFunc(e.have.Servers, op.Server.Listener, byListener); ok && op.Destination.Addr.IsValid() {
-		v := &e.have.Servers[i]
-		v.Destinations = slices.Clone(v.Destinations)
-	}
 	return e.have.Apply(op)
 }
 
-func byListener(v datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) }
+func byListener(v *datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) }
 
 func (e *Engine) carryOut(ctx context.Context, op datapath.Op) error {
 	if !e.concerns(op) {

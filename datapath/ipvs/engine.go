@@ -71,9 +71,9 @@ func (o Options) validate() error {
 
 // backend is IPVS without its neighbours; tests put a fake here.
 type backend interface {
-	services(ctx context.Context, ours func(datapath.Listener) bool) ([]datapath.VirtualServer, error)
-	service(ctx context.Context, v datapath.VirtualServer) (found datapath.VirtualServer, ok bool, err error)
-	destinations(ctx context.Context, v datapath.VirtualServer) ([]datapath.Destination, error)
+	services(ctx context.Context, ours func(datapath.Listener) bool) ([]*datapath.VirtualServer, error)
+	service(ctx context.Context, v *datapath.VirtualServer) (found *datapath.VirtualServer, ok bool, err error)
+	destinations(ctx context.Context, v *datapath.VirtualServer) ([]datapath.Destination, error)
 	apply(ctx context.Context, op datapath.Op) error
 	close()
 }
@@ -144,7 +144,7 @@ func (e *Engine) reached(f failures) datapath.State {
 	return out.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
 }
 
-// own is called before the record's lists are written to. Destinations are shared longer: they are replaced, not written to.
+// own is called before the record's lists are written to.
 func (e *Engine) own() {
 	if e.shared {
 		e.have.VIPs, e.have.Servers, e.shared = slices.Clone(e.have.VIPs), slices.Clone(e.have.Servers), false
@@ -170,7 +170,7 @@ func between(before datapath.State, vips []netip.Addr, want datapath.State) data
 	}
 	cloned := false
 	for i, j := 0, 0; i < len(want.Servers) && j < len(before.Servers); {
-		w, b := &want.Servers[i], &before.Servers[j]
+		w, b := want.Servers[i], before.Servers[j]
 		switch order := w.Listener.Compare(b.Listener); {
 		case order < 0:
 			i++
@@ -183,7 +183,9 @@ func between(before datapath.State, vips []netip.Addr, want datapath.State) data
 			if !cloned {
 				out.Servers, cloned = slices.Clone(want.Servers), true
 			}
-			out.Servers[i].Masquerade |= b.Masquerade
+			both := *w
+			both.Masquerade |= b.Masquerade
+			out.Servers[i] = &both
 		}
 		i, j = i+1, j+1
 	}
@@ -192,20 +194,22 @@ func between(before datapath.State, vips []netip.Addr, want datapath.State) data
 
 // expand returns the virtual servers that IPVS needs for a state: a node port at every address, a scheduler that the kernel has, none for
 // what comes through the tunnel, which the guard takes to its endpoint.
-func (e *Engine) expand(want datapath.State) []datapath.VirtualServer {
-	special := func(v datapath.VirtualServer) bool {
+func (e *Engine) expand(want datapath.State) []*datapath.VirtualServer {
+	special := func(v *datapath.VirtualServer) bool {
 		return v.NodePort() && !v.Inside || v.Tunnelled || e.missing[v.Scheduler] && !v.Direct
 	}
 	if !slices.ContainsFunc(want.Servers, special) {
 		return want.Servers
 	}
-	var out []datapath.VirtualServer
+	var out []*datapath.VirtualServer
 	for _, v := range want.Servers {
 		if v.Tunnelled {
 			continue
 		}
 		if e.missing[v.Scheduler] && !v.Direct {
-			v.Scheduler = datapath.RoundRobin
+			other := *v
+			other.Scheduler = datapath.RoundRobin
+			v = &other
 		}
 		if !v.NodePort() || v.Inside { // by its mark, a listener for the inside is one for all addresses
 			out = append(out, v)
@@ -215,18 +219,18 @@ func (e *Engine) expand(want datapath.State) []datapath.VirtualServer {
 			l := v.Listener
 			l.Addr = netip.AddrPortFrom(a, l.Addr.Port())
 			if _, taken := want.Server(l); a.Is4() == v.Addr.Addr().Is4() && !taken {
-				at := v
+				at := *v
 				at.Listener = l
-				out = append(out, at)
+				out = append(out, &at)
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+	slices.SortFunc(out, func(a, b *datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
 	return out
 }
 
 // differing returns the servers of two sorted lists that are not equal, and those that have a destination to retire.
-func differing(have, want []datapath.VirtualServer) (from, to []datapath.VirtualServer) {
+func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.VirtualServer) {
 	for len(have) > 0 || len(want) > 0 {
 		order := 0
 		switch {
@@ -255,7 +259,7 @@ func differing(have, want []datapath.VirtualServer) (from, to []datapath.Virtual
 }
 
 // retiring reports whether v has a destination that waits for its last connection to end.
-func retiring(v datapath.VirtualServer) bool {
+func retiring(v *datapath.VirtualServer) bool {
 	for i := range v.Destinations {
 		if v.Destinations[i].Weight == 0 {
 			return true
@@ -265,7 +269,7 @@ func retiring(v datapath.VirtualServer) bool {
 }
 
 // change carries out what leads from one list of servers to another and to the wanted VIPs, and notes what has failed.
-func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []datapath.VirtualServer, now time.Time, f *failures) {
+func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []*datapath.VirtualServer, now time.Time, f *failures) {
 	up := datapath.State{VIPs: union(e.have.VIPs, vips)}
 	e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, up, now), f)
 	for len(from) > 0 || len(to) > 0 {
@@ -278,7 +282,7 @@ func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []datap
 }
 
 // head returns how many servers of each list make the next chunk: all those of the listeners up to some one.
-func head(from, to []datapath.VirtualServer) (h, w int) {
+func head(from, to []*datapath.VirtualServer) (h, w int) {
 	for h+w < chunk && (h < len(from) || w < len(to)) {
 		switch {
 		case h == len(from):
@@ -299,7 +303,7 @@ func head(from, to []datapath.VirtualServer) (h, w int) {
 }
 
 // releaseMarks gives back those of listeners that are gone.
-func (e *Engine) releaseMarks(from []datapath.VirtualServer) {
+func (e *Engine) releaseMarks(from []*datapath.VirtualServer) {
 	for _, v := range from {
 		if !v.Inside {
 			continue

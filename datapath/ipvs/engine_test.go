@@ -22,7 +22,7 @@ var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // node is a fake of everything an engine talks to: IPVS, local routes, the guard and conntrack. It refuses operations that make no
 // sense in its state, and notes if a VIP was ever up without its guard.
 type node struct {
-	ipvs      []datapath.VirtualServer // what IPVS itself knows, ours and foreign
+	ipvs      []*datapath.VirtualServer // what IPVS itself knows, ours and foreign
 	routes    []netip.Addr
 	addresses []netip.Addr // that the node has anyway
 	guard     datapath.State
@@ -61,23 +61,24 @@ func (n *node) Down() error {
 
 func (n *node) Forget(context.Context, datapath.State, datapath.State) error { return nil }
 
-func (n *node) services(_ context.Context, ours func(datapath.Listener) bool) ([]datapath.VirtualServer, error) {
-	var out []datapath.VirtualServer
+func (n *node) services(_ context.Context, ours func(datapath.Listener) bool) ([]*datapath.VirtualServer, error) {
+	var out []*datapath.VirtualServer
 	for _, v := range n.ipvs {
 		if ours(v.Listener) {
-			v.Destinations = nil
-			out = append(out, v)
+			bare := *v
+			bare.Destinations = nil
+			out = append(out, &bare)
 		}
 	}
 	return out, n.maybe()
 }
 
-func (n *node) service(_ context.Context, v datapath.VirtualServer) (datapath.VirtualServer, bool, error) {
+func (n *node) service(_ context.Context, v *datapath.VirtualServer) (*datapath.VirtualServer, bool, error) {
 	found, ok := datapath.State{Servers: n.ipvs}.Server(v.Listener)
-	return found, ok, n.maybe()
+	return &found, ok, n.maybe()
 }
 
-func (n *node) destinations(_ context.Context, v datapath.VirtualServer) ([]datapath.Destination, error) {
+func (n *node) destinations(_ context.Context, v *datapath.VirtualServer) ([]datapath.Destination, error) {
 	s := datapath.State{Servers: n.ipvs}
 	found, ok := s.Server(v.Listener)
 	if !ok {
@@ -200,14 +201,15 @@ func state(r *rand.Rand) datapath.State {
 						Addr: netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:80", e)), Weight: w - 1, Method: datapath.NAT})
 				}
 			}
-			s.Servers = append(s.Servers, v)
+			s.Servers = append(s.Servers, &v)
 			if !v.NodePort() {
 				s.VIPs = union(s.VIPs, []netip.Addr{addr})
 			}
 			if inside && !v.NodePort() && r.IntN(3) == 0 {
 				s.Peers = []netip.Addr{netip.MustParseAddr("192.0.2.12")}
-				v.Inside, v.Tunnelled = false, true
-				s.Servers = append(s.Servers, v)
+				tunnelled := v
+				tunnelled.Inside, tunnelled.Tunnelled = false, true
+				s.Servers = append(s.Servers, &tunnelled)
 			}
 		}
 	}
@@ -215,8 +217,8 @@ func state(r *rand.Rand) datapath.State {
 }
 
 // foreign is a virtual server that belongs to somebody else.
-func foreign() datapath.VirtualServer {
-	return datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.MustParseAddrPort("198.51.100.7:80"), Protocol: lb.TCP}, Scheduler: "wrr",
+func foreign() *datapath.VirtualServer {
+	return &datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.MustParseAddrPort("198.51.100.7:80"), Protocol: lb.TCP}, Scheduler: "wrr",
 		Destinations: []datapath.Destination{{Addr: netip.MustParseAddrPort("10.9.9.9:80"), Weight: 3, Method: datapath.NAT}}}
 }
 
@@ -226,7 +228,7 @@ func TestShuffle(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	n := &node{ipvs: []datapath.VirtualServer{foreign()}, addresses: []netip.Addr{netip.MustParseAddr("192.0.2.202")}}
+	n := &node{ipvs: []*datapath.VirtualServer{foreign()}, addresses: []netip.Addr{netip.MustParseAddr("192.0.2.202")}}
 	e, now, ctx := n.engine(), t0, context.Background()
 	for round := range 1500 {
 		want := state(r)
@@ -240,7 +242,7 @@ func TestShuffle(t *testing.T) {
 		case 0:
 			e = n.engine()
 		case 1:
-			n.ipvs = []datapath.VirtualServer{foreign()} // somebody flushed, and set up his own again
+			n.ipvs = []*datapath.VirtualServer{foreign()} // somebody flushed, and set up his own again
 		case 2:
 			n.routes = nil
 		}
@@ -263,7 +265,7 @@ func TestShuffle(t *testing.T) {
 				t.Fatalf("round %d: %v", round, err)
 			}
 		}
-		fresh := &node{ipvs: []datapath.VirtualServer{foreign()}, addresses: n.addresses}
+		fresh := &node{ipvs: []*datapath.VirtualServer{foreign()}, addresses: n.addresses}
 		if _, err := fresh.engine().Sync(ctx, want, now); err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +294,7 @@ func TestShuffle(t *testing.T) {
 	if err := e.Cleanup(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff((&node{ipvs: []datapath.VirtualServer{foreign()}}).dump(), n.dump()); d != "" {
+	if d := cmp.Diff((&node{ipvs: []*datapath.VirtualServer{foreign()}}).dump(), n.dump()); d != "" {
 		t.Errorf("after the cleanup (-want +got):\n%s", d)
 	}
 }
@@ -303,7 +305,7 @@ func TestCleanupOfMany(t *testing.T) {
 	for i := range 3*chunk + 1 {
 		addr := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
 		want.VIPs = append(want.VIPs, addr)
-		want.Servers = append(want.Servers, datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.AddrPortFrom(addr, 80), Protocol: lb.TCP}, Scheduler: datapath.RoundRobin,
+		want.Servers = append(want.Servers, &datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.AddrPortFrom(addr, 80), Protocol: lb.TCP}, Scheduler: datapath.RoundRobin,
 			Destinations: []datapath.Destination{{Addr: netip.MustParseAddrPort("10.0.0.1:80"), Weight: 1, Method: datapath.NAT}}})
 	}
 	n := &node{}
@@ -389,12 +391,12 @@ func direct() datapath.State {
 	v.Direct, v.Scheduler, v.Verdict = true, datapath.Maglev, datapath.Forward
 	v.Addr = netip.MustParseAddrPort("192.0.2.200:80")
 	v.Destinations = append([]datapath.Destination{{Addr: netip.MustParseAddrPort("10.0.0.1:80"), Weight: 1, Method: datapath.Tunnel}}, v.Destinations...)
-	tunnelled, other := v, v
+	tunnelled, other := *v, *v
 	tunnelled.Tunnelled, tunnelled.Direct = true, false
 	tunnelled.Destinations = v.Destinations[1:]
 	other.Addr, other.Direct, other.Scheduler = netip.MustParseAddrPort("192.0.2.201:80"), false, datapath.Maglev
 	other.Destinations = v.Destinations[1:]
-	return datapath.State{VIPs: []netip.Addr{v.Addr.Addr(), other.Addr.Addr()}, Servers: []datapath.VirtualServer{v, tunnelled, other},
+	return datapath.State{VIPs: []netip.Addr{v.Addr.Addr(), other.Addr.Addr()}, Servers: []*datapath.VirtualServer{v, &tunnelled, &other},
 		Peers: []netip.Addr{netip.MustParseAddr("192.0.2.12")}}
 }
 

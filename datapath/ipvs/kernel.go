@@ -72,7 +72,7 @@ func (k *kernel) close() {
 }
 
 // services returns the virtual servers that are ours, without destinations, sorted.
-func (k *kernel) services(ctx context.Context, ours func(datapath.Listener) bool) ([]datapath.VirtualServer, error) {
+func (k *kernel) services(ctx context.Context, ours func(datapath.Listener) bool) ([]*datapath.VirtualServer, error) {
 	var all []*ipvs.Service
 	err := k.do(ctx, func(h *ipvs.Handle) (err error) {
 		all, err = h.GetServices()
@@ -81,18 +81,18 @@ func (k *kernel) services(ctx context.Context, ours func(datapath.Listener) bool
 	if err != nil {
 		return nil, fmt.Errorf("listing virtual servers: %w", err)
 	}
-	var out []datapath.VirtualServer
+	var out []*datapath.VirtualServer
 	for _, s := range all {
 		if v, ok := k.read(s); ok && ours(v.Listener) {
 			out = append(out, v)
 		}
 	}
-	slices.SortFunc(out, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+	slices.SortFunc(out, func(a, b *datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
 	return out, nil
 }
 
 // service returns what the kernel has at v's listener.
-func (k *kernel) service(ctx context.Context, v datapath.VirtualServer) (found datapath.VirtualServer, ok bool, err error) {
+func (k *kernel) service(ctx context.Context, v *datapath.VirtualServer) (found *datapath.VirtualServer, ok bool, err error) {
 	var one *ipvs.Service
 	err = k.do(ctx, func(h *ipvs.Handle) (err error) {
 		one, err = h.GetService(k.of(v))
@@ -109,8 +109,8 @@ func (k *kernel) service(ctx context.Context, v datapath.VirtualServer) (found d
 }
 
 // read translates what the kernel says about a virtual server; those with marks of others are none of ours.
-func (k *kernel) read(s *ipvs.Service) (datapath.VirtualServer, bool) {
-	v := datapath.VirtualServer{Scheduler: s.SchedName}
+func (k *kernel) read(s *ipvs.Service) (*datapath.VirtualServer, bool) {
+	v := &datapath.VirtualServer{Scheduler: s.SchedName}
 	if s.SchedName == datapath.Maglev && s.Flags&portFlag == 0 {
 		v.Scheduler = datapath.MaglevClient
 	}
@@ -135,7 +135,7 @@ func (k *kernel) read(s *ipvs.Service) (datapath.VirtualServer, bool) {
 }
 
 // destinations reads those of one virtual server, with their connections.
-func (k *kernel) destinations(ctx context.Context, v datapath.VirtualServer) ([]datapath.Destination, error) {
+func (k *kernel) destinations(ctx context.Context, v *datapath.VirtualServer) ([]datapath.Destination, error) {
 	var all []*ipvs.Destination
 	err := k.do(ctx, func(h *ipvs.Handle) (err error) {
 		all, err = h.GetDestinations(k.of(v))
@@ -164,7 +164,7 @@ func addrPort(d *ipvs.Destination) (netip.AddrPort, bool) {
 
 // apply carries out one operation on a virtual server or destination.
 func (k *kernel) apply(ctx context.Context, op datapath.Op) error {
-	s, d := k.of(op.Server), destination(op.Destination)
+	s, d := k.of(&op.Server), destination(op.Destination)
 	return k.do(ctx, func(h *ipvs.Handle) error {
 		switch op.Verb {
 		case datapath.AddServer:
@@ -193,7 +193,7 @@ func ignore(err error, these ...error) error {
 }
 
 // of returns v in the kernel's terms: by its mark if it is for the inside, by its address if not.
-func (k *kernel) of(v datapath.VirtualServer) *ipvs.Service {
+func (k *kernel) of(v *datapath.VirtualServer) *ipvs.Service {
 	s := &ipvs.Service{SchedName: cmp.Or(v.Scheduler, datapath.RoundRobin), AddressFamily: unix.AF_INET, Netmask: 0xffffffff}
 	if v.Inside {
 		s.FWMark = k.marks.Of(v.Listener)
@@ -253,7 +253,7 @@ func Probe(ctx context.Context) error {
 	if err := ignore(k.apply(ctx, datapath.Op{Verb: datapath.AddServer, Server: v}), unix.EEXIST); err != nil {
 		return fmt.Errorf("writing a virtual server: %w", err)
 	}
-	if _, ok, err := k.service(ctx, v); err != nil {
+	if _, ok, err := k.service(ctx, &v); err != nil {
 		return err
 	} else if !ok {
 		return errors.New("IPVS does not keep the virtual server that was written")

@@ -13,7 +13,7 @@ import (
 
 // refresh brings the record up to date: from the kernel if it has never been read or if somebody else changed it; otherwise only the
 // connection counts of servers with destinations that wait for their end.
-func (e *Engine) refresh(ctx context.Context, vips []netip.Addr, servers []datapath.VirtualServer, now time.Time) error {
+func (e *Engine) refresh(ctx context.Context, vips []netip.Addr, servers []*datapath.VirtualServer, now time.Time) error {
 	if !e.read {
 		return e.readAll(ctx, vips, servers, now)
 	}
@@ -50,7 +50,7 @@ func (e *Engine) verify(ctx context.Context, now time.Time) (same bool, err erro
 	return true, nil
 }
 
-func (e *Engine) verifyOne(ctx context.Context, v datapath.VirtualServer) (same bool, err error) {
+func (e *Engine) verifyOne(ctx context.Context, v *datapath.VirtualServer) (same bool, err error) {
 	found, ok, err := e.kernel.service(ctx, v)
 	if err != nil || !ok || found.Scheduler != v.Scheduler || found.Affinity != v.Affinity {
 		return false, err
@@ -75,7 +75,7 @@ func (e *Engine) vips() ([]netip.Addr, error) {
 // readAll replaces the record by what the kernel holds. Ours is what sits at a VIP that carries our mark, that the guard knows, or
 // that is wanted now; at the node's own addresses, the ports that the guard knows, that were in the record or are wanted. What IPVS
 // does not know about a server (its Service, verdict, source ranges) is taken over from the old record, as are the deadlines.
-func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []datapath.VirtualServer, now time.Time) error {
+func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []*datapath.VirtualServer, now time.Time) error {
 	vips, err := e.vips()
 	if err != nil {
 		return err
@@ -103,9 +103,8 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []dat
 	if err != nil {
 		return err
 	}
-	for i := range have.Servers {
-		v := &have.Servers[i]
-		dests, err := e.kernel.destinations(ctx, *v)
+	for _, v := range have.Servers { // nobody else has them yet
+		dests, err := e.kernel.destinations(ctx, v)
 		if err != nil {
 			return err
 		}
@@ -123,7 +122,7 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []dat
 
 // reread brings the record of one server up to date, of which IPVS has not taken what was wanted. So one that it never takes costs no look at
 // all others.
-func (e *Engine) reread(ctx context.Context, v datapath.VirtualServer) error {
+func (e *Engine) reread(ctx context.Context, v *datapath.VirtualServer) error {
 	found, has, err := e.kernel.service(ctx, v)
 	if err != nil {
 		return err
@@ -146,13 +145,14 @@ func (e *Engine) reread(ctx context.Context, v datapath.VirtualServer) error {
 		return err
 	}
 	keepDeadlines(dests, v.Destinations)
-	v.Scheduler, v.Affinity, v.Destinations = found.Scheduler, found.Affinity, dests
-	e.have.Servers[i] = v
+	now := *v
+	now.Scheduler, now.Affinity, now.Destinations = found.Scheduler, found.Affinity, dests
+	e.have.Servers[i] = &now
 	return nil
 }
 
 // reserve gives the listeners for the inside their marks, so that they are recognised.
-func (e *Engine) reserve(servers []datapath.VirtualServer) {
+func (e *Engine) reserve(servers []*datapath.VirtualServer) {
 	for _, v := range servers {
 		if v.Inside {
 			e.Marks.Of(v.Listener)
@@ -181,8 +181,10 @@ func (e *Engine) countConns(ctx context.Context) error {
 			return fmt.Errorf("counting connections: %w", err)
 		}
 		keepDeadlines(dests, v.Destinations)
+		now := *v
+		now.Destinations = dests
 		e.own()
-		e.have.Servers[i].Destinations = dests
+		e.have.Servers[i] = &now
 	}
 	return nil
 }

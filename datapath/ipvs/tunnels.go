@@ -52,7 +52,7 @@ func (e *Engine) withoutTunnels(want datapath.State, err error, f *failures) dat
 	var gone datapath.Rejected
 	for _, v := range want.Servers {
 		if v.Direct || v.Tunnelled {
-			gone = append(gone, datapath.Rejection{Server: v, Err: err})
+			gone = append(gone, datapath.Rejection{Server: *v, Err: err})
 		}
 	}
 	e.tunnels.known, e.tunnels.open = false, false
@@ -75,8 +75,8 @@ func (e *Engine) closeTunnels(want datapath.State) error {
 }
 
 // withTunnelled returns the servers with those of guarded that are for the tunnel, which IPVS does not know, sorted.
-func withTunnelled(servers, guarded []datapath.VirtualServer) []datapath.VirtualServer {
-	tunnelled := func(v datapath.VirtualServer) bool { return v.Tunnelled }
+func withTunnelled(servers, guarded []*datapath.VirtualServer) []*datapath.VirtualServer {
+	tunnelled := func(v *datapath.VirtualServer) bool { return v.Tunnelled }
 	if !slices.ContainsFunc(guarded, tunnelled) {
 		return servers
 	}
@@ -86,6 +86,6 @@ func withTunnelled(servers, guarded []datapath.VirtualServer) []datapath.Virtual
 			out = append(out, v)
 		}
 	}
-	slices.SortFunc(out, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+	slices.SortFunc(out, func(a, b *datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
 	return out
 }

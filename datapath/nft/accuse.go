@@ -24,7 +24,7 @@ const (
 
 // ban are the servers of one listener, whoever's clients they are for, as the kernel refused them.
 type ban struct {
-	servers []datapath.VirtualServer
+	servers []*datapath.VirtualServer
 	err     error
 	until   time.Time
 }
@@ -32,7 +32,7 @@ type ban struct {
 // spare returns s without the servers that were refused just as they are, and forgets the bans on others.
 func (t *Table) spare(s datapath.State, now time.Time) datapath.State {
 	for l, b := range t.bans {
-		if !now.Before(b.until) || !slices.EqualFunc(b.servers, at(s, l), datapath.VirtualServer.Equal) {
+		if !now.Before(b.until) || !slices.EqualFunc(b.servers, at(s, l), (*datapath.VirtualServer).Equal) {
 			delete(t.bans, l)
 		}
 	}
@@ -40,9 +40,9 @@ func (t *Table) spare(s datapath.State, now time.Time) datapath.State {
 }
 
 // at returns the servers of a listener.
-func at(s datapath.State, l datapath.Listener) (out []datapath.VirtualServer) {
+func at(s datapath.State, l datapath.Listener) (out []*datapath.VirtualServer) {
 	l = l.ForEverybody()
-	i, _ := slices.BinarySearchFunc(s.Servers, l, func(v datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) })
+	i, _ := slices.BinarySearchFunc(s.Servers, l, func(v *datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) })
 	for i < len(s.Servers) && s.Servers[i].ForEverybody() == l {
 		out = append(out, s.Servers[i])
 		i++
@@ -54,7 +54,7 @@ func at(s datapath.State, l datapath.Listener) (out []datapath.VirtualServer) {
 func (t *Table) rejected() (out datapath.Rejected) {
 	for _, b := range t.bans {
 		for _, v := range b.servers {
-			out = append(out, datapath.Rejection{Server: v, Err: b.err})
+			out = append(out, datapath.Rejection{Server: *v, Err: b.err})
 		}
 	}
 	slices.SortFunc(out, func(a, b datapath.Rejection) int { return a.Server.Listener.Compare(b.Server.Listener) })
@@ -74,8 +74,8 @@ func (t *Table) accuse(ctx context.Context, s datapath.State, now time.Time, ref
 		return refusal
 	}
 	trials := mostTrials
-	var halve func(list []datapath.VirtualServer) error
-	halve = func(list []datapath.VirtualServer) error {
+	var halve func(list []*datapath.VirtualServer) error
+	halve = func(list []*datapath.VirtualServer) error {
 		trials--
 		err := t.check(ctx, with(innocent, list))
 		n := half(list)
@@ -94,22 +94,22 @@ func (t *Table) accuse(ctx context.Context, s datapath.State, now time.Time, ref
 	return halve(suspects)
 }
 
-func all(servers []datapath.VirtualServer) (out datapath.Rejected) {
+func all(servers []*datapath.VirtualServer) (out datapath.Rejected) {
 	for _, v := range servers {
-		out = append(out, datapath.Rejection{Server: v})
+		out = append(out, datapath.Rejection{Server: *v})
 	}
 	return out
 }
 
 // with returns s with more servers, none of which it has.
-func with(s datapath.State, more []datapath.VirtualServer) datapath.State {
+func with(s datapath.State, more []*datapath.VirtualServer) datapath.State {
 	s.Servers = slices.Concat(s.Servers, more)
-	slices.SortFunc(s.Servers, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+	slices.SortFunc(s.Servers, func(a, b *datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
 	return s
 }
 
 // half returns how many servers are the first half of a list, which keeps those of one listener together; all, if there is one listener only.
-func half(list []datapath.VirtualServer) int {
+func half(list []*datapath.VirtualServer) int {
 	n := len(listened(list))
 	for n < len(list)/2 {
 		next := len(listened(list[n:]))
@@ -121,7 +121,7 @@ func half(list []datapath.VirtualServer) int {
 	return n
 }
 
-func (t *Table) ban(list []datapath.VirtualServer, err error, now time.Time) {
+func (t *Table) ban(list []*datapath.VirtualServer, err error, now time.Time) {
 	var r refusal
 	if errors.As(err, &r) {
 		err = r.Errno // its place in a transaction tells nobody anything

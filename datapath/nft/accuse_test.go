@@ -31,7 +31,7 @@ func (p poisoned) key(key string) bool {
 // without returns s without the servers that are poisoned, and how many those are.
 func (p poisoned) without(s datapath.State) (rest datapath.State, n int) {
 	rest = s
-	rest.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v datapath.VirtualServer) bool { return p[v.Listener.ForEverybody()] })
+	rest.Servers = slices.DeleteFunc(slices.Clone(s.Servers), func(v *datapath.VirtualServer) bool { return p[v.Listener.ForEverybody()] })
 	return rest, len(s.Servers) - len(rest.Servers)
 }
 
@@ -177,8 +177,7 @@ func TestShuffleWithRefusals(t *testing.T) {
 		table := k.open(t, forward)
 		for round := range 60 {
 			s, p := randomState(r), poisoned{}
-			for i := range s.Servers {
-				v := &s.Servers[i]
+			for _, v := range s.Servers {
 				if p[v.Listener.ForEverybody()] || !v.Tunnelled && r.IntN(4) == 0 { // what it asks for is new each time, since a kernel does not look at what it has
 					p[v.Listener.ForEverybody()] = true
 					a := v.Addr.Addr().AsSlice()

@@ -22,6 +22,8 @@ func changed(old, new datapath.State) (from, to datapath.State) {
 	from.Peers, to.Peers = except(old.Peers, new.Peers), except(new.Peers, old.Peers)
 	from.Pods, to.Pods = old.Pods, new.Pods
 	for a, b := old.Servers, new.Servers; len(a) > 0 || len(b) > 0; {
+		n := shared(a, b)
+		a, b = a[n:], b[n:]
 		x, y := listened(a), listened(b)
 		if len(x) > 0 && len(y) > 0 {
 			switch order := compare(x[0], y[0]); {
@@ -31,7 +33,7 @@ func changed(old, new datapath.State) (from, to datapath.State) {
 				x = nil
 			}
 		}
-		if !slices.EqualFunc(x, y, datapath.VirtualServer.Equal) {
+		if !slices.EqualFunc(x, y, (*datapath.VirtualServer).Equal) {
 			from.Servers, to.Servers = append(from.Servers, x...), append(to.Servers, y...)
 		}
 		a, b = a[len(x):], b[len(y):]
@@ -39,13 +41,25 @@ func changed(old, new datapath.State) (from, to datapath.State) {
 	return from, to
 }
 
+// shared returns how many servers at the heads of both lists are one and the same, those left out whose listener has others too that are not.
+func shared(a, b []*datapath.VirtualServer) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	for n > 0 && (n < len(a) && compare(a[n-1], a[n]) == 0 || n < len(b) && compare(a[n-1], b[n]) == 0) {
+		n--
+	}
+	return n
+}
+
 // compare orders servers by listener, whoever's clients they are for.
-func compare(a, b datapath.VirtualServer) int {
+func compare(a, b *datapath.VirtualServer) int {
 	return a.Listener.ForEverybody().Compare(b.Listener.ForEverybody())
 }
 
 // listened returns the servers at the head of a sorted list that share a listener: those for everybody, for the inside, for the tunnel.
-func listened(list []datapath.VirtualServer) []datapath.VirtualServer {
+func listened(list []*datapath.VirtualServer) []*datapath.VirtualServer {
 	n := min(1, len(list))
 	for n < len(list) && compare(list[0], list[n]) == 0 {
 		n++
@@ -83,10 +97,10 @@ func (o Options) render(s datapath.State) ruleset {
 	}
 	for _, v := range s.Servers {
 		if v.Tunnelled {
-			o.tunnelled(r, v)
+			o.tunnelled(r, *v)
 			continue
 		}
-		o.server(r, v, s.Pods)
+		o.server(r, *v, s.Pods)
 	}
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,8 +43,9 @@ func server(listener string, edit func(*datapath.VirtualServer), dests ...string
 }
 
 func state(servers ...datapath.VirtualServer) datapath.State {
-	s := datapath.State{Servers: servers}
+	var s datapath.State
 	for _, v := range servers {
+		s.Servers = append(s.Servers, &v)
 		if a := v.Addr.Addr(); !v.NodePort() && (len(s.VIPs) == 0 || s.VIPs[len(s.VIPs)-1] != a) {
 			s.VIPs = append(s.VIPs, a)
 		}
@@ -80,6 +82,17 @@ func randomState(r *rand.Rand) datapath.State {
 	}
 	if r.IntN(5) == 0 {
 		s.Pods = datapath.Detector{Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/30")}, Interfaces: []string{"cali*"}}
+	}
+	return s
+}
+
+// sharing returns s with some of its servers as they were in last, in the same memory.
+func sharing(r *rand.Rand, s, last datapath.State) datapath.State {
+	for i, v := range s.Servers {
+		j, ok := slices.BinarySearchFunc(last.Servers, v.Listener, func(v *datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) })
+		if ok && r.IntN(2) == 0 {
+			s.Servers[i] = last.Servers[j]
+		}
 	}
 	return s
 }
@@ -123,8 +136,10 @@ func TestShuffle(t *testing.T) {
 			return nil
 		}
 		table := k.open(t, forward)
+		var last datapath.State
 		for round := range 300 {
-			s := randomState(r)
+			s := sharing(r, randomState(r), last)
+			last = s
 			if r.IntN(20) == 0 {
 				table = k.open(t, forward)
 			}

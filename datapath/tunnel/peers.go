@@ -36,8 +36,7 @@ func Peers(s lb.Snapshot) (out []Peer, wanted bool) {
 func PodsOf(reached datapath.State, family lb.Family) (out Pods) {
 	n := 0
 	for _, staying := range []bool{true, false} {
-		for i := range reached.Servers {
-			v := &reached.Servers[i]
+		for _, v := range reached.Servers {
 			if !v.Tunnelled || lb.FamilyOf(v.Addr.Addr()) != family {
 				continue
 			}

@@ -62,8 +62,8 @@ func TestPeers(t *testing.T) {
 }
 
 func TestPodsOf(t *testing.T) {
-	server := func(listener string, tunnelled bool, weights map[string]int) datapath.VirtualServer {
-		v := datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.MustParseAddrPort(listener), Protocol: lb.TCP, Tunnelled: tunnelled}}
+	server := func(listener string, tunnelled bool, weights map[string]int) *datapath.VirtualServer {
+		v := &datapath.VirtualServer{Listener: datapath.Listener{Addr: netip.MustParseAddrPort(listener), Protocol: lb.TCP, Tunnelled: tunnelled}}
 		for _, a := range slices.Sorted(maps.Keys(weights)) {
 			v.Destinations = append(v.Destinations, datapath.Destination{Addr: netip.MustParseAddrPort(a), Weight: weights[a], Method: datapath.NAT})
 		}
@@ -72,18 +72,18 @@ func TestPodsOf(t *testing.T) {
 	draining := server("192.0.2.200:80", true, map[string]int{"10.244.0.1:80": 0, "10.244.0.2:80": 0})
 	for _, tc := range []struct {
 		name    string
-		servers []datapath.VirtualServer
+		servers []*datapath.VirtualServer
 		four    Pods
 		six     Pods
 	}{
 		{"nothing", nil, Pods{}, Pods{}},
-		{"not through the tunnel", []datapath.VirtualServer{server("192.0.2.200:80", false, map[string]int{"10.244.0.1:80": 1})}, Pods{}, Pods{}},
-		{"all drain", []datapath.VirtualServer{draining}, Pods{pod(1), pod(2)}, Pods{}},
-		{"some drain", []datapath.VirtualServer{draining, server("192.0.2.200:81", true, map[string]int{"10.244.0.3:80": 1})}, Pods{pod(3)}, Pods{}},
-		{"one by several ports, and more than are told of", []datapath.VirtualServer{
+		{"not through the tunnel", []*datapath.VirtualServer{server("192.0.2.200:80", false, map[string]int{"10.244.0.1:80": 1})}, Pods{}, Pods{}},
+		{"all drain", []*datapath.VirtualServer{draining}, Pods{pod(1), pod(2)}, Pods{}},
+		{"some drain", []*datapath.VirtualServer{draining, server("192.0.2.200:81", true, map[string]int{"10.244.0.3:80": 1})}, Pods{pod(3)}, Pods{}},
+		{"one by several ports, and more than are told of", []*datapath.VirtualServer{
 			server("192.0.2.200:80", true, map[string]int{"10.244.0.1:80": 1, "10.244.0.1:81": 1, "10.244.0.2:80": 1}),
 			server("192.0.2.200:81", true, map[string]int{"10.244.0.2:80": 1, "10.244.0.3:80": 1, "10.244.0.4:80": 1})}, Pods{pod(1), pod(2), pod(3)}, Pods{}},
-		{"IPv6", []datapath.VirtualServer{server("[2001:db8::200]:80", true, map[string]int{"[2001:db8:7::3]:80": 1})}, Pods{}, Pods{addr("2001:db8:7::3")}},
+		{"IPv6", []*datapath.VirtualServer{server("[2001:db8::200]:80", true, map[string]int{"[2001:db8:7::3]:80": 1})}, Pods{}, Pods{addr("2001:db8:7::3")}},
 	} {
 		state := datapath.State{Servers: tc.servers}
 		if four, six := PodsOf(state, lb.IPv4), PodsOf(state, lb.IPv6); four != tc.four || six != tc.six {

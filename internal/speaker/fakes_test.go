@@ -401,7 +401,7 @@ func (f fakeEngine) Sync(_ context.Context, want datapath.State, _ time.Time) (d
 	var rejected datapath.Rejected
 	for _, v := range want.Servers {
 		if v.Service == n.reject {
-			rejected = append(rejected, datapath.Rejection{Server: v, Err: errors.New("no memory")})
+			rejected = append(rejected, datapath.Rejection{Server: *v, Err: errors.New("no memory")})
 		}
 	}
 	if len(rejected) > 0 {

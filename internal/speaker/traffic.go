@@ -58,7 +58,7 @@ type serviceTraffic struct {
 }
 
 // perService sums counts by the Service whose listener it is, the busiest first, and those beyond the limit under one name.
-func perService(counts []datapath.Count, servers []datapath.VirtualServer, limit int) []serviceTraffic {
+func perService(counts []datapath.Count, servers []*datapath.VirtualServer, limit int) []serviceTraffic {
 	sums := map[lb.ServiceKey]serviceTraffic{}
 	state := datapath.State{Servers: servers}
 	for _, c := range counts {

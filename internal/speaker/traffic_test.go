@@ -15,7 +15,7 @@ func TestTheBusiestServicesHaveSeriesOfTheirOwn(t *testing.T) {
 		return datapath.Listener{Addr: netip.MustParseAddrPort(s), Protocol: lb.TCP}
 	}
 	a, b, c := listener("192.0.2.1:80"), listener("192.0.2.2:80"), listener("192.0.2.3:80")
-	servers := []datapath.VirtualServer{
+	servers := []*datapath.VirtualServer{
 		{Listener: a, Service: lb.ServiceKey{Namespace: "shop", Name: "a"}},
 		{Listener: b, Service: lb.ServiceKey{Namespace: "shop", Name: "b"}},
 		{Listener: c, Service: lb.ServiceKey{Namespace: "shop", Name: "c"}},
@@ -38,8 +38,8 @@ func TestDifferencesNameWhatTheKernelLacks(t *testing.T) {
 	two.Listener.Addr = netip.MustParseAddrPort("192.0.2.2:80")
 	changed := one
 	changed.Verdict = datapath.Drop
-	want := datapath.State{Servers: []datapath.VirtualServer{one, two}}
-	got := differences(want, datapath.State{Servers: []datapath.VirtualServer{changed}})
+	want := datapath.State{Servers: []*datapath.VirtualServer{&one, &two}}
+	got := differences(want, datapath.State{Servers: []*datapath.VirtualServer{&changed}})
 	if len(got) != 2 || got[1] != "192.0.2.2:80/TCP is missing" {
 		t.Errorf("differences: %q", got)
 	}

@@ -40,8 +40,10 @@ func large(n int) datapath.State {
 // without returns the state with one endpoint less in its middle server.
 func without(s datapath.State) datapath.State {
 	out := s.Clone()
-	v := &out.Servers[len(out.Servers)/2]
+	middle := &out.Servers[len(out.Servers)/2]
+	v := **middle
 	v.Destinations = v.Destinations[1:]
+	*middle = &v
 	return out
 }
 

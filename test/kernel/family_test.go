@@ -69,13 +69,14 @@ func (f family) server(addr, port string, edit func(*datapath.VirtualServer), na
 // state puts servers together: every address that is none of the node's is a VIP, pods are told by their addresses.
 func (f family) state(servers ...datapath.VirtualServer) datapath.State {
 	node := netip.MustParseAddr(f.node)
-	s := datapath.State{NodeAddrs: []netip.Addr{node}, Servers: servers, Pods: datapath.Detector{Sources: []netip.Prefix{netip.MustParsePrefix(f.podRange)}}}
-	slices.SortFunc(s.Servers, func(a, b datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+	s := datapath.State{NodeAddrs: []netip.Addr{node}, Pods: datapath.Detector{Sources: []netip.Prefix{netip.MustParsePrefix(f.podRange)}}}
 	for _, v := range servers {
+		s.Servers = append(s.Servers, &v)
 		if a := v.Addr.Addr(); !v.NodePort() && a != node {
 			s.VIPs = append(s.VIPs, a)
 		}
 	}
+	slices.SortFunc(s.Servers, func(a, b *datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
 	slices.SortFunc(s.VIPs, netip.Addr.Compare)
 	s.VIPs = slices.Compact(s.VIPs)
 	return s
