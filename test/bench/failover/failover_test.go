@@ -118,6 +118,15 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+func TestBusiestOwner(t *testing.T) {
+	owners := map[netip.Addr]int{bed.VIP(0): 2, bed.VIP(1): 3, bed.VIP(2): 3}
+	node, addrs := busiestOwner(owners)
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	if node != 3 || !slices.Equal(addrs, []netip.Addr{bed.VIP(1), bed.VIP(2)}) {
+		t.Errorf("node %d with %v", node, addrs)
+	}
+}
+
 func TestLastWrong(t *testing.T) {
 	sights := []sight{{time.UnixMilli(1), 1}, {time.UnixMilli(2), 2}, {time.UnixMilli(3), 1}}
 	if got := lastWrong(sights, 1); !got.Equal(time.UnixMilli(2)) {
