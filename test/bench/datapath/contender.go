@@ -279,7 +279,15 @@ func (p *contender) arrivals(ctx context.Context, begun string) error {
 		return clustertest.Sum(text, p.change+metric, labels...) - clustertest.Sum(begun, p.change+metric, labels...)
 	}
 	line(p.name, "change.since-arrival.mean", 1000*since("_sum")/since("_count"), "ms")
-	line(p.name, "change.since-arrival.within-20ms", since("_bucket", `le="0.02"`)/since("_count"), "ratio")
+	within := func(seconds string) float64 { return since("_bucket", `le="`+seconds+`"`) / since("_count") }
+	line(p.name, "change.since-arrival.within-20ms", within("0.02"), "ratio")
+	for _, bound := range []string{"0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10"} { // of the histogram
+		if within(bound) >= 0.99 {
+			seconds, err := strconv.ParseFloat(bound, 64)
+			line(p.name, "change.since-arrival.p99-at-most", 1000*seconds, "ms")
+			return err
+		}
+	}
 	return nil
 }
 
