@@ -10,7 +10,7 @@ import (
 
 // cluster returns a cluster of as many members and Services with an address each, which all have an owner if they are claimed.
 func cluster(members, addresses int, policy lb.TrafficPolicy, claimed bool) lb.Snapshot {
-	s := lb.Snapshot{Self: "n0", Endpoints: map[lb.ServiceKey][]lb.Endpoint{}, Nodes: map[lb.NodeName]lb.Node{}, Programmed: map[netip.Addr]bool{},
+	s := lb.Snapshot{Self: "n0", Nodes: map[lb.NodeName]lb.Node{}, Programmed: map[netip.Addr]bool{},
 		Pools:    []lb.Pool{{Name: "main", Ranges: []lb.Range{{From: netip.MustParseAddr("10.0.0.0"), To: netip.MustParseAddr("10.255.255.255")}}}},
 		L2:       []lb.L2Advertisement{{Name: "all", Preferred: []lb.Preference{{Weight: 5, Selector: name("n1", "n2")[0]}}}},
 		Links:    []lb.Link{link("eth0", "10.0.0.0/8")},
@@ -24,9 +24,11 @@ func cluster(members, addresses int, policy lb.TrafficPolicy, claimed bool) lb.S
 		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		key := lb.ServiceKey{Namespace: "default", Name: fmt.Sprintf("s%05d", i)}
 		s.Services = append(s.Services, service(key, policy, addr))
+		var list []lb.Endpoint
 		for j := range 3 {
-			s.Endpoints[key] = append(s.Endpoints[key], endpoint(lb.NodeName(fmt.Sprintf("n%d", (i+j)%members)), true, false))
+			list = append(list, endpoint(lb.NodeName(fmt.Sprintf("n%d", (i+j)%members)), true, false))
 		}
+		s.Endpoints.Set(key, list)
 		s.Programmed[addr] = true
 		if m := &s.Members[i%members]; claimed {
 			m.Claims = append(m.Claims, lb.Claim{Addr: addr, Epoch: 1})

@@ -21,7 +21,7 @@ func announceOnly(s *lb.Snapshot) {
 	s.Services[0].HealthCheckNodePort = 30123
 }
 
-func onN1(s *lb.Snapshot) { s.Endpoints[web] = []lb.Endpoint{endpoint("n1", true, false)} }
+func onN1(s *lb.Snapshot) { s.Endpoints.Set(web, []lb.Endpoint{endpoint("n1", true, false)}) }
 
 func answered(c lb.HealthCheck) func(*lb.Snapshot) {
 	return func(s *lb.Snapshot) { s.HealthChecks = map[lb.ServiceKey]lb.HealthCheck{web: c} }

@@ -39,13 +39,14 @@ func TestWhatIsNotHeededChangesNoDecision(t *testing.T) {
 			}
 		}
 		claim([]lb.NodeName{"n1", "n2"}[dice.IntN(2)], 3)(&s)
-		s.Endpoints[dns], s.Endpoints[web] = random(), random()
-		before, was := Plan(s), s.Endpoints[web]
-		s.Endpoints[web] = random()
-		heeds := Heeds(&s.Services[1], was, s.Endpoints[web])
+		s.Endpoints.Set(dns, random())
+		s.Endpoints.Set(web, random())
+		before, was := Plan(s), s.Endpoints.Of(web)
+		s.Endpoints.Set(web, random())
+		heeds := Heeds(&s.Services[1], was, s.Endpoints.Of(web))
 		heeded[heeds]++
 		if now := Plan(s); !heeds && !reflect.DeepEqual(before, now) {
-			t.Fatalf("policy %s, endpoints\n%+v\nand\n%+v:\n%v\n%v", s.Services[1].ExternalTrafficPolicy, was, s.Endpoints[web], before, now)
+			t.Fatalf("policy %s, endpoints\n%+v\nand\n%+v:\n%v\n%v", s.Services[1].ExternalTrafficPolicy, was, s.Endpoints.Of(web), before, now)
 		}
 	}
 	if heeded[true] < 200 || heeded[false] < 200 {

@@ -41,7 +41,7 @@ func three() lb.Snapshot {
 	s := lb.Snapshot{
 		Self:       "n1",
 		Services:   []lb.Service{service(web, lb.Cluster, vip)},
-		Endpoints:  map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n2", true, false)}},
+		Endpoints:  lb.EndpointsOf(map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n2", true, false)}}),
 		Nodes:      map[lb.NodeName]lb.Node{},
 		Pools:      []lb.Pool{{Name: "main", Labels: map[string]string{"tier": "front"}, Ranges: []lb.Range{{From: vip, To: netip.MustParseAddr("192.0.2.239")}}}},
 		L2:         []lb.L2Advertisement{{Name: "all"}},
@@ -111,7 +111,7 @@ func name(values ...string) []lb.Selector {
 }
 
 func endpoints(eps ...lb.Endpoint) func(*lb.Snapshot) {
-	return func(s *lb.Snapshot) { s.Endpoints[web] = eps }
+	return func(s *lb.Snapshot) { s.Endpoints.Set(web, eps) }
 }
 
 func local(s *lb.Snapshot) { s.Services[0].ExternalTrafficPolicy = lb.Local }
@@ -183,7 +183,7 @@ func TestPlan(t *testing.T) {
 
 		{name: "NoEndpoints: none", change: []change{endpoints()}, want: lb.NoEndpoints},
 		{name: "NoEndpoints: not ready", change: []change{endpoints(endpoint("n1", false, false))}, want: lb.NoEndpoints},
-		{name: "NoEndpoints: of another port", change: []change{func(s *lb.Snapshot) { s.Endpoints[web][0].PortName = "q" }}, want: lb.NoEndpoints},
+		{name: "NoEndpoints: of another port", change: []change{func(s *lb.Snapshot) { s.Endpoints.Of(web)[0].PortName = "q" }}, want: lb.NoEndpoints},
 		{name: "terminating endpoints will do", change: []change{claim("n1", 1), endpoints(endpoint("n2", false, true))}, owner: "n1"},
 		{name: "NoLocalEndpoint", change: []change{claim("n1", 1), local}, want: lb.NoLocalEndpoint, owner: "n2"},
 		{name: "local endpoint", change: []change{local, endpoints(endpoint("n1", true, false))}, owner: "n1"},
@@ -309,12 +309,12 @@ func TestANodeThatIsDownIsRefusedByItsWatchersNames(t *testing.T) {
 func shared(webOn, dnsOn []lb.NodeName) lb.Snapshot {
 	s := three()
 	s.Services = []lb.Service{service(dns, lb.Local, vip), service(web, lb.Local, vip)}
-	s.Endpoints = map[lb.ServiceKey][]lb.Endpoint{}
+	s.Endpoints = nil
 	for _, n := range webOn {
-		s.Endpoints[web] = append(s.Endpoints[web], endpoint(n, true, false))
+		s.Endpoints.Set(web, append(s.Endpoints.Of(web), endpoint(n, true, false)))
 	}
 	for _, n := range dnsOn {
-		s.Endpoints[dns] = append(s.Endpoints[dns], endpoint(n, true, false))
+		s.Endpoints.Set(dns, append(s.Endpoints.Of(dns), endpoint(n, true, false)))
 	}
 	return s
 }
@@ -374,7 +374,7 @@ func TestSharedAddressAndServiceSelectors(t *testing.T) {
 func TestEveryNodeNamesTheSameOwner(t *testing.T) {
 	s := three()
 	s.Services = []lb.Service{service(dns, lb.Cluster, vip2), service(web, lb.Cluster, vip)}
-	s.Endpoints[dns] = s.Endpoints[web]
+	s.Endpoints.Set(dns, s.Endpoints.Of(web))
 	owners := map[lb.NodeName]map[netip.Addr]lb.NodeName{}
 	for n := range s.Nodes {
 		s.Self = n

@@ -279,11 +279,11 @@ func taking(svc *lb.Service, endpoints []lb.Endpoint) (ready, some bool) {
 
 // serving returns the nodes that can serve svc, nil meaning all of them, and false if no endpoint can take a connection.
 func (p *poll) serving(svc *lb.Service) (nodes []lb.NodeName, ok bool) {
-	ready, ok := taking(svc, p.Endpoints[svc.Key])
+	ready, ok := taking(svc, p.Endpoints.Of(svc.Key))
 	if svc.ExternalTrafficPolicy != lb.Local || !ok {
 		return nil, ok
 	}
-	for _, e := range p.Endpoints[svc.Key] {
+	for _, e := range p.Endpoints.Of(svc.Key) {
 		if (e.Ready || !ready && e.Serving && e.Terminating) && behind(svc, e) && !slices.Contains(nodes, e.Node) {
 			nodes = append(nodes, e.Node)
 		}
@@ -298,7 +298,7 @@ func behind(svc *lb.Service, e lb.Endpoint) bool {
 // terminating reports whether endpoints of svc on this node still serve while they terminate. The datapath forwards to them
 // for as long as they do.
 func (p *poll) terminating(svc *lb.Service) bool {
-	return slices.ContainsFunc(p.Endpoints[svc.Key], func(e lb.Endpoint) bool {
+	return slices.ContainsFunc(p.Endpoints.Of(svc.Key), func(e lb.Endpoint) bool {
 		return e.Node == p.Self && e.Serving && e.Terminating && behind(svc, e)
 	})
 }

@@ -346,7 +346,7 @@ func (r *routes) weigh(d *Decision, b ballot) {
 			continue
 		}
 		var addrs []netip.Addr
-		for _, e := range lb.Usable(r.Endpoints[svc.Key], lb.Local, r.Self) {
+		for _, e := range lb.Usable(r.Endpoints.Of(svc.Key), lb.Local, r.Self) {
 			if behind(svc, e) && !slices.Contains(addrs, e.Addr.Addr()) {
 				addrs = append(addrs, e.Addr.Addr())
 			}

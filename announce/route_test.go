@@ -45,7 +45,7 @@ func leaving(d time.Duration) func(*lb.Snapshot) { return func(s *lb.Snapshot) {
 func forwarder(s *lb.Snapshot) {
 	s.Programmed, s.Forwards = nil, false
 	s.Services[0].ExternalTrafficPolicy, s.Services[0].HealthCheckNodePort = lb.Local, 30123
-	s.Endpoints[web] = []lb.Endpoint{endpoint("n1", true, false)}
+	s.Endpoints.Set(web, []lb.Endpoint{endpoint("n1", true, false)})
 }
 
 func restartable(s *lb.Snapshot) { s.BGPPeers[0].GracefulRestart = true }
@@ -173,11 +173,11 @@ func TestPlanSharedRoute(t *testing.T) {
 	if got := told(); !slices.Equal(got, []string{"web"}) {
 		t.Errorf("without an endpoint of dns: %v", got)
 	}
-	s.Endpoints[dns] = []lb.Endpoint{endpoint("n1", true, false)}
+	s.Endpoints.Set(dns, []lb.Endpoint{endpoint("n1", true, false)})
 	if got := told(); !slices.Equal(got, []string{"dns", "web"}) {
 		t.Errorf("with both: %v", got)
 	}
-	s.Endpoints[web] = nil
+	s.Endpoints.Set(web, nil)
 	if got := told(); !slices.Equal(got, []string{"dns"}) {
 		t.Errorf("without an endpoint of web: %v", got)
 	}

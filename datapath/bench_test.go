@@ -2,7 +2,6 @@ package datapath_test
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -14,7 +13,8 @@ import (
 // cluster is a node's view of n Services in mode full, each with a ClusterIP, a node port, an address of ours for every tenth, and
 // five endpoints.
 func cluster(n int) lb.Snapshot {
-	s := lb.Snapshot{Self: "n1", Forwards: true, Endpoints: map[lb.ServiceKey][]lb.Endpoint{},
+	endpoints := map[lb.ServiceKey][]lb.Endpoint{}
+	s := lb.Snapshot{Self: "n1", Forwards: true,
 		Forwarding: lb.Forwarding{Full: true, Pods: lb.PodDetection{Ranges: []netip.Prefix{netip.MustParsePrefix("10.128.0.0/9")}}},
 		Addrs:      []netip.Addr{netip.MustParseAddr("192.0.2.11")},
 		Nodes:      map[lb.NodeName]lb.Node{"n1": {Name: "n1", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.11")}}}}
@@ -26,7 +26,7 @@ func cluster(n int) lb.Snapshot {
 		}
 		for j := range 5 {
 			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(128 + j), byte(i >> 8), byte(i)}), 8080)
-			s.Endpoints[svc.Key] = append(s.Endpoints[svc.Key],
+			endpoints[svc.Key] = append(endpoints[svc.Key],
 				lb.Endpoint{PortName: "http", Protocol: lb.TCP, Addr: addr, Node: lb.NodeName(fmt.Sprint("n", j+1)), Ready: true, Serving: true})
 		}
 		if i%10 > 0 {
@@ -37,6 +37,7 @@ func cluster(n int) lb.Snapshot {
 		svc.ExternalTrafficPolicy = lb.Local
 		s.Services = append(s.Services, svc)
 	}
+	s.Endpoints = lb.EndpointsOf(endpoints)
 	return s
 }
 
@@ -60,9 +61,9 @@ func BenchmarkDesired(b *testing.B) {
 		key, variants := s.Others[4711].Key, [5]lb.Snapshot{}
 		for i := range variants {
 			variants[i] = s
-			variants[i].Endpoints = maps.Clone(s.Endpoints)
-			variants[i].Endpoints[key] = slices.Clone(s.Endpoints[key])
-			variants[i].Endpoints[key][i].Ready = false
+			list := slices.Clone(s.Endpoints.Of(key))
+			list[i].Ready = false
+			variants[i].Endpoints.Set(key, list)
 		}
 		d.Desired(s)
 		for i := 0; b.Loop(); i++ {

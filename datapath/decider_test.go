@@ -2,7 +2,6 @@ package datapath_test
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -28,11 +27,10 @@ func mutate(r *rand.Rand, s *lb.Snapshot) {
 		list = &s.Services
 	}
 	endpoint := func(svc *lb.Service) {
-		eps := slices.Clone(s.Endpoints[svc.Key])
+		eps := slices.Clone(s.Endpoints.Of(svc.Key))
 		e := &eps[r.IntN(len(eps))]
 		e.Ready, e.Terminating = r.IntN(2) == 0, r.IntN(2) == 0
-		s.Endpoints = maps.Clone(s.Endpoints)
-		s.Endpoints[svc.Key] = eps
+		s.Endpoints.Set(svc.Key, eps)
 	}
 	switch r.IntN(12) {
 	case 0, 1: // an endpoint, and the lists of Services stay as they are
@@ -185,7 +183,7 @@ func TestS70ListenerTaken(t *testing.T) {
 	second := web(local, func(s *lb.Service) { s.Key.Name = "b" })
 	s := external(first, here)
 	s.Services = append(s.Services, second)
-	s.Endpoints[second.Key] = []lb.Endpoint{there, ep("10.0.1.9:8080", "n1", "rs")}
+	s.Endpoints.Set(second.Key, []lb.Endpoint{there, ep("10.0.1.9:8080", "n1", "rs")})
 	var d datapath.Decider
 	for range 2 {
 		state := d.Desired(s)

@@ -22,6 +22,7 @@ type Decider struct {
 	frame            frame
 	services, others []lb.Service // that served is about
 	served           []served     // sorted by key
+	endpoints        lb.Endpoints // of those
 	claims           []*VirtualServer
 	direct           int // how many of the claims are for direct server return
 	last             State
@@ -51,7 +52,7 @@ func (d *Decider) Desired(s lb.Snapshot) State {
 	} else {
 		d.decide(f, s, fresh, &c)
 	}
-	d.frame, d.services, d.others = f, s.Services, s.Others
+	d.frame, d.services, d.others, d.endpoints = f, s.Services, s.Others, s.Endpoints
 	if fresh || c.any {
 		d.assemble(c, fresh)
 		d.done = true
@@ -60,10 +61,13 @@ func (d *Decider) Desired(s lb.Snapshot) State {
 }
 
 // reconsider decides anew about the Services whose endpoints have changed.
-func (d *Decider) reconsider(f frame, endpoints map[lb.ServiceKey][]lb.Endpoint, c *change) {
-	for i := range d.served {
-		o := &d.served[i]
-		now := endpoints[o.service.Key]
+func (d *Decider) reconsider(f frame, endpoints lb.Endpoints, c *change) {
+	for key := range endpoints.Since(d.endpoints) {
+		i, ok := slices.BinarySearchFunc(d.served, key, func(s served, key lb.ServiceKey) int { return s.service.Key.Compare(key) })
+		if !ok {
+			continue
+		}
+		o, now := &d.served[i], endpoints.Of(key)
 		if !sameEndpoints(o.endpoints, now) {
 			c.gone(*o)
 			o.result = f.serve(o.service, o.ours, now)
@@ -82,7 +86,7 @@ func (d *Decider) decide(f frame, s lb.Snapshot, fresh bool, c *change) {
 			c.gone(old[0])
 			old = old[1:]
 		}
-		now := served{service: svc, ours: ours, endpoints: s.Endpoints[svc.Key]}
+		now := served{service: svc, ours: ours, endpoints: s.Endpoints.Of(svc.Key)}
 		known := len(old) > 0 && old[0].service.Key == svc.Key
 		if known && !fresh && old[0].ours == ours && sameEndpoints(old[0].endpoints, now.endpoints) && sameService(old[0].service, svc) {
 			now.result = old[0].result

@@ -55,7 +55,7 @@ func ep(addr, node, state string, edit ...func(*lb.Endpoint)) lb.Endpoint {
 }
 
 func snapshot(svc lb.Service, eps ...lb.Endpoint) lb.Snapshot {
-	return lb.Snapshot{Self: "n1", Forwards: true, Services: []lb.Service{svc}, Endpoints: map[lb.ServiceKey][]lb.Endpoint{svc.Key: eps}}
+	return lb.Snapshot{Self: "n1", Forwards: true, Services: []lb.Service{svc}, Endpoints: lb.EndpointsOf(map[lb.ServiceKey][]lb.Endpoint{svc.Key: eps})}
 }
 
 func local(s *lb.Service) { s.ExternalTrafficPolicy = lb.Local }

@@ -143,7 +143,7 @@ func TestProgrammed(t *testing.T) {
 // randomSnapshot draws Services that collide in addresses, ports and endpoints as often as possible.
 func randomSnapshot(r *rand.Rand) lb.Snapshot {
 	s := external(lb.Service{})
-	s.Services, s.Endpoints = nil, map[lb.ServiceKey][]lb.Endpoint{}
+	s.Services, s.Endpoints = nil, nil
 	for i := range r.IntN(4) {
 		key := lb.ServiceKey{Namespace: "ns", Name: fmt.Sprint("s", i)}
 		protocol := []lb.Protocol{lb.TCP, lb.UDP, lb.SCTP}[r.IntN(3)]
@@ -156,8 +156,8 @@ func randomSnapshot(r *rand.Rand) lb.Snapshot {
 			svc.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 		}
 		for range r.IntN(5) {
-			s.Endpoints[key] = append(s.Endpoints[key], ep(fmt.Sprintf("10.0.0.%d:80", r.IntN(6)), []string{"n1", "n2"}[r.IntN(2)],
-				[]string{"rs", "st", "", "t"}[r.IntN(4)], port("p"), func(e *lb.Endpoint) { e.Protocol = protocol }))
+			s.Endpoints.Set(key, append(s.Endpoints.Of(key), ep(fmt.Sprintf("10.0.0.%d:80", r.IntN(6)), []string{"n1", "n2"}[r.IntN(2)],
+				[]string{"rs", "st", "", "t"}[r.IntN(4)], port("p"), func(e *lb.Endpoint) { e.Protocol = protocol })))
 		}
 		s.Services = append(s.Services, svc)
 	}

@@ -41,7 +41,7 @@ func WantDirect(s lb.Snapshot, yield func(lb.Endpoint)) (some bool) {
 				families[lb.FamilyOf(p.addr)], some = true, true
 			}
 		}
-		for _, e := range s.Endpoints[svc.Key] {
+		for _, e := range s.Endpoints.Of(svc.Key) {
 			served := func(p lb.Port) bool { return p.Name == e.PortName && p.Protocol == e.Protocol && p.Protocol != lb.SCTP }
 			if families[lb.FamilyOf(e.Addr.Addr())] && slices.ContainsFunc(svc.Ports, served) {
 				yield(e)

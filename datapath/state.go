@@ -238,6 +238,9 @@ func (s State) Equal(o State) bool {
 // endpoints. One that refused may do anything.
 func (s State) Keeps(before State) bool {
 	vips := s.VIPs
+	if alias(vips, before.VIPs) {
+		before.VIPs = nil
+	}
 	for _, a := range before.VIPs {
 		for len(vips) > 0 && vips[0].Less(a) {
 			vips = vips[1:]

@@ -43,7 +43,7 @@ func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 				if !answered {
 					continue
 				}
-				check := Check{localEndpoints(*svc, s.Endpoints[svc.Key], counted, s.Self)}
+				check := Check{localEndpoints(*svc, s.Endpoints.Of(svc.Key), counted, s.Self)}
 				for _, addr := range listenOn(addrs, family) {
 					out[Key{svc.Key, netip.AddrPortFrom(addr, svc.HealthCheckNodePort)}] = check
 				}

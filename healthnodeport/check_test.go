@@ -28,7 +28,7 @@ func portQ(e *lb.Endpoint)       { e.PortName = "q" }
 
 // local returns a snapshot of node n1 with Service web, externalTrafficPolicy Local and health check node port 30123.
 func local(changes ...func(*lb.Snapshot)) lb.Snapshot {
-	s := lb.Snapshot{Self: "n1", Forwarding: lb.Forwarding{Full: true}, Endpoints: map[lb.ServiceKey][]lb.Endpoint{}, Services: []lb.Service{{
+	s := lb.Snapshot{Self: "n1", Forwarding: lb.Forwarding{Full: true}, Services: []lb.Service{{
 		Key: web, Families: []lb.Family{lb.IPv4}, ExternalTrafficPolicy: lb.Local, HealthCheckNodePort: 30123,
 		Ports: []lb.Port{{Name: "p", Protocol: lb.TCP, Port: 80}, {Name: "q", Protocol: lb.TCP, Port: 81}},
 	}}}
@@ -39,7 +39,7 @@ func local(changes ...func(*lb.Snapshot)) lb.Snapshot {
 }
 
 func endpoints(eps ...lb.Endpoint) func(*lb.Snapshot) {
-	return func(s *lb.Snapshot) { s.Endpoints[web] = eps }
+	return func(s *lb.Snapshot) { s.Endpoints.Set(web, eps) }
 }
 
 func dualStack(s *lb.Snapshot) { s.Services[0].Families = []lb.Family{lb.IPv4, lb.IPv6} }

@@ -11,7 +11,7 @@ type Snapshot struct {
 	Self      NodeName
 	Services  []Service // ours, sorted by key
 	Others    []Service // in datapath mode full, those that we forward for and that are not ours, sorted by key
-	Endpoints map[ServiceKey][]Endpoint
+	Endpoints Endpoints
 	Nodes     map[NodeName]Node
 	Pools     []Pool // sorted by name
 	L2        []L2Advertisement

@@ -19,7 +19,7 @@ func BenchmarkDesired(b *testing.B) {
 			s.Services = append(s.Services, lb.Service{Key: key, Ports: []lb.Port{{Name: "p", Protocol: lb.TCP, Port: 80}}, ExternalTrafficPolicy: policy,
 				Ingress: []lb.Ingress{{Addr: addr, Mode: lb.ModeProxy}}})
 			s.Programmed[addr] = true
-			s.Endpoints[key] = []lb.Endpoint{{PortName: "p", Protocol: lb.TCP, Addr: netip.AddrPortFrom(addr, 80), Node: "n1", Ready: true}}
+			s.Endpoints.Set(key, []lb.Endpoint{{PortName: "p", Protocol: lb.TCP, Addr: netip.AddrPortFrom(addr, 80), Node: "n1", Ready: true}})
 		}
 		b.Run(string(policy), func(b *testing.B) {
 			b.ReportAllocs()

@@ -22,17 +22,16 @@ func snapshot(ads ...lb.BGPAdvertisement) lb.Snapshot {
 	web := lb.ServiceKey{Namespace: "default", Name: "web"}
 	s := lb.Snapshot{
 		Self: "n1", Forwards: true, Programmed: map[netip.Addr]bool{}, BGP: ads,
-		Services:  []lb.Service{{Key: web, Ports: []lb.Port{{Name: "p", Protocol: lb.TCP, Port: 80}}, ExternalTrafficPolicy: lb.Local}},
-		Nodes:     map[lb.NodeName]lb.Node{"n1": {Name: "n1", Addrs: []netip.Addr{address("2001:db8::11"), address("10.0.0.11")}}},
-		Members:   []lb.Member{{Node: "n1", Ready: true}},
-		Endpoints: map[lb.ServiceKey][]lb.Endpoint{},
+		Services: []lb.Service{{Key: web, Ports: []lb.Port{{Name: "p", Protocol: lb.TCP, Port: 80}}, ExternalTrafficPolicy: lb.Local}},
+		Nodes:    map[lb.NodeName]lb.Node{"n1": {Name: "n1", Addrs: []netip.Addr{address("2001:db8::11"), address("10.0.0.11")}}},
+		Members:  []lb.Member{{Node: "n1", Ready: true}},
 		BGPPeers: []lb.BGPPeer{
 			{Name: "ext", Addr: address("10.0.0.1"), MyASN: 64512, PeerASN: 64513, DualStack: true, DrainWait: time.Second},
 			{Name: "int", Addr: address("2001:db8::1"), MyASN: 64512, PeerASN: 64512, Internal: true, DualStack: true, DrainWait: time.Minute, RouterID: address("9.9.9.9")},
 		},
 	}
 	for i := range 3 {
-		s.Endpoints[web] = append(s.Endpoints[web], lb.Endpoint{PortName: "p", Protocol: lb.TCP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 80), Node: "n1", Ready: true})
+		s.Endpoints.Set(web, append(s.Endpoints.Of(web), lb.Endpoint{PortName: "p", Protocol: lb.TCP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 80), Node: "n1", Ready: true}))
 	}
 	for _, text := range []string{"192.0.2.5", "192.0.2.9", "2001:db8:1::5"} {
 		s.Services[0].Ingress = append(s.Services[0].Ingress, lb.Ingress{Addr: address(text), Mode: lb.ModeProxy})
@@ -168,7 +167,7 @@ func problems(s lb.Snapshot, decisions []announce.Decision, state State) []strin
 	node := s.Nodes[s.Self]
 	serves := map[netip.Addr]bool{} // this node can serve it and its datapath is ready for it
 	for _, svc := range s.Services {
-		usable := len(lb.Usable(s.Endpoints[svc.Key], svc.ExternalTrafficPolicy, s.Self)) > 0
+		usable := len(lb.Usable(s.Endpoints.Of(svc.Key), svc.ExternalTrafficPolicy, s.Self)) > 0
 		for _, a := range svc.Addrs() {
 			serves[a] = serves[a] || usable && (s.Programmed[a] || !s.Forwards)
 		}
@@ -230,7 +229,7 @@ func randomSnapshot(dice *rand.Rand) lb.Snapshot {
 		Self: "n1", Forwards: !chance(5), LeaveOnCordon: chance(2), Leaving: time.Duration(dice.IntN(4)) * time.Second,
 		Nodes:      map[lb.NodeName]lb.Node{"n1": node("n1"), "n2": node("n2")},
 		Members:    []lb.Member{{Node: "n1", Ready: true, Draining: chance(5)}, {Node: "n2", Ready: !chance(4)}},
-		Programmed: map[netip.Addr]bool{}, Endpoints: map[lb.ServiceKey][]lb.Endpoint{},
+		Programmed: map[netip.Addr]bool{},
 		Pools: []lb.Pool{{Name: "p", Labels: map[string]string{"x": "a"}, Ranges: []lb.Range{{From: address("192.0.2.0"), To: address("192.0.2.7")}}},
 			{Name: "q", Labels: map[string]string{"x": "b"}, Ranges: []lb.Range{{From: address("2001:db8::"), To: address("2001:db8::7")}}}},
 	}
@@ -243,8 +242,8 @@ func randomSnapshot(dice *rand.Rand) lb.Snapshot {
 			s.Programmed[a] = !chance(3)
 		}
 		for range dice.IntN(3) {
-			s.Endpoints[svc.Key] = append(s.Endpoints[svc.Key], lb.Endpoint{Protocol: lb.TCP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(dice.IntN(4))}), 80),
-				Node: []lb.NodeName{"n1", "n2"}[dice.IntN(2)], Ready: chance(2), Serving: true, Terminating: chance(2)})
+			s.Endpoints.Set(svc.Key, append(s.Endpoints.Of(svc.Key), lb.Endpoint{Protocol: lb.TCP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(dice.IntN(4))}), 80),
+				Node: []lb.NodeName{"n1", "n2"}[dice.IntN(2)], Ready: chance(2), Serving: true, Terminating: chance(2)}))
 		}
 		s.Services = append(s.Services, svc)
 	}

@@ -29,7 +29,7 @@ func collectEarly() {
 }
 
 // collectAhead collects before Go has to. Whoever needs memory while a collection goes on has to help with it, in proportion: a changed
-// endpoint among 10,000 Services needs 3 of the 13 MB between two collections, so that one in four would meet one on its way to the kernel.
+// endpoint among 10,000 Services needs 0.2 of the 13 MB between two collections, so that one in fifty would meet one on its way to the kernel.
 func collectAhead(ctx context.Context) {
 	used := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/goal:bytes"}}
 	for {

@@ -19,9 +19,9 @@ func snapshot() lb.Snapshot {
 	endpoint := func(a string, n lb.NodeName, ready bool) lb.Endpoint {
 		return lb.Endpoint{Addr: netip.MustParseAddrPort(a), Protocol: lb.TCP, Node: n, Ready: ready, Serving: true}
 	}
-	s := lb.Snapshot{Self: "n1", Services: []lb.Service{svc}, Nodes: map[lb.NodeName]lb.Node{}, Endpoints: map[lb.ServiceKey][]lb.Endpoint{svc.Key: {
+	s := lb.Snapshot{Self: "n1", Services: []lb.Service{svc}, Nodes: map[lb.NodeName]lb.Node{}, Endpoints: lb.EndpointsOf(map[lb.ServiceKey][]lb.Endpoint{svc.Key: {
 		endpoint("192.0.2.3:80", "n3", true), endpoint("10.244.0.2:443", "n2", true), endpoint("10.244.0.12:80", "n2", true), endpoint("10.244.0.2:80", "n2", true), endpoint("10.244.0.1:80", "n2", false),
-		endpoint("[2001:db8:7::3]:80", "n3", true), endpoint("10.244.0.9:80", "n9", true)}}}
+		endpoint("[2001:db8:7::3]:80", "n3", true), endpoint("10.244.0.9:80", "n9", true)}})}
 	for i := 1; i <= 3; i++ {
 		s.Nodes[name(i)] = lb.Node{Name: name(i), Addrs: []netip.Addr{host(i), addr("2001:db8::" + string(rune('0'+i)))}}
 		s.Members = append(s.Members, lb.Member{Node: name(i), Ready: true})

@@ -52,7 +52,7 @@ func (f *Facts) direct(s lb.Service, addr netip.Addr) (Step, bool) {
 // tier says where a server of direct server return leads.
 func (f *Facts) tier(s lb.Service, srv view.Server) string {
 	at := map[netip.AddrPort]lb.NodeName{}
-	for _, e := range f.Kube.Endpoints[s.Key] {
+	for _, e := range f.Kube.Endpoints.Of(s.Key) {
 		at[e.Addr] = e.Node
 	}
 	here, conns := 0, 0
@@ -79,7 +79,7 @@ func (f *Facts) tier(s lb.Service, srv view.Server) string {
 // tunnels returns a line for each way between nodes that is not known to let packets through, of those that matter to the Service.
 func (f *Facts) tunnels(s lb.Service) (out []string) {
 	with := map[lb.NodeName]bool{}
-	for _, e := range f.Kube.Endpoints[s.Key] {
+	for _, e := range f.Kube.Endpoints.Of(s.Key) {
 		with[e.Node] = true
 	}
 	for _, node := range f.answered() {

@@ -66,7 +66,7 @@ func (f *Facts) Drain(node lb.NodeName) (Evacuation, error) {
 	}
 	for _, s := range f.Kube.Services {
 		l := Loss{Service: s.Key.String()}
-		for _, e := range f.Kube.Endpoints[s.Key] {
+		for _, e := range f.Kube.Endpoints.Of(s.Key) {
 			if e.Ready {
 				l.Total++
 			}
@@ -119,10 +119,10 @@ func without(s lb.Snapshot, node lb.NodeName) lb.Snapshot {
 	s.Nodes = maps.Clone(s.Nodes)
 	delete(s.Nodes, node)
 	left := map[lb.ServiceKey][]lb.Endpoint{}
-	for key, endpoints := range s.Endpoints {
+	for key, endpoints := range s.Endpoints.All() {
 		left[key] = slices.DeleteFunc(slices.Clone(endpoints), func(e lb.Endpoint) bool { return e.Node == node })
 	}
-	s.Endpoints = left
+	s.Endpoints = lb.EndpointsOf(left)
 	return s
 }
 

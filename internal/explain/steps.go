@@ -309,7 +309,7 @@ func listensAt(srv view.Server, addr netip.Addr) bool {
 
 // backends says which endpoints could take a connection.
 func (f *Facts) backends(s lb.Service, owner lb.NodeName) Step {
-	all := f.Kube.Endpoints[s.Key]
+	all := f.Kube.Endpoints.Of(s.Key)
 	var evidence []string
 	usable, here := 0, 0
 	for _, p := range s.Ports {
@@ -350,7 +350,7 @@ func (f *Facts) healthy(s lb.Service, owner lb.NodeName) Step {
 	}
 	var with, without []string
 	for _, node := range slices.Sorted(maps.Keys(f.Kube.Nodes)) {
-		if lb.HasReadyOn(f.Kube.Endpoints[s.Key], node) {
+		if lb.HasReadyOn(f.Kube.Endpoints.Of(s.Key), node) {
 			with = append(with, string(node))
 		} else {
 			without = append(without, string(node))

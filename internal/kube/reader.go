@@ -21,7 +21,7 @@ import (
 type Facts struct {
 	Services  []lb.Service // ours only, sorted by key
 	Others    []lb.Service // with [Options.Full] those that are not ours and that we forward for, sorted by key
-	Endpoints map[lb.ServiceKey][]lb.Endpoint
+	Endpoints lb.Endpoints
 	Nodes     map[lb.NodeName]lb.Node
 	Pools     []lb.Pool             // sorted by name
 	L2        []lb.L2Advertisement  // sorted by name
@@ -161,7 +161,7 @@ func (r *Reader) namespaceLabels(ctx context.Context) (map[string]map[string]str
 }
 
 // endpoints groups all slices by Service in one pass; a lookup per Service would scan its namespace each time.
-func (r *Reader) endpoints(ctx context.Context, services []lb.Service) (map[lb.ServiceKey][]lb.Endpoint, error) {
+func (r *Reader) endpoints(ctx context.Context, services []lb.Service) (lb.Endpoints, error) {
 	var list discoveryv1.EndpointSliceList
 	if err := r.list(ctx, &list); err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func (r *Reader) endpoints(ctx context.Context, services []lb.Service) (map[lb.S
 	for key, group := range grouped {
 		out[key] = Endpoints(group)
 	}
-	return out, nil
+	return lb.EndpointsOf(out), nil
 }
 
 func (r *Reader) nodes(ctx context.Context) (map[lb.NodeName]lb.Node, error) {

@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -27,7 +26,7 @@ type record struct {
 	// What has to be converted again, and what it was converted to the last time.
 	staleServices, staleEndpoints map[lb.ServiceKey]bool
 	mine, others                  []lb.Service // sorted by key
-	endpoints                     map[lb.ServiceKey][]lb.Endpoint
+	endpoints                     lb.Endpoints
 
 	version uint64 // grows with each change of anything but endpoints
 	last    Facts  // the last answer, without Services and endpoints
@@ -35,7 +34,7 @@ type record struct {
 
 func newRecord(opts Options) *record {
 	return &record{opts: opts, filled: make(chan struct{}), services: map[lb.ServiceKey]*keptService{}, slices: map[lb.ServiceKey][]*keptSlice{},
-		staleServices: map[lb.ServiceKey]bool{}, staleEndpoints: map[lb.ServiceKey]bool{}, endpoints: map[lb.ServiceKey][]lb.Endpoint{}}
+		staleServices: map[lb.ServiceKey]bool{}, staleEndpoints: map[lb.ServiceKey]bool{}}
 }
 
 // Forwarded reports whether datapath mode full serves s: it has an address in the cluster, and no label gives it to another proxy or
@@ -192,24 +191,25 @@ func (r *record) convertEndpoints() {
 	if len(r.staleEndpoints)+len(r.staleServices) == 0 {
 		return
 	}
-	r.endpoints = maps.Clone(r.endpoints)
+	lists := make(map[lb.ServiceKey][]lb.Endpoint, len(r.staleEndpoints))
 	for key := range r.staleEndpoints {
-		r.convertEndpointsOf(key)
+		lists[key] = r.endpointsOf(key)
 	}
 	for key := range r.staleServices {
-		if _, known := r.endpoints[key]; !known || r.services[key] == nil {
-			r.convertEndpointsOf(key)
+		if r.endpoints.Of(key) == nil || r.services[key] == nil {
+			lists[key] = r.endpointsOf(key)
 		}
 	}
+	r.endpoints = r.endpoints.With(lists)
 	r.staleEndpoints = map[lb.ServiceKey]bool{} // a map that was large once costs what it had then whenever it is emptied
 }
 
-func (r *record) convertEndpointsOf(key lb.ServiceKey) {
+// endpointsOf returns the endpoints of a Service that is known.
+func (r *record) endpointsOf(key lb.ServiceKey) []lb.Endpoint {
 	if r.services[key] == nil {
-		delete(r.endpoints, key)
-		return
+		return nil
 	}
-	r.endpoints[key] = endpointsOfKept(r.slices[key])
+	return endpointsOfKept(r.slices[key])
 }
 
 func (r *record) convertServices(namespaces map[string]map[string]string) {

@@ -82,7 +82,7 @@ func servedBy(t *testing.T, r *Reader) string {
 	for i, list := range [][]lb.Service{f.Services, f.Others} {
 		for _, s := range list {
 			var eps []string
-			for _, e := range f.Endpoints[s.Key] {
+			for _, e := range f.Endpoints.Of(s.Key) {
 				eps = append(eps, e.Addr.String())
 			}
 			out = append(out, strings.Repeat("*", 1-i)+fmt.Sprintf("%s: %v %d %v", s.Key.Name, s.ClusterIPs, s.Ports[0].Port, eps))

@@ -108,7 +108,7 @@ func (c *cluster) setAddresses(n int) {
 func (c *cluster) edit(change func(*kube.Facts)) {
 	c.mu.Lock()
 	f := kube.Facts{Services: slices.Clone(c.facts.Services), Nodes: maps.Clone(c.facts.Nodes), L2: slices.Clone(c.facts.L2),
-		Speakers: maps.Clone(c.facts.Speakers), Endpoints: map[lb.ServiceKey][]lb.Endpoint{}}
+		Speakers: maps.Clone(c.facts.Speakers)}
 	if f.Nodes == nil {
 		f.Nodes, f.Speakers = map[lb.NodeName]lb.Node{}, map[lb.NodeName]netip.Addr{}
 	}
@@ -116,10 +116,12 @@ func (c *cluster) edit(change func(*kube.Facts)) {
 	c.addrs = nil
 	for _, svc := range f.Services {
 		c.addrs = append(c.addrs, svc.Addrs()...)
+		var list []lb.Endpoint
 		for i, n := range c.nodes {
-			f.Endpoints[svc.Key] = append(f.Endpoints[svc.Key], lb.Endpoint{PortName: "p", Protocol: lb.TCP, Node: n.name, Ready: true, Serving: true,
+			list = append(list, lb.Endpoint{PortName: "p", Protocol: lb.TCP, Node: n.name, Ready: true, Serving: true,
 				Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(i + 1), 1}), 8080)})
 		}
+		f.Endpoints.Set(svc.Key, list)
 	}
 	c.facts = f
 	c.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -63,17 +62,18 @@ func (a *alone) Sync(_ context.Context, want datapath.State, now time.Time) (dat
 // announced here. What the facts cost is internal/kube's, and what the kernel does the engine's.
 func BenchmarkChange(b *testing.B) {
 	a := &alone{synced: make(chan time.Time, 1)}
-	f := kube.Facts{Endpoints: map[lb.ServiceKey][]lb.Endpoint{}, Nodes: map[lb.NodeName]lb.Node{"n1": {Name: "n1"}}, L2: []lb.L2Advertisement{{Name: "all"}}}
+	endpoints := map[lb.ServiceKey][]lb.Endpoint{}
+	f := kube.Facts{Nodes: map[lb.NodeName]lb.Node{"n1": {Name: "n1"}}, L2: []lb.L2Advertisement{{Name: "all"}}}
 	for i := range 10000 {
 		key := lb.ServiceKey{Namespace: "bench", Name: fmt.Sprintf("s%05d", i)}
 		f.Services = append(f.Services, service(key, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})))
 		for j := range 5 {
 			e := endpoint("n1")
 			e.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(j), byte(i >> 8), byte(i)}), 8080)
-			f.Endpoints[key] = append(f.Endpoints[key], e)
+			endpoints[key] = append(endpoints[key], e)
 		}
 	}
-	f.Version = 1
+	f.Version, f.Endpoints = 1, lb.EndpointsOf(endpoints)
 	a.facts.Store(&f)
 	a.SetSelf(lb.Member{})
 	s, err := New(Options{Node: "n1", Facts: a, Gossip: a, Links: a, Announcer: a, Engine: a, Events: a, Log: slog.New(slog.DiscardHandler),
@@ -92,9 +92,8 @@ func BenchmarkChange(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		time.Sleep(10 * syncRest) // the loops rest after work
 		now := f
-		now.Endpoints = maps.Clone(f.Endpoints)
 		key := f.Services[i*7919%10000].Key
-		now.Endpoints[key] = slices.Clone(f.Endpoints[key])[:4-i%2]
+		now.Endpoints.Set(key, slices.Clone(f.Endpoints.Of(key))[:4-i%2])
 		a.facts.Store(&now)
 		start := time.Now()
 		s.FactsChanged()

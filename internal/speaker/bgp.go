@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -200,7 +201,7 @@ func (p *parting) begin(routes []announce.Decision, before, now lb.Snapshot, seq
 			for _, in := range svc.Ingress {
 				if in.Addr == d.VIP && !has[in] {
 					svc.Ingress = []lb.Ingress{in}
-					p.held = append(p.held, held{svc, before.Endpoints[key], seq, at.Add(tellPatience)})
+					p.held = append(p.held, held{svc, before.Endpoints.Of(key), seq, at.Add(tellPatience)})
 				}
 			}
 		}
@@ -216,17 +217,15 @@ func (p *parting) with(s lb.Snapshot, told uint64, now time.Time) (out lb.Snapsh
 	}
 	out = s
 	out.Services = slices.Clone(s.Services)
-	out.Endpoints = make(map[lb.ServiceKey][]lb.Endpoint, len(s.Endpoints))
-	for key, list := range s.Endpoints {
-		out.Endpoints[key] = list
-	}
+	lists := map[lb.ServiceKey][]lb.Endpoint{}
 	for _, h := range p.held {
 		out.Services = append(out.Services, h.service)
-		if _, ok := out.Endpoints[h.service.Key]; !ok {
-			out.Endpoints[h.service.Key] = h.endpoints
+		if cmp.Or(find(s.Services, h.service.Key), find(s.Others, h.service.Key)) == nil {
+			lists[h.service.Key] = h.endpoints
 		}
 		again = sooner(again, h.until.Sub(now))
 	}
+	out.Endpoints = s.Endpoints.With(lists)
 	slices.SortStableFunc(out.Services, func(a, b lb.Service) int { return a.Key.Compare(b.Key) })
 	return out, again
 }

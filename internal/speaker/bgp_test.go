@@ -113,7 +113,7 @@ func bgpFacts() kube.Facts {
 	pod := []lb.Endpoint{{PortName: "p", Protocol: lb.TCP, Addr: netip.MustParseAddrPort("10.244.1.2:8080"), Node: "n1", Ready: true, Serving: true}}
 	return kube.Facts{
 		Services:  []lb.Service{service(dns, vip2), service(web, vip)},
-		Endpoints: map[lb.ServiceKey][]lb.Endpoint{web: pod, dns: pod},
+		Endpoints: lb.EndpointsOf(map[lb.ServiceKey][]lb.Endpoint{web: pod, dns: pod}),
 		Nodes:     map[lb.NodeName]lb.Node{"n1": {Name: "n1", Addrs: []netip.Addr{at(11)}}},
 		BGP:       []lb.BGPAdvertisement{{Name: "a", Length: 32, LengthV6: 128}},
 		BGPPeers: []lb.BGPPeer{
@@ -132,7 +132,7 @@ func wantLog(t *testing.T, w *world, want ...string) {
 func without(key lb.ServiceKey) func(*kube.Facts) {
 	return func(f *kube.Facts) {
 		f.Services = slices.DeleteFunc(f.Services, func(s lb.Service) bool { return s.Key == key })
-		delete(f.Endpoints, key)
+		f.Endpoints.Set(key, nil)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestAStrangerThatHasTheAddress(t *testing.T) {
 		take(strange)
 		w.change(func(f *kube.Facts) {
 			f.Services = append([]lb.Service{service(dns, vip2)}, f.Services...)
-			f.Endpoints[dns] = []lb.Endpoint{endpoint("n1")}
+			f.Endpoints.Set(dns, []lb.Endpoint{endpoint("n1")})
 		})
 		pass(100 * time.Millisecond)
 		take(strange) // at the next attempt

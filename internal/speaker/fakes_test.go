@@ -98,7 +98,7 @@ func (w *world) answering(addr netip.Addr) string {
 // change edits the world's facts and tells everybody.
 func (w *world) change(edit func(*kube.Facts)) {
 	w.mu.Lock()
-	f := kube.Facts{Services: slices.Clone(w.facts.Services), Endpoints: maps.Clone(w.facts.Endpoints), Nodes: maps.Clone(w.facts.Nodes),
+	f := kube.Facts{Services: slices.Clone(w.facts.Services), Endpoints: w.facts.Endpoints, Nodes: maps.Clone(w.facts.Nodes),
 		Pools: slices.Clone(w.facts.Pools), L2: slices.Clone(w.facts.L2), BGP: slices.Clone(w.facts.BGP), BGPPeers: slices.Clone(w.facts.BGPPeers)}
 	edit(&f)
 	f.Version = w.facts.Version
@@ -112,7 +112,7 @@ func (w *world) change(edit func(*kube.Facts)) {
 	}
 }
 
-func withEndpoints(f kube.Facts, endpoints map[lb.ServiceKey][]lb.Endpoint) kube.Facts {
+func withEndpoints(f kube.Facts, endpoints lb.Endpoints) kube.Facts {
 	f.Endpoints = endpoints
 	return f
 }
@@ -150,7 +150,7 @@ func inWorldOf(t *testing.T, n int, script func(t *testing.T, w *world), edits .
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, nodes: map[lb.NodeName]*node{}, facts: kube.Facts{Version: 1,
 			Services:  []lb.Service{service(web, vip)},
-			Endpoints: map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n1")}},
+			Endpoints: lb.EndpointsOf(map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n1")}}),
 			Nodes:     map[lb.NodeName]lb.Node{}, L2: []lb.L2Advertisement{{Name: "all"}},
 		}}
 		for i := 1; i <= n; i++ {

@@ -58,7 +58,7 @@ func TestTheForwarderIsAskedBeforeAnAddressIsAnnounced(t *testing.T) {
 			f.Services[0].Ingress = []lb.Ingress{{Addr: vip2, Mode: lb.ModeVIP}}
 			one, two := endpoint("n1"), endpoint("n2")
 			two.Addr = netip.MustParseAddrPort("10.244.2.2:8080")
-			f.Endpoints[web] = []lb.Endpoint{one, two}
+			f.Endpoints.Set(web, []lb.Endpoint{one, two})
 		})
 		pass(time.Second)
 		if got := w.answering(vip2); got != "" {
@@ -123,7 +123,7 @@ func TestHealthPortsFollowTheEndpoints(t *testing.T) {
 			{"policy Local", func(f *kube.Facts) {
 				f.Services[0].ExternalTrafficPolicy, f.Services[0].HealthCheckNodePort, f.Services[0].Families = lb.Local, 30123, []lb.Family{lb.IPv4}
 			}, map[healthnodeport.Key]healthnodeport.Check{key: {Endpoints: 1}}},
-			{"the endpoint leaves", func(f *kube.Facts) { f.Endpoints[web] = []lb.Endpoint{endpoint("n2")} },
+			{"the endpoint leaves", func(f *kube.Facts) { f.Endpoints.Set(web, []lb.Endpoint{endpoint("n2")}) },
 				map[healthnodeport.Key]healthnodeport.Check{key: {Endpoints: 0}}},
 			{"policy Cluster", func(f *kube.Facts) {
 				f.Services[0].ExternalTrafficPolicy, f.Services[0].HealthCheckNodePort = lb.Cluster, 0
@@ -143,7 +143,7 @@ func TestH9H10HealthzAndLivez(t *testing.T) {
 	unknown := func(f *kube.Facts) { delete(f.Nodes, "n1") }
 	newGoal := func(f *kube.Facts) {
 		f.Services = append(f.Services, service(dns, vip2))
-		f.Endpoints[dns] = f.Endpoints[web]
+		f.Endpoints.Set(dns, f.Endpoints.Of(web))
 	}
 	// break has the engine reach nothing from now on.
 	breakEngine := func(n *node) { n.refuse[vip], n.refuse[vip2] = true, true }

@@ -53,7 +53,7 @@ const (
 	memoryFile = "memory"
 
 	// memoryFormat is what the file begins with; what is remembered follows, then the SHA-256 of both.
-	memoryFormat = "fairlead speaker memory 2\n"
+	memoryFormat = "fairlead speaker memory 3\n"
 
 	askPatience = time.Second      // how long the API server is waited for where there is something to fall back on
 	writeRest   = 10 * time.Second // between two writes: some clusters' endpoints change all the time
@@ -104,7 +104,7 @@ func encodeMemory(to io.Writer, r remembered) error {
 	for i := 0; i < len(facts.Others) && err == nil; i++ {
 		err = e.Encode(piece{Other: &facts.Others[i]})
 	}
-	for key, list := range facts.Endpoints {
+	for key, list := range facts.Endpoints.All() {
 		if err == nil {
 			err = e.Encode(piece{Key: key, Endpoints: list})
 		}
@@ -142,11 +142,12 @@ func decodePieces(d *gob.Decoder) (r remembered, err error) {
 	if err := d.Decode(&r); err != nil || r.Facts == nil {
 		return r, err
 	}
-	r.Facts.Endpoints = map[lb.ServiceKey][]lb.Endpoint{}
+	lists := map[lb.ServiceKey][]lb.Endpoint{}
 	for {
 		var p piece
 		switch err := d.Decode(&p); {
 		case errors.Is(err, io.EOF):
+			r.Facts.Endpoints = lb.EndpointsOf(lists)
 			return r, nil
 		case err != nil:
 			return r, err
@@ -155,7 +156,7 @@ func decodePieces(d *gob.Decoder) (r remembered, err error) {
 		case p.Other != nil:
 			r.Facts.Others = append(r.Facts.Others, *p.Other)
 		default:
-			r.Facts.Endpoints[p.Key] = p.Endpoints
+			lists[p.Key] = p.Endpoints
 		}
 	}
 }

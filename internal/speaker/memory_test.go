@@ -58,7 +58,7 @@ func everything() kube.Facts {
 	svc.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	return kube.Facts{
 		Services:  []lb.Service{svc},
-		Endpoints: map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n1")}},
+		Endpoints: lb.EndpointsOf(map[lb.ServiceKey][]lb.Endpoint{web: {endpoint("n1")}}),
 		Nodes:     map[lb.NodeName]lb.Node{"n1": {Name: "n1", Labels: map[string]string{"a": "b"}, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.11")}}},
 		Pools:     []lb.Pool{{Name: "p", Ranges: []lb.Range{{From: vip, To: vip2}}}},
 		L2:        []lb.L2Advertisement{{Name: "all", NodeSelectors: []lb.Selector{{{Key: "a", Op: lb.Exists}}}}},
@@ -128,7 +128,7 @@ func TestDamagedMemoryIsReported(t *testing.T) {
 	}{
 		"empty":         {nil, "another version"},
 		"garbage":       {[]byte("garbage"), "another version"},
-		"later version": {append([]byte("fairlead speaker memory 3\n"), good[len(memoryFormat):]...), "another version"},
+		"later version": {append([]byte("fairlead speaker memory 4\n"), good[len(memoryFormat):]...), "another version"},
 		"only begun":    {good[:len(memoryFormat)+5], "cut off"},
 		"cut off":       {good[:len(good)-1], "checksum"},
 		"a bit flipped": {flipped, "checksum"},
@@ -170,12 +170,12 @@ func FuzzMemory(f *testing.F) {
 func BenchmarkMemory(b *testing.B) {
 	facts := everything()
 	one := facts.Services[0]
-	facts.Services, facts.Endpoints = nil, map[lb.ServiceKey][]lb.Endpoint{}
+	facts.Services, facts.Endpoints = nil, nil
 	for i := range 10_000 {
 		s := one
 		s.Key.Name = fmt.Sprintf("service-%d", i)
 		facts.Services = append(facts.Services, s)
-		facts.Endpoints[s.Key] = []lb.Endpoint{endpoint("n1"), endpoint("n2"), endpoint("n3")}
+		facts.Endpoints.Set(s.Key, []lb.Endpoint{endpoint("n1"), endpoint("n2"), endpoint("n3")})
 	}
 	path := filepath.Join(b.TempDir(), memoryFile)
 	size := 0

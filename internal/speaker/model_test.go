@@ -30,7 +30,7 @@ type model struct {
 	side     map[lb.NodeName]int // of a partition
 	addrs    []netip.Addr
 	services []lb.Service
-	eps      map[lb.ServiceKey][]lb.Endpoint
+	eps      lb.Endpoints
 	known    map[lb.NodeName]lb.Node
 	l2       []lb.L2Advertisement
 	speakers []lb.NodeName
@@ -134,7 +134,7 @@ func (m *model) quiesce() bool {
 }
 
 func newModel(r *rand.Rand, nodes, addresses int) *model {
-	m := &model{r: r, side: map[lb.NodeName]int{}, eps: map[lb.ServiceKey][]lb.Endpoint{}, known: map[lb.NodeName]lb.Node{}, l2: []lb.L2Advertisement{{Name: "all"}}}
+	m := &model{r: r, side: map[lb.NodeName]int{}, known: map[lb.NodeName]lb.Node{}, l2: []lb.L2Advertisement{{Name: "all"}}}
 	for i := range nodes {
 		name := lb.NodeName(fmt.Sprintf("n%d", i+1))
 		m.nodes = append(m.nodes, &modelNode{name: name})
@@ -146,7 +146,7 @@ func newModel(r *rand.Rand, nodes, addresses int) *model {
 		svc := service(lb.ServiceKey{Namespace: "default", Name: fmt.Sprintf("s%02d", i)}, addr)
 		m.addrs = append(m.addrs, addr)
 		m.services = append(m.services, svc)
-		m.eps[svc.Key] = []lb.Endpoint{endpoint("n1")}
+		m.eps.Set(svc.Key, []lb.Endpoint{endpoint("n1")})
 	}
 	return m
 }

@@ -57,7 +57,7 @@ func TestWhatTheKernelRefusesIsTold(t *testing.T) {
 			s.Key.Name = "rich"
 			s.Ingress = []lb.Ingress{{Addr: netip.MustParseAddr("192.0.2.209"), Mode: lb.ModeProxy}}
 			f.Services = append(f.Services, s)
-			f.Endpoints[s.Key] = f.Endpoints[web]
+			f.Endpoints.Set(s.Key, f.Endpoints.Of(web))
 		})
 		reject := func(svc lb.ServiceKey) {
 			w.mu.Lock()

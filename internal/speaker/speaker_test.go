@@ -27,7 +27,7 @@ func TestAnnouncesAfterProgrammingAndWithdrawsBefore(t *testing.T) {
 		}
 		w.change(func(f *kube.Facts) {
 			f.Services = append([]lb.Service{service(dns, vip2)}, f.Services...)
-			f.Endpoints[dns] = []lb.Endpoint{endpoint("n1")}
+			f.Endpoints.Set(dns, []lb.Endpoint{endpoint("n1")})
 		})
 		time.Sleep(time.Second)
 		w.change(func(f *kube.Facts) { f.Services = nil })
@@ -61,12 +61,13 @@ func TestForwardingWaitsForTheAnnouncementsOnlyWhereItEnds(t *testing.T) {
 			change func(*kube.Facts)
 			waits  bool
 		}{
-			{"an endpoint comes", func(f *kube.Facts) { f.Endpoints[web] = []lb.Endpoint{endpoint("n1"), other} }, false},
-			{"the first one goes", func(f *kube.Facts) { f.Endpoints[web] = []lb.Endpoint{other} }, false},
+			{"an endpoint comes", func(f *kube.Facts) { f.Endpoints.Set(web, []lb.Endpoint{endpoint("n1"), other}) }, false},
+			{"the first one goes", func(f *kube.Facts) { f.Endpoints.Set(web, []lb.Endpoint{other}) }, false},
 			{"a Service comes", func(f *kube.Facts) {
-				f.Services, f.Endpoints[dns] = []lb.Service{service(dns, vip2), f.Services[0]}, []lb.Endpoint{other}
+				f.Services = []lb.Service{service(dns, vip2), f.Services[0]}
+				f.Endpoints.Set(dns, []lb.Endpoint{other})
 			}, false},
-			{"the last endpoint goes", func(f *kube.Facts) { f.Endpoints[web] = nil }, true},
+			{"the last endpoint goes", func(f *kube.Facts) { f.Endpoints.Set(web, nil) }, true},
 			{"an address goes", func(f *kube.Facts) { f.Services = f.Services[1:] }, true},
 		} {
 			before := has()
@@ -95,7 +96,7 @@ func TestEndpointsThatNoAnnouncementHeeds(t *testing.T) {
 		local := service(dns, vip2)
 		local.ExternalTrafficPolicy = lb.Local
 		are := func(key lb.ServiceKey, list ...lb.Endpoint) func(*kube.Facts) {
-			return func(f *kube.Facts) { f.Endpoints[key] = list }
+			return func(f *kube.Facts) { f.Endpoints.Set(key, list) }
 		}
 		for _, step := range []struct {
 			name   string

@@ -33,16 +33,12 @@ func (s *Speaker) forwardAhead(snap lb.Snapshot, now time.Time) bool {
 // slight reports whether facts differ from those before in nothing but endpoints that no announcement, and no health check node port,
 // heeds.
 func slight(before, now kube.Facts) bool {
-	if now.Version == 0 || now.Version != before.Version || len(now.Endpoints) != len(before.Endpoints) {
+	if now.Version == 0 || now.Version != before.Version {
 		return false
 	}
-	for key, is := range now.Endpoints {
-		was, known := before.Endpoints[key]
-		if known && sameMemory(was, is) {
-			continue
-		}
+	for key := range now.Endpoints.Since(before.Endpoints) {
 		svc := cmp.Or(find(now.Services, key), find(now.Others, key))
-		if !known || svc == nil || announce.Heeds(svc, was, is) {
+		if svc == nil || announce.Heeds(svc, before.Endpoints.Of(key), now.Endpoints.Of(key)) {
 			return false
 		}
 	}

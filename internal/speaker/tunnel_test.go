@@ -69,7 +69,7 @@ func inTunnels(t *testing.T, engine string, script func(w *world, n *node, f *fa
 			for i, name := range []lb.NodeName{"n1", "n2"} {
 				k.Nodes[name] = lb.Node{Name: name, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})}}
 			}
-			k.Endpoints[web] = []lb.Endpoint{endpoint("n2")}
+			k.Endpoints.Set(web, []lb.Endpoint{endpoint("n2")})
 		})
 		pass(2 * tunnelsAnyway)
 		script(w, w.nodes["n1"], f)
@@ -134,7 +134,7 @@ func TestTheNodesThatAreAskedFollowTheEndpoints(t *testing.T) {
 		asks(w, lb.DSR)
 		sets := n.sets
 		for _, on := range []lb.NodeName{"n1", "n2"} {
-			w.change(func(k *kube.Facts) { k.Endpoints[web] = []lb.Endpoint{endpoint(on)} })
+			w.change(func(k *kube.Facts) { k.Endpoints.Set(web, []lb.Endpoint{endpoint(on)}) })
 			pass(time.Second)
 			if len(f.peers) != 1 || f.peers[0].Asked != (on == "n2") {
 				t.Errorf("with an endpoint on %s the peers are %v", on, f.peers)
@@ -150,7 +150,7 @@ func TestTheNodesThatAreAskedFollowTheEndpoints(t *testing.T) {
 func TestPodsAreTold(t *testing.T) {
 	inTunnels(t, "ipvs", func(w *world, n *node, f *fakeTunnels) {
 		w.change(func(k *kube.Facts) {
-			k.Endpoints[web] = []lb.Endpoint{endpoint("n1")}
+			k.Endpoints.Set(web, []lb.Endpoint{endpoint("n1")})
 			for name, of := range k.Nodes { // so that pods are recognised
 				of.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
 				k.Nodes[name] = of

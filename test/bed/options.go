@@ -51,7 +51,7 @@ func (o NodeOptions) addresses() (out []netip.Addr) {
 // Facts implements speaker.FactSource: it is what the API server would say. Each address has a Service, endpoints are
 // everywhere, nothing is restricted.
 func (o NodeOptions) Facts(context.Context) (kube.Facts, error) {
-	f := kube.Facts{Endpoints: map[lb.ServiceKey][]lb.Endpoint{}, Nodes: map[lb.NodeName]lb.Node{}, L2: []lb.L2Advertisement{{Name: "all"}}}
+	f := kube.Facts{Nodes: map[lb.NodeName]lb.Node{}, L2: []lb.L2Advertisement{{Name: "all"}}}
 	if o.Failback > 0 {
 		f.L2[0].Failback = &o.Failback
 	}
@@ -70,7 +70,7 @@ func (o NodeOptions) Facts(context.Context) (kube.Facts, error) {
 		}
 		f.Services = append(f.Services, lb.Service{Key: key, Ports: []lb.Port{{Protocol: lb.TCP, Port: servicePort}}, ExternalTrafficPolicy: lb.Cluster,
 			Ingress: []lb.Ingress{{Addr: addr, Mode: mode}}})
-		f.Endpoints[key] = []lb.Endpoint{{Protocol: lb.TCP, Addr: pod, Node: NodeName(o.Backend), Ready: true, Serving: true}}
+		f.Endpoints.Set(key, []lb.Endpoint{{Protocol: lb.TCP, Addr: pod, Node: NodeName(o.Backend), Ready: true, Serving: true}})
 	}
 	return f, nil
 }

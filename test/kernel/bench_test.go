@@ -17,7 +17,7 @@ import (
 
 // large returns n Services with five endpoints each, one port, every second one with affinity, every third with policy Local.
 func large(n int) datapath.State {
-	s := lb.Snapshot{Self: "near", Forwards: true, Endpoints: map[lb.ServiceKey][]lb.Endpoint{}}
+	s := lb.Snapshot{Self: "near", Forwards: true}
 	for i := range n {
 		svc := lb.Service{Key: lb.ServiceKey{Namespace: "bench", Name: fmt.Sprintf("s%05d", i)},
 			Ports:   []lb.Port{{Name: "p", Protocol: lb.TCP, Port: 80}},
@@ -28,10 +28,12 @@ func large(n int) datapath.State {
 		if i%3 == 0 {
 			svc.ExternalTrafficPolicy = lb.Local
 		}
+		var list []lb.Endpoint
 		for j := range 5 {
 			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(100 + j), byte(i >> 8), byte(i)}), 8080)
-			s.Endpoints[svc.Key] = append(s.Endpoints[svc.Key], lb.Endpoint{PortName: "p", Protocol: lb.TCP, Addr: addr, Node: "near", Ready: true, Serving: true})
+			list = append(list, lb.Endpoint{PortName: "p", Protocol: lb.TCP, Addr: addr, Node: "near", Ready: true, Serving: true})
 		}
+		s.Endpoints.Set(svc.Key, list)
 		s.Services = append(s.Services, svc)
 	}
 	return datapath.Desired(s)

@@ -250,7 +250,7 @@ func (tr *tier) sync(t testing.TB, svc lb.Service, eps []lb.Endpoint) {
 func (tr *tier) syncOne(t testing.TB, i int, svc lb.Service, eps []lb.Endpoint) {
 	t.Helper()
 	s := lb.Snapshot{Self: lb.NodeName(fmt.Sprintf("t%d", i+1)), Forwards: true, Services: []lb.Service{svc}, Nodes: map[lb.NodeName]lb.Node{},
-		Endpoints: map[lb.ServiceKey][]lb.Endpoint{svc.Key: eps}}
+		Endpoints: lb.EndpointsOf(map[lb.ServiceKey][]lb.Endpoint{svc.Key: eps})}
 	s.Forwarding.Pods.NodeCIDRs = true
 	for k := 1; k <= 3; k++ {
 		name := lb.NodeName(fmt.Sprintf("t%d", k))

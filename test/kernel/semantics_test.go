@@ -64,10 +64,10 @@ func service(edit func(*lb.Service), endpoints ...string) svc {
 }
 
 func snapshot(services ...svc) lb.Snapshot {
-	out := lb.Snapshot{Self: "near", Forwards: true, Endpoints: map[lb.ServiceKey][]lb.Endpoint{}}
+	out := lb.Snapshot{Self: "near", Forwards: true}
 	for _, s := range services {
 		out.Services = append(out.Services, s.Service)
-		out.Endpoints[s.Key] = s.endpoints
+		out.Endpoints.Set(s.Key, s.endpoints)
 	}
 	return out
 }
