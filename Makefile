@@ -13,6 +13,7 @@ MODE ?= full
 ENGINE ?= auto
 FOCUS ?=
 RUNS ?= 1
+NODES ?=
 
 .PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-conformance test-conformance-short bench lint generate manifests images build build-lab build-conformance build-vm deps clean
 
@@ -46,8 +47,8 @@ test-e2e: deps build ## the lab: manifests in, packets out (root)
 test-e2e-vm: deps build build-vm ## the lab's core scenarios with the ipvs engine, in a VM where the host has no IPVS (root)
 	scripts/test-e2e-vm
 
-test-conformance: build-conformance build-vm ## Kubernetes' own e2e suite against the lab: MODE=full, external or kube-proxy, ENGINE=nft or ipvs, FOCUS=expression, RUNS=n (root)
-	scripts/conformance -mode $(MODE) -engine $(ENGINE) -runs $(RUNS) $(if $(FOCUS),-focus '$(FOCUS)')
+test-conformance: build-conformance build-vm ## Kubernetes' own e2e suite against the lab: MODE=full, external or kube-proxy, ENGINE=nft or ipvs, FOCUS=expression, RUNS=n, NODES=n (root)
+	scripts/conformance -mode $(MODE) -engine $(ENGINE) -runs $(RUNS) $(if $(NODES),-nodes $(NODES)) $(if $(FOCUS),-focus '$(FOCUS)')
 
 test-conformance-short: build-conformance ## of that suite the conformance specs and those of load balancers (root)
 	scripts/conformance -short -nodes 2
