@@ -54,6 +54,9 @@ func (r *Router) Peer() bgp.Peer {
 // Accept waits for a connection of ours.
 func (r *Router) Accept() *Line {
 	r.t.Helper()
+	if l, ok := r.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		check(r.t, l.SetDeadline(time.Now().Add(patience)))
+	}
 	conn, err := r.Listener.Accept()
 	check(r.t, err)
 	r.t.Cleanup(func() { conn.Close() })

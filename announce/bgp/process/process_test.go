@@ -274,6 +274,23 @@ func TestProcessComesBack(t *testing.T) {
 	w.session(c, "back", func(s bgp.Session) bool { return s.State == bgp.Established && s.Sent == 3 })
 }
 
+// TestNextProcessKeepsItsSocket: one that takes long to end does not take the socket from the one that came after it.
+func TestNextProcessKeepsItsSocket(t *testing.T) {
+	w := newWorld(t)
+	first := w.serve(Options{})
+	w.dial()
+	before, err := os.Stat(w.path)
+	check(t, err)
+	w.serve(Options{})
+	for now := before; os.SameFile(before, now); time.Sleep(time.Millisecond) {
+		if now, err = os.Stat(w.path); err != nil {
+			now = before // between the two
+		}
+	}
+	first()
+	w.dial()
+}
+
 func TestOtherVersionIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.serve(Options{})

@@ -96,7 +96,8 @@ func Serve(ctx context.Context, o Options) error {
 	return g.Wait()
 }
 
-// listen opens the socket anew. The directory is the pod's own; who may connect is asked of the kernel.
+// listen opens the socket anew. The directory is the pod's own; who may connect is asked of the kernel. The file stays when the process
+// ends: by then it may be the next one's.
 func listen(path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("removing the socket of an earlier process: %w", err)
@@ -105,6 +106,7 @@ func listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}
+	l.SetUnlinkOnClose(false)
 	if err := os.Chmod(path, 0o666); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("opening %s to the speaker: %w", path, err)
