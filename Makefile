@@ -15,7 +15,7 @@ FOCUS ?=
 RUNS ?= 1
 NODES ?=
 
-.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-conformance test-conformance-short bench lint generate manifests images build build-lab build-conformance build-vm deps clean
+.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-direct test-conformance test-conformance-short bench lint generate manifests images build build-lab build-conformance build-vm deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,16 +36,20 @@ test-wire: deps ## real sockets in network namespaces (root)
 test-kernel: deps build-vm ## both datapath engines on a real kernel: the host's, and a VM's where the host has no IPVS (root)
 	scripts/test-kernel
 
+# TestDirect... need engine ipvs: test-e2e-vm and test-direct.
 test-e2e: deps build ## the lab: manifests in, packets out (root)
 	scripts/routers
 	scripts/servers
 	scripts/chromium
 	scripts/metallb
 	cd lab && go test -p 1 -count=1 -tags lab -timeout 15m ./...
-	go test -count=1 -tags e2e -parallel 4 -timeout 50m -v ./test/e2e/...
+	go test -count=1 -tags e2e -parallel 4 -timeout 50m -skip '^TestDirect' -v ./test/e2e/...
 
 test-e2e-vm: deps build build-vm ## the lab's core scenarios with the ipvs engine, in a VM where the host has no IPVS (root)
 	scripts/test-e2e-vm
+
+test-direct: deps build build-vm ## direct server return in a cluster of three nodes before a router, in a VM where the host has no IPVS: 10 minutes (root)
+	scripts/test-e2e-vm direct
 
 test-conformance: build-conformance build-vm ## Kubernetes' own e2e suite against the lab: MODE=full, external or kube-proxy, ENGINE=nft or ipvs, FOCUS=expression, RUNS=n, NODES=n (root)
 	scripts/conformance -mode $(MODE) -engine $(ENGINE) -runs $(RUNS) $(if $(NODES),-nodes $(NODES)) $(if $(FOCUS),-focus '$(FOCUS)')

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
+	"github.com/fairlead-lb/fairlead/test/cluster"
 )
 
 // The routers: FRR has the lab's own address and listens on all, the other two have further ones on the same member, and other ports.
@@ -91,7 +92,7 @@ func bgpPeer(t *testing.T, name, addr string, change ...func(*v1beta1.BGPPeerSpe
 // waits until the router has a path through every node.
 func bgpService(t *testing.T, change ...func(*corev1.Service)) *corev1.Service {
 	t.Helper()
-	ns := namespaceCalled(t, strings.ToLower(t.Name()))
+	ns := namespace(t)
 	create(t, &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: ns},
 		Spec: v1beta1.IPAddressPoolSpec{Addresses: []string{bgpRange}, ServiceAllocation: &v1beta1.ServiceAllocation{Namespaces: []string{ns}}}})
 	create(t, &v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: ns},
@@ -109,13 +110,13 @@ func bgpService(t *testing.T, change ...func(*corev1.Service)) *corev1.Service {
 	return s
 }
 
-// withBFD has FRR and the nodes watch each other, 50 ms x 3.
+// withBFD has FRR and the nodes watch each other, 50 ms x 3, stretched on slow machines.
 func withBFD(t *testing.T) {
 	t.Helper()
-	ms := func(n uint32) *uint32 { return &n }
+	interval := uint32(50 * cluster.Slow())
 	create(t, &v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: "fast"},
-		Spec: v1beta1.BFDProfileSpec{ReceiveInterval: ms(50), TransmitInterval: ms(50), DetectMultiplier: ms(3)}})
-	frr(t, "configure terminal", "router bgp 64513", "neighbor nodes bfd 3 50 50")
+		Spec: v1beta1.BFDProfileSpec{ReceiveInterval: &interval, TransmitInterval: &interval, DetectMultiplier: new(uint32(3))}})
+	frr(t, "configure terminal", "router bgp 64513", fmt.Sprintf("neighbor nodes bfd 3 %d %[1]d", interval))
 	t.Cleanup(func() {
 		_, _ = lab.Exec(cleanupContext(t), "router", "vtysh", "-c", "configure terminal", "-c", "router bgp 64513", "-c", "no neighbor nodes bfd")
 	})
@@ -207,9 +208,7 @@ func TestBGPPowerOff(t *testing.T) {
 	wait := meanwhile(t, target, 5*time.Millisecond, 0)
 	time.Sleep(time.Second)
 	victim := nodes[len(nodes)-1]
-	_, err := lab.Fairlab(t.Context(), "node", "poweroff", victim)
-	must(t, err)
-	t.Cleanup(func() { powerOn(t, victim) })
+	powerOff(t, victim)
 	paths(t, target.Addr(), len(nodes)-1)
 	r := wait()
 	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
@@ -252,7 +251,7 @@ func TestBGPUpgrade(t *testing.T) {
 // speakersRolledOut waits until every speaker is of the newest kind.
 func speakersRolledOut(t *testing.T) {
 	t.Helper()
-	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout=3m", "daemonset/fairlead-speaker")
+	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout="+(3*time.Minute*cluster.Slow()).String(), "daemonset/fairlead-speaker")
 	must(t, err)
 }
 

@@ -9,7 +9,8 @@
 // twice: in the lab of all tests, where Fairlead forwards LoadBalancer addresses beside a real kube-proxy (TestSemanticsExternal), and
 // in one of their own without kube-proxy and with both IP families, where Fairlead forwards everything (TestModeFull). What holds there
 // for kube-proxy as well is the check on the tests themselves. TestModeNone has a third lab. TestPages runs the commands of README, docs
-// and examples in one that begins without Fairlead, the take-over from a real MetalLB among them. Environment:
+// and examples in one that begins without Fairlead, the take-over from a real MetalLB among them. TestDirectAtLayer2 and TestDirectByRouters need
+// engine ipvs: scripts/test-e2e-vm runs them. Environment:
 //
 //	FAIRLEAD_E2E_ENGINE      the datapath engine that must be in use: nft (default) or ipvs
 //	FAIRLEAD_E2E_LAB         the lab's name, default e2e; another one lets two runs be on one machine

@@ -48,13 +48,17 @@ func TestSpeakerRolloutLosesNothing(t *testing.T) {
 	target := address(t, service(t, ns, "web"))
 	answers(t, target)
 	wait, start := meanwhile(t, target, 5*time.Millisecond, 0), time.Now()
-	daemonset := "daemonset/fairlead-speaker"
-	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "restart", daemonset)
-	must(t, err)
-	_, err = lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "status", "--timeout=3m", daemonset)
-	must(t, err)
+	replaceSpeakers(t)
 	t.Logf("every speaker was replaced after %.0f s", time.Since(start).Seconds())
 	outlived(t, wait(), len(nodes))
+}
+
+// replaceSpeakers replaces one speaker after the other and waits until all are new.
+func replaceSpeakers(t *testing.T) {
+	t.Helper()
+	_, err := lab.Fairlab(t.Context(), "kubectl", "-n", "fairlead-system", "rollout", "restart", "daemonset/fairlead-speaker")
+	must(t, err)
+	speakersRolledOut(t)
 }
 
 // restart deletes the pods of a component all at once and waits until as many are ready again.
@@ -107,9 +111,7 @@ func TestPowerOffMovesTheAddress(t *testing.T) {
 	first := owner(t, target.Addr())
 	wait := meanwhile(t, target, 10*time.Millisecond, 0)
 	time.Sleep(time.Second)
-	_, err := lab.Fairlab(t.Context(), "node", "poweroff", first)
-	must(t, err)
-	t.Cleanup(func() { powerOn(t, first) })
+	powerOff(t, first)
 	second := owner(t, target.Addr())
 	r := wait()
 	if second == first {
@@ -120,6 +122,14 @@ func TestPowerOffMovesTheAddress(t *testing.T) {
 	if limit := float64((5 * time.Second * cluster.Slow()).Milliseconds()); r.LongestGap > limit {
 		t.Errorf("the gap of %.0f ms is over the generous bound of %.0f ms", r.LongestGap, limit)
 	}
+}
+
+// powerOff takes a node's power until the test ends.
+func powerOff(t *testing.T, node string) {
+	t.Helper()
+	_, err := lab.Fairlab(t.Context(), "node", "poweroff", node)
+	must(t, err)
+	t.Cleanup(func() { powerOn(t, node) })
 }
 
 // powerOn brings a node back and waits until its speaker is ready, so that the next test finds a whole cluster.

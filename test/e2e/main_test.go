@@ -80,7 +80,7 @@ func setUp(ctx context.Context) error {
 func install(ctx context.Context, values ...string) error {
 	// On a slow machine the speakers get slower clocks as well: there a healthy one may need long to answer a probe.
 	interval, timeout := 200*time.Millisecond*cluster.Slow(), 80*time.Millisecond*cluster.Slow()
-	_, err := lab.Fairlab(ctx, "install", "--set", strings.Join(append([]string{
+	_, err := lab.Fairlab(ctx, "install", "--timeout", (5 * time.Minute * cluster.Slow()).String(), "--set", strings.Join(append([]string{
 		"datapath.engine=" + engine(),
 		fmt.Sprintf("gossip.probeInterval=%s,gossip.probeTimeout=%s", interval, timeout),
 		fmt.Sprintf("gossip.keyInstallWait=%s,gossip.keyRetireWait=%s", keyring.MinWait, keyring.MinWait),

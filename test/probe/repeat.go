@@ -170,9 +170,11 @@ func (r *Report) fail(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		r.TimedOut++
 	}
+	r.Errors[root(err)]++
+}
+
+// root is the last part of an error's message, without the addresses that would make each different.
+func root(err error) string {
 	text := err.Error()
-	if i := strings.LastIndex(text, ": "); i >= 0 {
-		text = text[i+2:]
-	}
-	r.Errors[text]++
+	return strings.TrimSpace(text[strings.LastIndex(text, ": ")+1:])
 }
