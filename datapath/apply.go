@@ -66,13 +66,20 @@ func (v *VirtualServer) apply(op Op) error {
 	i, has := slices.BinarySearchFunc(v.Destinations, op.Destination.Addr,
 		func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
 	v.Destinations = slices.Clone(v.Destinations)
+	last := 0
+	for _, d := range v.Destinations {
+		last = max(last, d.Added)
+	}
 	switch {
 	case has == (op.Verb == AddDestination):
 		return fmt.Errorf("destination present: %v", has)
 	case op.Verb == AddDestination:
+		op.Destination.Added = last + 1
 		v.Destinations = slices.Insert(v.Destinations, i, op.Destination)
+	case op.Verb == MoveDestination:
+		v.Destinations[i].Added = last + 1
 	case op.Verb == EditDestination:
-		op.Destination.Conns = v.Destinations[i].Conns
+		op.Destination.Conns, op.Destination.Added = v.Destinations[i].Conns, v.Destinations[i].Added
 		v.Destinations[i] = op.Destination
 	default:
 		v.Destinations = slices.Delete(v.Destinations, i, i+1)

@@ -22,6 +22,7 @@ const (
 	AddServer         Verb = "add server"
 	EditServer        Verb = "edit server"
 	AddDestination    Verb = "add destination"
+	MoveDestination   Verb = "move destination" // behind all others in the kernel's order, as if it had been added now
 	EditDestination   Verb = "edit destination" // weight, deadline; first those that gain weight, then those that lose it
 	DeleteDestination Verb = "delete destination"
 	DeleteServer      Verb = "delete server"
@@ -45,7 +46,7 @@ func (o Op) String() string {
 	case AddServer, EditServer:
 		line := o.Server.String()
 		return string(o.Verb[:len(o.Verb)-len("server")]) + line[:len(line)-1]
-	case AddDestination, EditDestination:
+	case AddDestination, MoveDestination, EditDestination:
 		return fmt.Sprintf("%s %s -> %s weight=%d", o.Verb, o.Server.Listener, o.Destination.Addr, o.Destination.Weight)
 	case DeleteDestination:
 		return fmt.Sprintf("%s %s -> %s", o.Verb, o.Server.Listener, o.Destination.Addr)
@@ -61,8 +62,8 @@ func (o Op) String() string {
 // A TCP destination that is not wanted any more loses its weight first and is deleted when it has no connections left (S65); one
 // that left its slices also when [Grace] is over. UDP and SCTP destinations are deleted at once, because a flow would stick to
 // them (S61). Of a Direct server no TCP destination is deleted before its time for being idle, since the choices of all nodes depend on the
-// whole list; where the server is new, those that are wanted without weight are added too, with a weight first, which the kernel
-// remembers. So the kernel may hold more than want for a while: call Diff again later, with connection counts and deadlines in
+// whole list and its order, which is that of the addresses; where the server is new, those that are wanted without weight are added too, with a
+// weight first, which the kernel remembers. So the kernel may hold more than want for a while: call Diff again later, with connection counts and deadlines in
 // have.
 func Diff(have, want State, now time.Time) []Op {
 	var d diff
@@ -127,6 +128,7 @@ func (d *diff) destinations(server VirtualServer, have, want []Destination, now 
 		h, ok := index(have, w.Addr)
 		serves := w.Weight > 0 || server.Tunnelled // another node has chosen it there
 		switch {
+		case !ok && serves && server.Direct: // below
 		case !ok && serves:
 			d.destsUp = append(d.destsUp, Op{AddDestination, netip.Addr{}, server, w})
 		case serves && (!h.same(w) || !h.Until.IsZero()):
@@ -142,6 +144,38 @@ func (d *diff) destinations(server VirtualServer, have, want []Destination, now 
 	for _, h := range have {
 		if _, ok := index(want, h.Addr); !ok {
 			d.retire(server, h, now.Add(Grace), now)
+		}
+	}
+	if server.Direct {
+		d.lineUp(server, have, want)
+	}
+}
+
+// lineUp adds what is wanted of a Direct server to what it has, and keeps the kernel's order that of the addresses: nodes that have come to know
+// the same endpoints one by one or all at once make the same choices. One after the other is moved behind those before it; the kernel takes
+// it away and gives it back, with its connections, whose packets it drops for that moment.
+func (d *diff) lineUp(server VirtualServer, have, want []Destination) {
+	all, added := slices.Clone(have), map[netip.AddrPort]bool{}
+	for _, w := range want {
+		i, ok := slices.BinarySearchFunc(all, w.Addr, func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
+		switch {
+		case w.Weight == 0:
+		case ok:
+			w.Added = all[i].Added
+			all[i] = w
+		default:
+			all, added[w.Addr] = slices.Insert(all, i, w), true
+		}
+	}
+	last, behind := 0, false
+	for _, x := range all {
+		switch {
+		case added[x.Addr]:
+			d.destsUp, behind = append(d.destsUp, Op{AddDestination, netip.Addr{}, server, x}), true
+		case behind || x.Added < last:
+			d.destsUp, behind = append(d.destsUp, Op{MoveDestination, netip.Addr{}, server, x}), true
+		default:
+			last = x.Added
 		}
 	}
 }

@@ -203,6 +203,11 @@ func TestShuffle(t *testing.T) {
 		if d := cmp.Diff(settled(fresh.State()), settled(k.State())); d != "" {
 			t.Fatalf("round %d (-fresh +replayed):\n%s", round, d)
 		}
+		for _, v := range k.State().Servers {
+			if !v.InOrder() {
+				t.Fatalf("round %d: out of order: %+v", round, v)
+			}
+		}
 		if ops := datapath.Diff(k.State(), want, now); len(ops) > 0 {
 			t.Fatalf("round %d: still something to do:%s", round, steps(ops))
 		}

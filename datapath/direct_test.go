@@ -3,6 +3,7 @@ package datapath_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -142,6 +143,37 @@ func TestDirectAffinity(t *testing.T) {
 	}
 	if len(reached) != 10 {
 		t.Errorf("100 clients reach %d of 10 endpoints", len(reached))
+	}
+}
+
+// TestDirectOrder: a node that has come to know the endpoints one by one, in whatever order, chooses as one that has known all from the start.
+func TestDirectOrder(t *testing.T) {
+	fresh := kernelOf(t, tier("n1", web(dsr), ten()...))
+	moved := 0
+	for range 20 {
+		var k datapathtest.Kernel
+		var known []lb.Endpoint
+		for _, i := range rand.Perm(10) {
+			known = append(known, ten()[i])
+			want := datapath.Desired(tier("n1", web(dsr), known...))
+			for _, op := range datapath.Diff(k.State(), want, t0) {
+				if op.Verb == datapath.MoveDestination {
+					moved++
+				}
+			}
+			if _, err := k.Sync(context.Background(), want, t0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 1000 {
+			p := datapathtest.Packet{From: somebody(i), To: netip.MustParseAddrPort(vip + ":80"), Protocol: lb.TCP}
+			if a, b := fresh.Send(p), k.Send(p); a != b {
+				t.Fatalf("client %s: %s on a fresh node, %s where the endpoints came in the order %v", p.From, a, b, known)
+			}
+		}
+	}
+	if moved == 0 {
+		t.Error("no endpoint was out of order: the test proves nothing")
 	}
 }
 

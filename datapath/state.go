@@ -134,6 +134,7 @@ type Destination struct {
 
 	Conns int       // connections the kernel still tracks
 	Until time.Time // a destination that is no longer wanted is deleted then at the latest; zero = not decided yet
+	Added int       // one that the kernel got later than another of its server has a greater one
 }
 
 func (d Destination) same(o Destination) bool {
@@ -166,6 +167,11 @@ func (v *VirtualServer) at(l Listener) int { return v.Listener.Compare(l) }
 // Equal reports whether both want the same; connection counts and deadlines do not matter.
 func (v *VirtualServer) Equal(o *VirtualServer) bool {
 	return v == o || v.sameService(o) && (alias(v.Destinations, o.Destinations) || slices.EqualFunc(v.Destinations, o.Destinations, Destination.same))
+}
+
+// InOrder reports whether the kernel got v's destinations in the order of their addresses, on which the choices of a Direct server depend.
+func (v *VirtualServer) InOrder() bool {
+	return !v.Direct || slices.IsSortedFunc(v.Destinations, func(a, b Destination) int { return cmp.Compare(a.Added, b.Added) })
 }
 
 // alias reports whether a and b are one and the same memory. Whoever builds states again and again shares what has not changed.

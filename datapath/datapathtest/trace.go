@@ -1,6 +1,7 @@
 package datapathtest
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -100,10 +101,11 @@ func permits(v datapath.VirtualServer, from netip.Addr) bool {
 	return len(v.SourceRanges) == 0 || slices.ContainsFunc(v.SourceRanges, func(p netip.Prefix) bool { return p.Contains(from) })
 }
 
-// hash chooses as every node does that has the same destinations.
+// hash chooses as every node does that was given the same destinations in the same order.
 func (k *Kernel) hash(from netip.AddrPort, v datapath.VirtualServer) Fate {
-	addrs := make([]netip.AddrPort, 0, len(v.Destinations))
-	for _, d := range v.Destinations {
+	given := slices.SortedFunc(slices.Values(v.Destinations), func(a, b datapath.Destination) int { return cmp.Compare(a.Added, b.Added) })
+	addrs := make([]netip.AddrPort, 0, len(given))
+	for _, d := range given {
 		addrs = append(addrs, d.Addr)
 	}
 	if k.table == nil || !slices.Equal(k.tableOf, addrs) {
@@ -112,8 +114,7 @@ func (k *Kernel) hash(from netip.AddrPort, v datapath.VirtualServer) Fate {
 	if v.Scheduler == datapath.MaglevClient {
 		from = netip.AddrPortFrom(from.Addr(), 0)
 	}
-	i := k.table.Choose(from, func(i int) bool { return v.Destinations[i].Weight > 0 })
-	d := v.Destinations[i]
+	d := given[k.table.Choose(from, func(i int) bool { return given[i].Weight > 0 })]
 	return Fate{Dest: d.Addr, Verdict: datapath.Forward, Tunnel: d.Method == datapath.Tunnel}
 }
 

@@ -34,7 +34,7 @@ func (f *failures) add(op datapath.Op, addr netip.Addr, err error) {
 	f.at[addr] = true
 	f.errs = append(f.errs, errorOn(op, err))
 	switch op.Verb {
-	case datapath.AddServer, datapath.EditServer, datapath.AddDestination, datapath.EditDestination:
+	case datapath.AddServer, datapath.EditServer, datapath.AddDestination, datapath.MoveDestination, datapath.EditDestination:
 		f.rejected = append(f.rejected, datapath.Rejection{Server: op.Server, Err: err})
 	}
 }

@@ -229,7 +229,7 @@ func (e *Engine) expand(want datapath.State) []*datapath.VirtualServer {
 	return out
 }
 
-// differing returns the servers of two sorted lists that are not equal, and those that have a destination to retire.
+// differing returns the servers of two sorted lists that are not equal, and those that have a destination to retire or are out of order.
 func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.VirtualServer) {
 	for len(have) > 0 || len(want) > 0 {
 		order := 0
@@ -241,7 +241,7 @@ func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.Virtu
 		default:
 			order = have[0].Listener.Compare(want[0].Listener)
 		}
-		same := order == 0 && have[0].Equal(want[0]) && !retiring(have[0])
+		same := order == 0 && have[0].Equal(want[0]) && have[0].InOrder() && !retiring(have[0])
 		if order <= 0 {
 			if !same {
 				from = append(from, have[0])

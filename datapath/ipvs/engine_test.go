@@ -400,6 +400,52 @@ func direct() datapath.State {
 		Peers: []netip.Addr{netip.MustParseAddr("192.0.2.12")}}
 }
 
+// TestDestinationsAreInOrder: those of a Direct server, however they came, and whatever an earlier process has left.
+func TestDestinationsAreInOrder(t *testing.T) {
+	n, ctx := &node{}, context.Background()
+	e, now := n.engine(), t0
+	want := direct()
+	all := *want.Servers[0]
+	all.Destinations = nil
+	for i := range 6 {
+		all.Destinations = append(all.Destinations, datapath.Destination{Addr: netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:80", i+1)), Weight: 1, Method: datapath.Tunnel})
+	}
+	sync := func(want *datapath.VirtualServer) (writes int) {
+		t.Helper()
+		before := n.writes
+		now = now.Add(time.Second)
+		if _, err := e.Sync(ctx, datapath.State{VIPs: []netip.Addr{want.Addr.Addr()}, Servers: []*datapath.VirtualServer{want}, Peers: []netip.Addr{netip.MustParseAddr("192.0.2.12")}}, now); err != nil {
+			t.Fatal(err)
+		}
+		var order []datapath.Destination
+		if at := slices.IndexFunc(n.ipvs, func(v *datapath.VirtualServer) bool { return v.Listener == want.Listener }); at >= 0 {
+			order = slices.SortedFunc(slices.Values(n.ipvs[at].Destinations), func(a, b datapath.Destination) int { return a.Added - b.Added })
+		}
+		if len(order) != len(want.Destinations) || !slices.EqualFunc(order, want.Destinations, func(a, b datapath.Destination) bool { return a.Addr == b.Addr }) {
+			t.Fatalf("want %v, the kernel has got\n%v", want.Destinations, order)
+		}
+		return n.writes - before
+	}
+	some := all
+	some.Destinations = []datapath.Destination{all.Destinations[1], all.Destinations[3], all.Destinations[5]}
+	sync(&some)
+	if writes := sync(&all); writes != 6 { // three come, and three are moved behind them
+		t.Errorf("%d writes", writes)
+	}
+	at := slices.IndexFunc(n.ipvs, func(v *datapath.VirtualServer) bool { return v.Listener == all.Listener })
+	other := *n.ipvs[at]
+	other.Destinations = slices.Clone(other.Destinations)
+	other.Destinations[2].Added = 9
+	n.ipvs[at] = &other
+	e = n.engine()
+	if writes := sync(&all); writes != 3 {
+		t.Errorf("%d writes to mend what an earlier process has left, want 3", writes)
+	}
+	if writes := sync(&all); writes != 0 {
+		t.Errorf("%d writes with nothing to do", writes)
+	}
+}
+
 // TestTunnelsAreOpenWhileNeeded: they are there before anything comes through them, and gone with the last server that needs them.
 func TestTunnelsAreOpenWhileNeeded(t *testing.T) {
 	n, ctx := &node{}, context.Background()

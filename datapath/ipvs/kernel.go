@@ -145,13 +145,13 @@ func (k *kernel) destinations(ctx context.Context, v *datapath.VirtualServer) ([
 		return nil, fmt.Errorf("listing destinations of %s: %w", v.Listener, err)
 	}
 	out := make([]datapath.Destination, 0, len(all))
-	for _, d := range all {
+	for i, d := range all { // from the last that was added to the first
 		a, ok := addrPort(d)
 		if !ok {
 			continue
 		}
 		out = append(out, datapath.Destination{Addr: a, Weight: d.Weight, Method: methodOf(d.ConnectionFlags),
-			Conns: d.ActiveConnections + d.InactiveConnections})
+			Conns: d.ActiveConnections + d.InactiveConnections, Added: len(all) - i})
 	}
 	slices.SortFunc(out, func(a, b datapath.Destination) int { return a.Addr.Compare(b.Addr) })
 	return out, nil
@@ -172,6 +172,11 @@ func (k *kernel) apply(ctx context.Context, op datapath.Op) error {
 		case datapath.EditServer:
 			return h.UpdateService(s)
 		case datapath.AddDestination:
+			return h.NewDestination(s, d)
+		case datapath.MoveDestination: // the kernel keeps one that it is to forget for the connections that it has
+			if err := h.DelDestination(s, d); err != nil {
+				return err
+			}
 			return h.NewDestination(s, d)
 		case datapath.EditDestination:
 			return h.UpdateDestination(s, d)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +31,7 @@ func TestDirect(t *testing.T) {
 			tr := newTier(t, f, engine.IPVS)
 			for name, body := range map[string]func(*testing.T, *tier){"moves": outlivesMoves, "more than nat": isMoreThanNAT, "inside": insideIsPlain,
 				"long packets": takesLongPackets, "forged packets": isNoWayIn, "removal": outlivesRemoval, "affinity and ranges": keepsAffinityAndRanges,
-				"choices": choosesAsTheModel} {
+				"choices": choosesAsTheModel, "one comes": outlivesOneMore} {
 				t.Run(name, func(t *testing.T) { body(t, tr) })
 			}
 		})
@@ -68,6 +69,21 @@ func outlivesMoves(t *testing.T, tr *tier) {
 		t.Errorf("%d of %d TCP connections to pods that live broke with the node t2", n, of)
 	}
 	t.Logf("%d of %d connections to pods that live go on", of-n, of)
+}
+
+// outlivesOneMore: an endpoint comes whose place is before all others, which the kernel has to get anew for that.
+func outlivesOneMore(t *testing.T, tr *tier) {
+	svc := tr.service(on(97, nil))
+	tr.sync(t, svc, tr.everywhere()[1:])
+	tr.receive(t, 0)
+	conns, by := tr.open(t, "tcp", "97", 20, "")
+	tr.sync(t, svc, tr.everywhere())
+	if n, of := broken(conns, by, patience, every); n > 0 {
+		t.Errorf("%d of %d connections broke when an endpoint came", n, of)
+	}
+	if _, by := tr.open(t, "tcp", "97", 40, ""); !slices.Contains(by, "q11") {
+		t.Errorf("the new one has none of 40 connections: %v", by)
+	}
 }
 
 // isMoreThanNAT: the same move with method nat.
