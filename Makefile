@@ -23,7 +23,7 @@ help: ## list the targets
 demo: deps build ## a real cluster, a Service with an address, a node that loses power (KEEP=1 leaves the lab up)
 	bin/demo $(if $(KEEP),-keep)
 
-test: lint test-unit test-wire test-kernel test-e2e test-e2e-vm ## everything that must pass
+test: lint test-unit test-wire test-kernel test-e2e test-e2e-vm test-conformance-short ## everything that must pass
 
 test-unit: ## table, property, fuzz seed and simulation tests; no root, no network
 	go test ./...

@@ -17,6 +17,6 @@
 //	FAIRLEAD_E2E_NODES       how many nodes, default 3
 //	FAIRLEAD_E2E_KUBE_PROXY  value of fairlab up --kube-proxy, default nftables
 //	FAIRLEAD_E2E_ROUTER      value of fairlab up --router, default frr, which the tests of BGP need
-//	FAIRLEAD_E2E_OUTAGE      how long the API server is away in TestWithoutTheAPIServer, default 40s; 10m for a long run
+//	FAIRLEAD_E2E_OUTAGE      how long the API server is away in TestWithoutTheAPIServer, default 25s; 10m for a long run
 //	FAIRLAB_SLOW             stretches every time limit
 package e2e

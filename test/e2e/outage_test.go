@@ -20,9 +20,9 @@ import (
 
 // The API server goes away in the middle of a flood of Services. While it is away, addresses answer, a speaker that is killed
 // carries on from what it has kept, and a node that loses power is replaced. When it comes back, nothing changes hands, and the
-// rest of the flood is served, each once. FAIRLEAD_E2E_OUTAGE is its length, default 40s.
+// rest of the flood is served, each once. FAIRLEAD_E2E_OUTAGE is its length, default 25s.
 func TestWithoutTheAPIServer(t *testing.T) {
-	length, err := time.ParseDuration(cmp.Or(os.Getenv("FAIRLEAD_E2E_OUTAGE"), "40s"))
+	length, err := time.ParseDuration(cmp.Or(os.Getenv("FAIRLEAD_E2E_OUTAGE"), "25s"))
 	must(t, err)
 	ns := namespace(t, "192.0.2.164/32")
 	deployment(t, ns, "web", int32(len(nodes)), onePerNode)
