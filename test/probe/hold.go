@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 )
@@ -32,10 +31,10 @@ type Held struct {
 // heldConn is one of them; the mutex is held for the length of a request.
 type heldConn struct {
 	net.Conn
-	mu     sync.Mutex
-	answer *bufio.Reader
-	first  string
-	err    error // what ended it
+	mu    sync.Mutex
+	from  *bufio.Reader
+	first string
+	err   error // what ended it
 }
 
 // opening is how many connections Hold opens at a time.
@@ -70,7 +69,7 @@ func (h *Held) open(ctx context.Context, target netip.AddrPort) (*heldConn, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &heldConn{Conn: conn, answer: bufio.NewReader(conn)}
+	c := &heldConn{Conn: conn, from: bufio.NewReader(conn)}
 	if c.first, err = c.exchange(h.request, h.timeout); err != nil {
 		conn.Close()
 	}
@@ -144,14 +143,5 @@ func (c *heldConn) exchange(request string, timeout time.Duration) (string, erro
 	if _, err := io.WriteString(c, request); err != nil {
 		return "", err
 	}
-	resp, err := http.ReadResponse(c.answer, nil)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = errors.New(resp.Status)
-	}
-	return strings.TrimSpace(string(body)), err
+	return answer(http.ReadResponse(c.from, nil))
 }

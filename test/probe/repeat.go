@@ -51,17 +51,21 @@ func HTTP(target netip.AddrPort, path string) Attempt {
 		if err != nil {
 			return "", err
 		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != http.StatusOK {
-			err = errors.New(resp.Status)
-		}
-		return strings.TrimSpace(string(body)), err
+		return answer(client.Do(req))
 	}
+}
+
+// answer reads what the other side said; any status but 200 is a failure.
+func answer(resp *http.Response, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return strings.TrimSpace(string(body)), err
 }
 
 // TCP returns an attempt that opens a connection, reads what the server says first, one line, and resets the connection: the
