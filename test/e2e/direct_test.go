@@ -15,7 +15,6 @@ import (
 
 	"github.com/fairlead-lb/fairlead/api/v1beta1"
 	"github.com/fairlead-lb/fairlead/test/cluster"
-	"github.com/fairlead-lb/fairlead/test/probe"
 )
 
 const (
@@ -46,7 +45,9 @@ func TestDirectAtLayer2(t *testing.T) {
 		restartSpeaker(t, from)
 		held.goesOn(t, fmt.Sprintf("move %d, from %s to %s", i+1, from, owner(t, target.Addr())))
 	}
-	lost := nat.check(t, "forwarding nat beside it, after these moves")
+	lost, err := nat.Check()
+	must(t, err)
+	t.Logf("forwarding nat beside it: %d of %d connections go on", total(lost.Kept), total(nat.before))
 	if n := total(lost.Lost); n*10 < openConnections/10*9 {
 		t.Errorf("only %d of %d connections with nat were lost: the moves prove nothing", n, openConnections/10)
 	}
@@ -123,26 +124,19 @@ func hold(t *testing.T, target netip.AddrPort, n int) *heldOpen {
 	return &heldOpen{Held: h, before: r.Kept}
 }
 
-// check uses all connections.
-func (h *heldOpen) check(t *testing.T, when string) probe.Holding {
-	t.Helper()
-	r, err := h.Check()
-	must(t, err)
-	t.Logf("%s: %d of %d connections go on", when, total(r.Kept), total(h.before))
-	return r
-}
-
 // goesOn fails the test if connections have ended, but for those to pods that are gone. Those that remain are what the next look wants. One in
 // a hundred is allowed for: on a machine that stands still for a second the others take a node for dead, and its pods for a moment.
 func (h *heldOpen) goesOn(t *testing.T, when string, gone ...string) {
 	t.Helper()
-	r, ended, should := h.check(t, when), 0, 0
+	r, err := h.Check()
+	must(t, err)
+	ended, should := 0, 0
 	for pod, n := range h.before {
 		if !slices.Contains(gone, pod) {
 			should, ended = should+n, ended+n-r.Kept[pod]
 		}
 	}
-	t.Logf("%s: of %d connections whose pod lives %d ended", when, should, ended)
+	t.Logf("%s: %d of %d connections go on, of %d whose pod lives", when, total(r.Kept), total(h.before), should)
 	if ended*100 > should {
 		t.Errorf("%s: %d of %d connections ended: %v", when, ended, should, r.Errors)
 	}
