@@ -96,6 +96,11 @@ func (e *Engine) carryOut(ctx context.Context, op datapath.Op) error {
 			return nil
 		}
 		return e.Local.Down(op.VIP)
+	case datapath.MoveDestination:
+		if err := e.Tunnels.Spare(true); err != nil {
+			return err
+		}
+		return errors.Join(e.kernel.apply(ctx, op), e.Tunnels.Spare(false))
 	default:
 		return e.kernel.apply(ctx, op)
 	}

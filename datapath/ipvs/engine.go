@@ -31,10 +31,11 @@ type Local interface {
 }
 
 // Tunnels let this node take part in direct server return; datapath/link.Tunnels does. Up returns what the network takes on the way to the
-// endpoints and peers. Down takes everything back.
+// endpoints and peers. Down takes everything back. With Spare connections outlive that IPVS forgets their destination for a moment.
 type Tunnels interface {
 	Up(endpoints, peers []netip.Addr) (datapath.MTU, error)
 	Down() error
+	Spare(connections bool) error
 }
 
 // Flows forgets what conntrack remembers about endpoints that are gone; datapath/conntrack.Flows does.

@@ -30,6 +30,7 @@ type node struct {
 	refuse    func() error
 	unguarded []netip.Addr
 	tunnels   []netip.Addr // endpoints that can be reached through them
+	spares    bool         // connections whose destination is away
 }
 
 func (n *node) engine() *Engine {
@@ -57,6 +58,11 @@ func (n *node) Up(endpoints, _ []netip.Addr) (datapath.MTU, error) {
 func (n *node) Down() error {
 	n.tunnels = nil
 	return n.maybe()
+}
+
+func (n *node) Spare(connections bool) error {
+	n.spares = connections
+	return nil
 }
 
 func (n *node) Forget(context.Context, datapath.State, datapath.State) error { return nil }
@@ -93,6 +99,9 @@ func (n *node) apply(_ context.Context, op datapath.Op) error {
 		return err
 	}
 	n.writes++
+	if n.spares != (op.Verb == datapath.MoveDestination) {
+		return fmt.Errorf("%s: connections without a destination are spared: %v", op, n.spares)
+	}
 	op.Server = datapath.VirtualServer{Listener: op.Server.Listener, Scheduler: op.Server.Scheduler, Affinity: op.Server.Affinity}
 	op.Destination.Until = time.Time{}
 	s := datapath.State{VIPs: []netip.Addr{op.Server.Addr.Addr()}, Servers: n.ipvs}
@@ -495,7 +504,8 @@ type noTunnels struct{}
 func (noTunnels) Up(_, _ []netip.Addr) (datapath.MTU, error) {
 	return datapath.MTU{}, errors.New("no module")
 }
-func (noTunnels) Down() error { return nil }
+func (noTunnels) Down() error      { return nil }
+func (noTunnels) Spare(bool) error { return nil }
 
 // noMaglev is a kernel without module ip_vs_mh.
 type noMaglev struct{ *node }

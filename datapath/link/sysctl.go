@@ -46,7 +46,7 @@ func Conntrack(cpus int) []Sysctl {
 func IPVS() []Sysctl {
 	return append([]Sysctl{
 		{"net/ipv4/vs/conntrack", 1},
-		{"net/ipv4/vs/expire_nodest_conn", 1},
+		{expire, 1},
 		{"net/ipv4/vs/expire_quiescent_template", 1},
 	}, Silence()...)
 }

@@ -25,6 +25,9 @@ type Tunnels struct {
 // sloppy is the setting: with it any packet of a TCP connection may be the first that this node sees.
 const sloppy = "net/ipv4/vs/sloppy_tcp"
 
+// expire is the setting by which IPVS ends connections a tick after their destination was deleted (S61).
+const expire = "net/ipv4/vs/expire_nodest_conn"
+
 // forever is the lifetime of an address, in seconds, that does not end.
 const forever = 0xffffffff
 
@@ -64,6 +67,19 @@ func (t Tunnels) Down() error {
 		errs = append(errs, fmt.Errorf("setting sysctl %s: %w", sloppy, err))
 	}
 	return errors.Join(append(errs, down(netip.IPv6Unspecified()), down(netip.IPv4Unspecified()))...)
+}
+
+// Spare suspends what [IPVS] sets, that connections end with their destination, until it is called with false. Packets for a destination
+// that is not there are dropped meanwhile.
+func (t Tunnels) Spare(connections bool) error {
+	value := "1"
+	if connections {
+		value = "0"
+	}
+	if err := os.WriteFile(filepath.Join(t.ProcSys, filepath.FromSlash(expire)), []byte(value), 0o644); err != nil {
+		return fmt.Errorf("setting sysctl %s: %w", expire, err)
+	}
+	return nil
 }
 
 // up makes the device of a family, which unwraps what is for its own address only.
