@@ -63,8 +63,7 @@ func (s *State) applyVIP(op Op) error {
 }
 
 func (v *VirtualServer) apply(op Op) error {
-	i, has := slices.BinarySearchFunc(v.Destinations, op.Destination.Addr,
-		func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
+	i, has := slices.BinarySearchFunc(v.Destinations, op.Destination.Addr, Destination.at)
 	v.Destinations = slices.Clone(v.Destinations)
 	last := 0
 	for _, d := range v.Destinations {

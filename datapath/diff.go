@@ -118,7 +118,7 @@ func (d *diff) servers(have, want State, now time.Time) {
 
 func (d *diff) destinations(server VirtualServer, have, want []Destination, now time.Time) {
 	index := func(list []Destination, addr netip.AddrPort) (Destination, bool) {
-		i, ok := slices.BinarySearchFunc(list, addr, func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
+		i, ok := slices.BinarySearchFunc(list, addr, Destination.at)
 		if !ok {
 			return Destination{}, false
 		}
@@ -155,22 +155,23 @@ func (d *diff) destinations(server VirtualServer, have, want []Destination, now 
 // the same endpoints one by one or all at once make the same choices. One after the other is moved behind those before it; the kernel takes
 // it away and gives it back, with its connections, whose packets it drops for that moment.
 func (d *diff) lineUp(server VirtualServer, have, want []Destination) {
-	all, added := slices.Clone(have), map[netip.AddrPort]bool{}
+	all := slices.Clone(have)
 	for _, w := range want {
-		i, ok := slices.BinarySearchFunc(all, w.Addr, func(d Destination, a netip.AddrPort) int { return d.Addr.Compare(a) })
+		i, ok := slices.BinarySearchFunc(all, w.Addr, Destination.at)
 		switch {
 		case w.Weight == 0:
 		case ok:
 			w.Added = all[i].Added
 			all[i] = w
 		default:
-			all, added[w.Addr] = slices.Insert(all, i, w), true
+			all = slices.Insert(all, i, w)
 		}
 	}
 	last, behind := 0, false
 	for _, x := range all {
+		_, had := slices.BinarySearchFunc(have, x.Addr, Destination.at)
 		switch {
-		case added[x.Addr]:
+		case !had:
 			d.destsUp, behind = append(d.destsUp, Op{AddDestination, netip.Addr{}, server, x}), true
 		case behind || x.Added < last:
 			d.destsUp, behind = append(d.destsUp, Op{MoveDestination, netip.Addr{}, server, x}), true

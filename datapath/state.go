@@ -137,6 +137,9 @@ type Destination struct {
 	Added int       // one that the kernel got later than another of its server has a greater one
 }
 
+// at compares d's address with a.
+func (d Destination) at(a netip.AddrPort) int { return d.Addr.Compare(a) }
+
 func (d Destination) same(o Destination) bool {
 	return d.Addr == o.Addr && d.Weight == o.Weight && d.Method == o.Method
 }

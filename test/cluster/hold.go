@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"net/netip"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -19,17 +17,16 @@ import (
 
 // Held are connections that the client holds open. Its methods are not safe for concurrent use.
 type Held struct {
-	cmd    *exec.Cmd
-	input  io.WriteCloser
-	output *bufio.Scanner
-	errs   bytes.Buffer
+	cmd     *exec.Cmd
+	input   io.WriteCloser
+	reports *json.Decoder
+	errs    bytes.Buffer
 }
 
 // Hold opens n connections from the client to http://target/hostname, which [Held.Close] ends, and uses one after the other, one
 // each interval. A request is lost after ten seconds, stretched by [Slow].
 func (l *Lab) Hold(ctx context.Context, target netip.AddrPort, n int, interval time.Duration) (*Held, probe.Holding, error) {
-	h := &Held{cmd: exec.CommandContext(ctx, filepath.Join(l.Bin, "fairlab"), "exec", "--name", l.Name, "client", "--", filepath.Join(l.Bin, "probe"),
-		"hold", target.String(), "-open", strconv.Itoa(n), "-interval", interval.String(), "-timeout", (10 * time.Second * Slow()).String())}
+	h := &Held{cmd: l.probeCommand(ctx, "hold", target.String(), "-open", strconv.Itoa(n), "-interval", interval.String(), "-timeout", (10 * time.Second * Slow()).String())}
 	h.cmd.Stderr = &h.errs
 	var err error
 	if h.input, err = h.cmd.StdinPipe(); err != nil {
@@ -39,8 +36,7 @@ func (l *Lab) Hold(ctx context.Context, target netip.AddrPort, n int, interval t
 	if err != nil {
 		return nil, probe.Holding{}, err
 	}
-	h.output = bufio.NewScanner(out)
-	h.output.Buffer(nil, 1<<20)
+	h.reports = json.NewDecoder(out)
 	if err := h.cmd.Start(); err != nil {
 		return nil, probe.Holding{}, fmt.Errorf("starting %s: %w", strings.Join(h.cmd.Args, " "), err)
 	}
@@ -57,11 +53,10 @@ func (h *Held) Check() (probe.Holding, error) {
 }
 
 func (h *Held) report() (r probe.Holding, err error) {
-	if !h.output.Scan() {
-		return r, fmt.Errorf("probe says no more of its connections: %w: %s", h.output.Err(), h.errs.String())
+	if err := h.reports.Decode(&r); err != nil {
+		return r, fmt.Errorf("reading what probe says of its connections: %w: %s", err, h.errs.String())
 	}
-	err = json.Unmarshal(h.output.Bytes(), &r)
-	return r, err
+	return r, nil
 }
 
 // Close ends the connections.

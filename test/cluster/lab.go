@@ -118,8 +118,7 @@ func (l *Lab) HTTP(ctx context.Context, target netip.AddrPort, path string, inte
 // Connect probes http://target/path from the client at the given interval until the function that it returns is called, which returns
 // the report. That is to be called once. An attempt fails after a second, stretched by [Slow].
 func (l *Lab) Connect(ctx context.Context, target netip.AddrPort, path string, interval time.Duration) (stop func() (probe.Report, error), err error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(l.Bin, "fairlab"), "exec", "--name", l.Name, "client", "--", filepath.Join(l.Bin, "probe"),
-		"http", target.String(), "-path", path, "-interval", interval.String(), "-timeout", (time.Second * Slow()).String(), "-for", "0")
+	cmd := l.probeCommand(ctx, "http", target.String(), "-path", path, "-interval", interval.String(), "-timeout", (time.Second * Slow()).String(), "-for", "0")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	input, err := cmd.StdinPipe()
@@ -136,6 +135,11 @@ func (l *Lab) Connect(ctx context.Context, target netip.AddrPort, path string, i
 		}
 		return r, readReport(out.Bytes(), &r, cmd.Args)
 	}, nil
+}
+
+// probeCommand is probe in the client's namespaces, to be started.
+func (l *Lab) probeCommand(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, filepath.Join(l.Bin, "fairlab"), append([]string{"exec", "--name", l.Name, "client", "--", filepath.Join(l.Bin, "probe")}, args...)...)
 }
 
 // UDP sends message from new ports to target from the client and reports the answers.

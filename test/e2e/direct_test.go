@@ -177,9 +177,7 @@ func restartSpeaker(t *testing.T, node string) {
 // speakerOn returns a node's newest speaker.
 func speakerOn(t *testing.T, node string) (newest corev1.Pod) {
 	t.Helper()
-	var pods corev1.PodList
-	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace("fairlead-system"), client.MatchingLabels{"app.kubernetes.io/component": "speaker"}))
-	for _, p := range pods.Items {
+	for _, p := range speakers(t) {
 		if p.Spec.NodeName == node && !p.CreationTimestamp.Before(&newest.CreationTimestamp) {
 			newest = p
 		}

@@ -93,6 +93,14 @@ func restart(t *testing.T, component string) {
 	})
 }
 
+// speakers are all pods of the speakers, also those that are ending.
+func speakers(t *testing.T) []corev1.Pod {
+	t.Helper()
+	var pods corev1.PodList
+	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace("fairlead-system"), client.MatchingLabels{"app.kubernetes.io/component": "speaker"}))
+	return pods.Items
+}
+
 func podReady(p corev1.Pod) bool {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {

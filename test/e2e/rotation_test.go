@@ -66,10 +66,8 @@ func runStranger(args string) error {
 // stranger runs a member with that key on the client and returns how many members it saw, itself included.
 func stranger(t *testing.T, key []byte) string {
 	t.Helper()
-	var pods corev1.PodList
-	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace("fairlead-system"), client.MatchingLabels{"app.kubernetes.io/component": "speaker"}))
 	args := []string{"192.0.2.100:7947", hex.EncodeToString(key)}
-	for _, p := range pods.Items {
+	for _, p := range speakers(t) {
 		args = append(args, p.Status.PodIP+":7947")
 	}
 	exe, err := os.Executable()

@@ -282,9 +282,12 @@ func TestNextProcessKeepsItsSocket(t *testing.T) {
 	before, err := os.Stat(w.path)
 	check(t, err)
 	w.serve(Options{})
-	for now := before; os.SameFile(before, now); time.Sleep(time.Millisecond) {
-		if now, err = os.Stat(w.path); err != nil {
-			now = before // between the two
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) { // nobody says when it listens
+		if now, err := os.Stat(w.path); err == nil && !os.SameFile(before, now) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the second process does not listen")
 		}
 	}
 	first()
