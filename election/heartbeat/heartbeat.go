@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -158,11 +157,12 @@ func (h *Heartbeat) apply() {
 	}
 }
 
-// Suspects returns the nodes that were heard once and no longer are, sorted.
-func (h *Heartbeat) Suspects() []lb.NodeName {
+// Suspects returns the nodes that were heard once and no longer are; true stands for those whose kernels said that nobody listens: their
+// speakers have died, and they live.
+func (h *Heartbeat) Suspects() map[lb.NodeName]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Sorted(maps.Keys(h.suspects))
+	return maps.Clone(h.suspects)
 }
 
 // Hears reports whether heartbeats go to and fro between this node and the other one now.
@@ -209,7 +209,7 @@ func (h *Heartbeat) take(c change) {
 	node, ok := h.nodes[c.peer]
 	if ok {
 		if silent(c.event) {
-			h.suspects[node] = true
+			h.suspects[node] = c.event.Cause == bfd.CauseRefused
 		} else {
 			delete(h.suspects, node)
 		}

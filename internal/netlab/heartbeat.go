@@ -57,10 +57,14 @@ func (b *heartbeat) Watch(peers map[lb.NodeName]netip.Addr) {
 }
 
 // Suspects implements speaker.Heartbeat.
-func (b *heartbeat) Suspects() []lb.NodeName {
+func (b *heartbeat) Suspects() map[lb.NodeName]bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.late
+	out := make(map[lb.NodeName]bool, len(b.late))
+	for _, node := range b.late {
+		out[node] = false
+	}
+	return out
 }
 
 // hears is for gossip.Options.Heard.

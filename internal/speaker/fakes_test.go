@@ -277,13 +277,13 @@ func (f fakeHeartbeat) Watch(peers map[lb.NodeName]netip.Addr) {
 }
 
 // Suspects implements Heartbeat.
-func (f fakeHeartbeat) Suspects() []lb.NodeName {
+func (f fakeHeartbeat) Suspects() map[lb.NodeName]bool {
 	f.n.world.mu.Lock()
 	defer f.n.world.mu.Unlock()
-	var out []lb.NodeName
-	for _, name := range slices.Sorted(maps.Keys(f.n.watched)) {
+	out := map[lb.NodeName]bool{}
+	for name := range f.n.watched {
 		if f.n.world.nodes[name].silent && !f.n.silent {
-			out = append(out, name)
+			out[name] = false
 		}
 	}
 	return out

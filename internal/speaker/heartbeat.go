@@ -13,8 +13,9 @@ import (
 type Heartbeat interface {
 	// Watch replaces the set of nodes with which heartbeats are exchanged.
 	Watch(peers map[lb.NodeName]netip.Addr)
-	// Suspects returns the nodes that were heard once and no longer are, sorted.
-	Suspects() []lb.NodeName
+	// Suspects returns the nodes that were heard once and no longer are; true stands for those whose kernels said that nobody listens:
+	// their speakers have died, and they live.
+	Suspects() map[lb.NodeName]bool
 	// Fresh is false from when this process was asleep for as long as the others need to notice it, until one of them has
 	// answered again. It costs little and may be called from any goroutine.
 	Fresh() bool
@@ -43,7 +44,7 @@ func (s *Speaker) watch(members []lb.Member, known map[lb.NodeName]netip.Addr) {
 	s.o.Heartbeat.Watch(peers)
 }
 
-func (s *Speaker) suspects() []lb.NodeName {
+func (s *Speaker) suspects() map[lb.NodeName]bool {
 	if s.o.Heartbeat == nil {
 		return nil
 	}

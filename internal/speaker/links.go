@@ -51,7 +51,7 @@ func (s *Speaker) missesSpeakers() bool {
 		}
 	}
 	suspects := s.o.Heartbeat.Suspects()
-	return slices.ContainsFunc(members, func(m lb.Member) bool { return slices.Contains(suspects, m.Node) })
+	return slices.ContainsFunc(members, func(m lb.Member) bool { _, silent := suspects[m.Node]; return silent })
 }
 
 // trusted reports whether a link that is up has been so for long enough. A cluster of one node has nobody to ask.

@@ -180,7 +180,7 @@ func (s *Speaker) self() lb.Member {
 	}
 	return lb.Member{
 		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
-		Links: s.usable, Claims: s.ledger.epochs(), Failing: failing, Suspects: s.suspects(),
+		Links: s.usable, Claims: s.ledger.epochs(), Failing: failing, Suspects: slices.Sorted(maps.Keys(s.suspects())),
 	}
 }
 
