@@ -88,5 +88,5 @@ func (v *VirtualServer) apply(op Op) error {
 
 // Clone returns a copy that may be changed with [State.Apply] while s stays as it is.
 func (s State) Clone() State {
-	return State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), NodeAddrs: s.NodeAddrs, Pods: s.Pods, Peers: s.Peers, Partial: slices.Clone(s.Partial)}
+	return State{VIPs: slices.Clone(s.VIPs), Servers: slices.Clone(s.Servers), NodeAddrs: s.NodeAddrs, Pods: s.Pods, Peers: s.Peers, Onward: s.Onward, Partial: slices.Clone(s.Partial)}
 }

@@ -230,6 +230,8 @@ type State struct {
 	Peers []netip.Addr
 	MTU   MTU // what the network takes to the destinations of such servers, as an engine found; zero in a wanted state
 
+	Onward Onward // what becomes of packets of connections that this node does not know
+
 	// Partial lists, in a state that an engine reached, the VIPs that lack something that was wanted. Sorted.
 	Partial []netip.Addr
 	// Refused lists, in a wanted state, what of the facts is not in it, at which engines do not look; in a state that an engine reached,
@@ -237,9 +239,9 @@ type State struct {
 	Refused []Refused
 }
 
-// Equal reports whether both states hold the same VIPs, servers, node addresses, peers and detector; Refused does not matter.
+// Equal reports whether both states hold the same VIPs, servers, node addresses, peers, detector and way onward; Refused does not matter.
 func (s State) Equal(o State) bool {
-	return slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Peers, o.Peers) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
+	return s.Onward.Equal(o.Onward) && slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Peers, o.Peers) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
 		(alias(s.Servers, o.Servers) || slices.EqualFunc(s.Servers, o.Servers, (*VirtualServer).Equal))
 }
 
@@ -302,6 +304,7 @@ func (s State) String() string {
 	for _, name := range s.Pods.Interfaces {
 		fmt.Fprintf(&b, "pods through %s\n", name)
 	}
+	b.WriteString(s.Onward.String())
 	for _, v := range s.Servers {
 		b.WriteString(v.String())
 	}

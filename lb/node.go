@@ -75,6 +75,12 @@ func (m Member) Claim(addr netip.Addr) uint64 {
 	return m.Claims[i].Epoch
 }
 
+// Relay is another node that takes packets of connections from this one.
+type Relay struct {
+	Node NodeName
+	MACs []MAC // of its links, sorted
+}
+
 // Claim says that a node announces an address. Of two claims to one address that with the higher epoch holds.
 type Claim struct {
 	Addr  netip.Addr

@@ -71,6 +71,16 @@ type Snapshot struct {
 
 	// NoTunnel holds the nodes, this one perhaps among them, that cannot take part in direct server return, and why.
 	NoTunnel map[NodeName]Refusal
+
+	// Relays holds the other nodes that can be handed packets of connections that may be theirs, sorted by node: those whose speakers live,
+	// and those that have lately lost theirs otherwise than by dying, because their kernels go on. RelaysKnown is false in the first moments of
+	// a process, in which it has not met the others yet. RelaysInDoubt says that a node is missing that may only seem to have died.
+	Relays        []Relay
+	RelaysKnown   bool
+	RelaysInDoubt bool
+
+	// Segments are this node's links as the kernel has them, also those that cannot be announced on at this moment, sorted by name.
+	Segments []Link
 }
 
 // Method is how connections reach their endpoints.
@@ -93,6 +103,9 @@ type Forwarding struct {
 
 	// Method is that of load balancer addresses of which neither the Service nor the pool says any; "" = NAT.
 	Method Method
+
+	// HandOn lets nodes hand each other packets of connections that they do not know.
+	HandOn bool
 
 	// MasqueradeAll hides the clients of ClusterIPs from the endpoints, pods too.
 	MasqueradeAll bool

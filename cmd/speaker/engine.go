@@ -26,6 +26,9 @@ func openEngine(ctx context.Context, f config, log *slog.Logger) (speaker.Engine
 	for _, s := range c.Raised {
 		log.Info("kernel setting raised, it will stay so", "setting", s.String())
 	}
+	if c.Lacks != nil {
+		log.Warn("kernel lacks something", "err", c.Lacks)
+	}
 	if c.Missed != nil {
 		log.Warn("kernel settings not raised", "err", c.Missed)
 	}

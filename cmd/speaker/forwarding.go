@@ -21,6 +21,7 @@ func (c *config) forwardingFlags(fs *flag.FlagSet) {
 		})
 	fs.Func("forwarding", "how connections to addresses reach pods where neither the Service nor the pool says it: nat or dsr (default nat)",
 		func(s string) (err error) { c.forwarding.Method, err = parseMethod(s); return err })
+	fs.BoolVar(&c.forwarding.HandOn, "hand-on", true, "hand packets of TCP connections that this node does not know on to the other nodes, so that connections go on when they move")
 	fs.BoolVar(&c.forwarding.MasqueradeAll, "masquerade-all", false, "hide the clients of ClusterIPs from the pods, always; other addresses are not concerned")
 }
 

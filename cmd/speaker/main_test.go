@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	c, err = parse(append(good, "--datapath-mode=full", "--pods=10.0.0.0/8,cali*", "--nodeport-addresses=192.0.2.7/24", "--forwarding=dsr"))
-	if got, want := fmt.Sprint(c.kube.Full, c.forwarding, err), "true {true dsr false [192.0.2.0/24] false {false [10.0.0.0/8] [cali*]}} <nil>"; got != want {
+	if got, want := fmt.Sprint(c.kube.Full, c.forwarding, err), "true {true dsr true false [192.0.2.0/24] false {false [10.0.0.0/8] [cali*]}} <nil>"; got != want {
 		t.Errorf("mode full: %s, want %s", got, want)
 	}
 	for _, alone := range []string{"--cleanup", "--version"} {

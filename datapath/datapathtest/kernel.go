@@ -37,7 +37,7 @@ func (k *Kernel) State() datapath.State { return k.state.Clone() }
 // Sync brings the kernel to want as an engine does: read, diff, apply. Its signature is that of the speaker's Engine.
 func (k *Kernel) Sync(_ context.Context, want datapath.State, now time.Time) (datapath.State, error) {
 	err := k.Apply(datapath.Diff(k.State(), want, now))
-	k.state.NodeAddrs, k.state.Pods, k.state.Peers = want.NodeAddrs, want.Pods, want.Peers
+	k.state.NodeAddrs, k.state.Pods, k.state.Peers, k.state.Onward = want.NodeAddrs, want.Pods, want.Peers, want.Onward
 	reached := k.State()
 	for _, w := range want.Servers {
 		has, ok := k.state.Server(w.Listener)

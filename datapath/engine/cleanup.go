@@ -14,11 +14,11 @@ import (
 // before is not known, and others may rely on them by now. They are below procSys, normally [link.ProcSys].
 func Cleanup(ctx context.Context, procSys string) error {
 	if ipvs.Probe(ctx) == nil {
-		e, err := newIPVS(nft.DefaultMark, procSys) // whatever bit was in use: the listeners' marks are known by others
+		c, err := openIPVS(Options{Mark: nft.DefaultMark, ProcSys: procSys}) // whatever bit was in use: the listeners' marks are known by others
 		if err != nil {
 			return err
 		}
-		return e.Cleanup(ctx)
+		return c.Engine.Cleanup(ctx)
 	}
 	table, err := nft.OpenTable(nft.Options{Forward: true})
 	if err != nil {

@@ -42,6 +42,7 @@ type Choice struct {
 	Why    string        // why not another engine; empty if the engine was asked for by name
 	Raised []link.Sysctl // kernel settings that had to be changed
 	Missed error         // kernel settings that could not be changed, and can be done without
+	Lacks  error         // what the kernel cannot do, and can be done without
 }
 
 // Options say which engine, and how.
@@ -99,20 +100,16 @@ func open(ctx context.Context, o Options) (Choice, error) {
 }
 
 func openIPVS(o Options) (Choice, error) {
-	e, err := newIPVS(o.Mark, o.ProcSys)
-	return Choice{Engine: e}, err
-}
-
-func newIPVS(mark uint32, procSys string) (*ipvs.Engine, error) {
-	marks, err := ipvs.NewMarks(mark, nft.InsideBit(mark))
+	marks, err := ipvs.NewMarks(o.Mark, nft.InsideBit(o.Mark))
 	if err != nil {
-		return nil, err
+		return Choice{}, err
 	}
-	guard, err := nft.OpenTable(nft.Options{Mark: mark, Inside: marks.Of})
+	guard, err := nft.OpenTable(nft.Options{Mark: o.Mark, Inside: marks.Of})
 	if err != nil {
-		return nil, err
+		return Choice{}, err
 	}
-	return ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Tunnels: link.Tunnels{ProcSys: procSys}, Flows: conntrack.Flows{}, Marks: marks})
+	e, err := ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Tunnels: link.Tunnels{ProcSys: o.ProcSys}, Flows: conntrack.Flows{}, Marks: marks})
+	return Choice{Engine: e, Lacks: guard.Onward()}, err
 }
 
 func openNFT(ctx context.Context, o Options) (Choice, error) {
@@ -123,7 +120,7 @@ func openNFT(ctx context.Context, o Options) (Choice, error) {
 	if err != nil {
 		return Choice{}, err
 	}
-	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{})}, nil
+	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Lacks: table.Onward()}, nil
 }
 
 // retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have

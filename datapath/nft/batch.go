@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// family is the nftables family of the table.
+// tableFamily is the nftables family of the table.
 const tableFamily = unix.NFPROTO_INET
 
 // Attributes of nf_tables.h that package unix does not have.
@@ -25,14 +25,15 @@ const mostElements = 48 << 10
 
 // batch is a transaction in the kernel's encoding: messages between a begin and an end, of which all or none are carried out.
 type batch struct {
-	buf  []byte
-	head int    // where the current message starts
-	seq  uint32 // number of the current message
-	err  error  // the first thing that could not be encoded
+	buf    []byte
+	head   int    // where the current message starts
+	seq    uint32 // number of the current message
+	family byte   // of the table that messages are about
+	err    error  // the first thing that could not be encoded
 }
 
 func newBatch() *batch {
-	b := &batch{}
+	b := &batch{family: tableFamily}
 	b.message(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	return b
 }
@@ -52,7 +53,7 @@ func (b *batch) message(kind, flags uint16, family uint8, resource uint16) {
 
 // command starts a message about nftables.
 func (b *batch) command(kind, flags uint16) {
-	b.message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, tableFamily, 0)
+	b.message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, b.family, 0)
 }
 
 // close writes the length of the current message into it.
@@ -123,7 +124,7 @@ func (b *batch) expression(kind uint16, e any) {
 			})
 		})
 	case expr.Any:
-		data, err := expr.Marshal(tableFamily, e)
+		data, err := expr.Marshal(b.family, e)
 		b.err = errors.Join(b.err, err)
 		b.attr(kind|unix.NLA_F_NESTED, data)
 	default:

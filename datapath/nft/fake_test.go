@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fake is a kernel that carries out encoded transactions on one table, all or nothing, and refuses what the real one refuses. Rules are
+// fake is a kernel that carries out encoded transactions on one table of each family, all or nothing, and refuses what the real one refuses. Rules are
 // bytes to it.
 type fake struct {
 	table   *fakeTable
+	others  map[byte]*fakeTable // of other families
 	commits uint32
 	checks  int                   // transactions that were only checked
 	refuse  func() error          // asked before each transaction
@@ -48,12 +49,16 @@ func (k *fake) names() (chains, sets []string, _ error) {
 	return slices.Collect(maps.Keys(k.table.chains)), slices.Collect(maps.Keys(k.table.sets)), nil
 }
 
-func (k *fake) rules() (map[string]int, error) {
-	if k.table == nil {
+func (k *fake) rules(family byte) (map[string]int, error) {
+	table := k.others[family]
+	if family == tableFamily {
+		table = k.table
+	}
+	if table == nil {
 		return nil, unix.ENOENT
 	}
 	out := map[string]int{}
-	for name, rules := range k.table.chains {
+	for name, rules := range table.chains {
 		out[name] = len(rules)
 	}
 	return out, nil
@@ -78,7 +83,10 @@ func (k *fake) commit(_ context.Context, transaction []byte) error {
 	if binary.NativeEndian.Uint16(transaction[len(transaction)-16:]) != unix.NFNL_MSG_BATCH_END {
 		k.checks++
 	}
-	next := &fake{table: k.table.clone(), poison: k.poison}
+	next := &fake{table: k.table.clone(), others: map[byte]*fakeTable{}, poison: k.poison}
+	for family, table := range k.others {
+		next.others[family] = table.clone()
+	}
 	acknowledge, finished := false, false
 	for rest := transaction; len(rest) > 0; {
 		size := binary.NativeEndian.Uint32(rest)
@@ -86,7 +94,7 @@ func (k *fake) commit(_ context.Context, transaction []byte) error {
 		acknowledge = acknowledge || flags&unix.NLM_F_ACK != 0
 		finished = kind == unix.NFNL_MSG_BATCH_END
 		if kind>>8 == unix.NFNL_SUBSYS_NFTABLES {
-			if err := next.message(kind&0xff, body); err != nil {
+			if err := next.messageTo(rest[unix.NLMSG_HDRLEN], kind&0xff, body); err != nil {
 				return fmt.Errorf("message %d of type %#x: %w: %w", binary.NativeEndian.Uint32(rest[8:]), kind, errRefused, err)
 			}
 		}
@@ -101,7 +109,7 @@ func (k *fake) commit(_ context.Context, transaction []byte) error {
 	if !finished {
 		return nil
 	}
-	k.table = next.table
+	k.table, k.others = next.table, next.others
 	k.commits++
 	return nil
 }
@@ -119,6 +127,18 @@ func (t *fakeTable) references() error {
 		}
 	}
 	return nil
+}
+
+func (k *fake) messageTo(family byte, kind uint16, body attributes) error {
+	if family == tableFamily {
+		return k.message(kind, body)
+	}
+	other := &fake{table: k.others[family]}
+	err := other.message(kind, body)
+	if k.others[family] = other.table; other.table == nil {
+		delete(k.others, family)
+	}
+	return err
 }
 
 func (k *fake) message(kind uint16, body attributes) error {
@@ -213,18 +233,24 @@ func (t *fakeTable) setElements(add bool, body attributes, poison func(string) b
 
 // dump prints everything but how a rule works.
 func (k *fake) dump() string {
-	if k.table == nil {
-		return ""
-	}
 	var out []string
-	for name, rules := range k.table.chains {
-		out = append(out, fmt.Sprintf("chain %s hooked=%v %x", name, k.table.hooks[name], rules))
-	}
-	for name, elements := range k.table.sets {
-		out = append(out, "set "+name)
-		for key, value := range elements {
-			out = append(out, fmt.Sprintf("set %s: %x -> %q", name, key, value))
+	add := func(family byte, t *fakeTable) {
+		if t == nil {
+			return
 		}
+		for name, rules := range t.chains {
+			out = append(out, fmt.Sprintf("%d chain %s hooked=%v %x", family, name, t.hooks[name], rules))
+		}
+		for name, elements := range t.sets {
+			out = append(out, fmt.Sprintf("%d set %s", family, name))
+			for key, value := range elements {
+				out = append(out, fmt.Sprintf("%d set %s: %x -> %q", family, name, key, value))
+			}
+		}
+	}
+	add(tableFamily, k.table)
+	for family, t := range k.others {
+		add(family, t)
 	}
 	slices.Sort(out)
 	return strings.Join(out, "\n")

@@ -92,6 +92,7 @@ func (o Options) frame(pods datapath.Detector, t tunnels) ruleset {
 	}
 	o.hooks(r)
 	o.sources(r)
+	o.strays(r, pods)
 	if t.on && !o.Forward {
 		tunnelHooks(r, t.mtu)
 	}
@@ -127,13 +128,14 @@ func (o Options) hooks(r ruleset) {
 		return
 	}
 	settled := append(ifState(expr.CtStateBitINVALID|expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()...)
-	for name, hook := range map[string]uint32{guardIn: unix.NF_INET_PRE_ROUTING, guardOut: unix.NF_INET_LOCAL_OUT} {
-		base(name, "filter", hook, -120, settled)
-		dispatch(name, "services")
-	}
+	untracked := append(ifState(expr.CtStateBitUNTRACKED), back()...) // this node's output only where it hands a packet on
+	base(guardIn, "filter", unix.NF_INET_PRE_ROUTING, -120, settled)
+	base(guardOut, "filter", unix.NF_INET_LOCAL_OUT, -120, settled, untracked)
+	dispatch(guardIn, "services")
+	dispatch(guardOut, "services")
 	base(markIn, "filter", unix.NF_INET_LOCAL_IN, 90, settled) // IPVS comes at 99 here and at -98 there
 	dispatch(markIn, "mark")
-	base(markOut, "filter", unix.NF_INET_LOCAL_OUT, -110, settled)
+	base(markOut, "filter", unix.NF_INET_LOCAL_OUT, -110, settled, untracked)
 	dispatch(markOut, "mark")
 }
 

@@ -45,7 +45,7 @@ func (n *netfilter) generation() (id uint32, err error) {
 		}
 		n.questions = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}
 	}
-	err = askOn(n.questions, unix.NFT_MSG_GETGEN, 0, nil, func(a attributes) { id = a.number(unix.NFTA_GEN_ID) })
+	err = askOn(n.questions, unix.AF_UNSPEC, unix.NFT_MSG_GETGEN, 0, nil, func(a attributes) { id = a.number(unix.NFTA_GEN_ID) })
 	if err != nil {
 		return 0, fmt.Errorf("reading generation of nftables: %w", err)
 	}
@@ -74,10 +74,10 @@ func (*netfilter) names() (chains, sets []string, err error) {
 	return chains, sets, nil
 }
 
-func (*netfilter) rules() (map[string]int, error) {
+func (*netfilter) rules(family byte) (map[string]int, error) {
 	count := map[string]int{}
 	table := nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(TableName))
-	err := ask(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, []*nl.RtAttr{table}, func(a attributes) { count[a.text(unix.NFTA_RULE_CHAIN)]++ })
+	err := askOn(nil, family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, []*nl.RtAttr{table}, func(a attributes) { count[a.text(unix.NFTA_RULE_CHAIN)]++ })
 	if err != nil {
 		return nil, fmt.Errorf("listing rules of table %s: %w", TableName, err)
 	}
@@ -102,17 +102,13 @@ func (*netfilter) elements(set string, each func(key, value []byte, packets, byt
 
 // ask sends one request about nftables and calls each with the attributes of every message of the answer.
 func ask(kind, flags uint16, about []*nl.RtAttr, each func(attributes)) error {
-	return askOn(nil, kind, flags, about, each)
+	return askOn(nil, tableFamily, kind, flags, about, each)
 }
 
 // askOn is ask on sockets that stay open.
-func askOn(sockets map[int]*nl.SocketHandle, kind, flags uint16, about []*nl.RtAttr, each func(attributes)) error {
+func askOn(sockets map[int]*nl.SocketHandle, family uint8, kind, flags uint16, about []*nl.RtAttr, each func(attributes)) error {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|int(kind), int(flags))
 	req.Sockets = sockets
-	family := uint8(unix.AF_UNSPEC)
-	if kind != unix.NFT_MSG_GETGEN {
-		family = tableFamily
-	}
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: unix.NFNETLINK_V0})
 	for _, a := range about {
 		req.AddData(a)

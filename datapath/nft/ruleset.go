@@ -62,6 +62,9 @@ func (f fields) magic() (m uint32) {
 }
 
 func (f fields) size() (n uint32) {
+	if len(f) == 1 {
+		return uint32(f[0].bytes)
+	}
 	for _, x := range f {
 		n += uint32(x.bytes+3) &^ 3
 	}

@@ -60,9 +60,9 @@ func (o Options) validate() (Options, error) {
 // kernel is nftables in the network namespace of the calling thread.
 type kernel interface {
 	commit(ctx context.Context, transaction []byte) error
-	generation() (uint32, error)             // grows with every transaction of anybody
-	names() (chains, sets []string, _ error) // of our table
-	rules() (map[string]int, error)          // how many each chain of our table has
+	generation() (uint32, error)               // grows with every transaction of anybody
+	names() (chains, sets []string, _ error)   // of our table
+	rules(family byte) (map[string]int, error) // how many each chain of our table of a family has
 	elements(set string, each func(key, value []byte, packets, bytes uint64)) error
 }
 
@@ -82,6 +82,7 @@ type Table struct {
 	verified time.Time
 	read     time.Time
 	writes   int // committed transactions
+	onwards  onwards
 }
 
 // OpenTable prepares access to the table and changes nothing. It fails where nftables may not be used.
@@ -93,7 +94,9 @@ func OpenTable(o Options) (*Table, error) {
 	if _, err := o.kernel.generation(); err != nil {
 		return nil, err
 	}
-	return &Table{Options: o, trash: newGarbage(), bans: map[datapath.Listener]ban{}}, nil
+	t := &Table{Options: o, trash: newGarbage(), bans: map[datapath.Listener]ban{}}
+	t.probeOnward(context.Background())
+	return t, nil
 }
 
 // Set makes the table say what the state asks for. All of it or nothing is in force: on error the table is as before, unless the error is
@@ -108,7 +111,7 @@ func (t *Table) Set(ctx context.Context, s datapath.State, now time.Time) error 
 // set is Set that also returns the parts of the state before and of the one in force in which they differ.
 func (t *Table) set(ctx context.Context, s datapath.State, now time.Time) (from, to datapath.State, err error) {
 	if t.lost(now) {
-		t.known = false
+		t.known, t.onwards.known = false, false
 	}
 	bearable := t.spare(s, now)
 	from, to, err = t.lead(ctx, bearable, now)
@@ -120,6 +123,9 @@ func (t *Table) set(ctx context.Context, s datapath.State, now time.Time) (from,
 		if err = t.accuse(ctx, bearable, now, err); err == nil {
 			from, to, err = t.lead(ctx, t.spare(s, now), now)
 		}
+	}
+	if err == nil {
+		err = t.setOnward(ctx, s.Onward)
 	}
 	if err == nil && len(t.bans) > 0 {
 		err = t.rejected()
@@ -299,6 +305,7 @@ func (t *Table) lost(now time.Time) bool {
 	t.foreign = true
 	if current != t.seen {
 		t.seen = current
+		t.onwards.known = t.onwards.known && !t.onwardLost()
 		if t.flushed() {
 			return true
 		}
@@ -312,7 +319,7 @@ func (t *Table) lost(now time.Time) bool {
 
 // flushed reports whether a chain lacks rules, or has more than were written.
 func (t *Table) flushed() bool {
-	rules, err := t.kernel.rules()
+	rules, err := t.kernel.rules(tableFamily)
 	if err != nil {
 		return true
 	}
@@ -382,7 +389,8 @@ func (t *Table) Delete(ctx context.Context) error {
 	b.deleteTable()
 	t.known, t.have, t.trash = false, datapath.State{}, newGarbage()
 	clear(t.bans)
-	if err := t.kernel.commit(ctx, b.finish()); err != nil && !errors.Is(err, context.Canceled) {
+	err := t.setOnward(ctx, datapath.Onward{Known: true})
+	if err = errors.Join(err, t.kernel.commit(ctx, b.finish())); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("deleting table %s: %w", TableName, err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -76,6 +77,14 @@ func randomState(r *rand.Rand) datapath.State {
 	s.Peers = []netip.Addr{netip.MustParseAddr("192.0.2.12"), netip.MustParseAddr("2001:db8::12")}[:r.IntN(3)]
 	if len(s.Peers) > 0 {
 		s.MTU = datapath.MTU{IPv4: 1500 * r.IntN(2), IPv6: 1450}
+	}
+	s.Onward.Known = true
+	for _, w := range []*datapath.Way{&s.Onward.IPv4, &s.Onward.IPv6}[:r.IntN(3)] {
+		s.Onward.From = []lb.MAC{{2, 1}, {2, 2}}[:r.IntN(3)]
+		*w = datapath.Way{First: datapath.Hop{Addr: netip.MustParseAddr("192.0.2.12"), Link: 7}}
+		if r.IntN(2) == 0 {
+			w.Next = datapath.Hop{Addr: netip.MustParseAddr("192.0.2.13"), Link: 1 + r.IntN(2)}
+		}
 	}
 	if r.IntN(3) > 0 {
 		s.NodeAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.11")}
@@ -161,6 +170,43 @@ func TestShuffle(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestOnwardTablesAreKept: those that hand packets on are written when they are known, again when somebody has deleted them, and as long as
+// nobody knows whom there is they stay as a predecessor left them.
+func TestOnwardTablesAreKept(t *testing.T) {
+	k := &fake{}
+	s, now := state(server("192.0.2.200:80", nil, "10.0.0.1:8080")), t0
+	set := func(table *Table, what string, want int) {
+		t.Helper()
+		now = now.Add(time.Minute)
+		if err := table.Set(context.Background(), s, now); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(k.others); n != want {
+			t.Errorf("%s: %d tables that hand packets on, want %d", what, n, want)
+		}
+	}
+	table := k.open(t, true)
+	set(table, "unknown", 0)
+	hop := datapath.Hop{Addr: netip.MustParseAddr("192.0.2.12"), Link: 7}
+	s.Onward = datapath.Onward{Known: true, From: []lb.MAC{{2, 1}}, IPv4: datapath.Way{First: hop}}
+	set(table, "known", 1)
+	delete(k.others, unix.NFPROTO_IPV4)
+	k.commits++
+	set(table, "after somebody deleted it", 1)
+	s.Onward = datapath.Onward{}
+	set(k.open(t, true), "a new process", 1)
+	s.Onward.Known = true
+	set(table, "alone", 0)
+	s.Onward.IPv4.First = hop
+	k.refuse = func() error { return errRefused }
+	deaf := k.open(t, true)
+	k.refuse = nil
+	if deaf.Onward() == nil {
+		t.Error("a kernel that cannot duplicate packets is not noticed")
+	}
+	set(deaf, "by a kernel that cannot", 0)
 }
 
 func TestNothingIsWrittenForAnEqualState(t *testing.T) {

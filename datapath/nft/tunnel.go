@@ -116,9 +116,8 @@ func (f family) clamp(r ruleset, most int) {
 		return
 	}
 	const mss = 2 // RFC 9293 §3.2
-	synAck := rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{SourceRegister: reg(0), DestRegister: reg(0), Len: 1, Mask: []byte{0x12}, Xor: []byte{0}}, equal(0, 0x12)}
-	r.rule(tunnelSize, ifMeta(expr.MetaKeyNFPROTO, f.nfproto), ifMeta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), synAck,
+	const synAck = 0x12
+	r.rule(tunnelSize, ifMeta(expr.MetaKeyNFPROTO, f.nfproto), ifMeta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), ifFlags(synAck, synAck),
 		f.loadConnection(false)[:3], rule{in(f.direct(), 0)},
 		rule{&expr.Immediate{Register: reg(0), Data: binary.BigEndian.AppendUint16(nil, uint16(min(most, 0xffff)))},
 			&expr.Exthdr{Type: mss, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt, SourceRegister: reg(0)}})

@@ -177,6 +177,7 @@ type Speaker struct {
 	ledger    *ledger
 	steady    steadiness
 	absence   absence
+	relays    relays
 	again     uint64 // how often everything was announced anew, because a node that was lost is back
 	settling  settling
 	wake      *time.Timer  // of the next step that time alone makes necessary; nil = none
@@ -227,7 +228,7 @@ func New(o Options) (*Speaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}, absence: absence{}, strangers: map[netip.Addr]stranger{},
+	s := &Speaker{o: o, ledger: newLedger(), cameUp: map[string]time.Time{}, steady: steadiness{}, absence: absence{}, relays: newRelays(), strangers: map[netip.Addr]stranger{},
 		wire: families{o.Announcer, o.Announcer6}}
 	s.report.ready = o.Engine == nil
 	s.fence.beat = o.Heartbeat

@@ -204,14 +204,16 @@ func (s *Speaker) snapshot(now time.Time, known map[lb.NodeName]netip.Addr, fenc
 	snap = lb.Snapshot{
 		Self: s.o.Node, Services: s.facts.Services, Endpoints: s.facts.Endpoints, Nodes: s.facts.Nodes, Pools: s.facts.Pools, L2: s.facts.L2,
 		BGP: s.facts.BGP, BGPPeers: s.facts.BGPPeers,
-		Members: members, Links: self.Links, Programmed: programmed, Forwards: s.o.Engine != nil, Forwarding: s.o.Forwarding, Others: s.facts.Others, Addrs: s.addrs, Conflicts: conflicts,
+		Members: members, Links: self.Links, Segments: s.links, Programmed: programmed, Forwards: s.o.Engine != nil, Forwarding: s.o.Forwarding, Others: s.facts.Others, Addrs: s.addrs, Conflicts: conflicts,
 		Down: election.Down(members, s.o.Node), Epochs: s.ledger.seen, LeaveOnCordon: s.o.LeaveOnCordon,
 		Fenced: fenced, HealthChecks: s.checks, Announced: s.announced,
 	}
+	expected := slices.Collect(maps.Keys(s.facts.Speakers))
 	snap.Steady = s.steady.observe(members, snap.Down, now)
+	after := s.relays.observe(&snap, expected, known, s.suspects(), now)
 	snap.Leaving = s.speech.leaving.observe(snap, now)
-	snap.Settling, again = s.settling.awaited(s.o.Node, members, slices.Collect(maps.Keys(s.facts.Speakers)), now)
-	return snap, sooner(sooner(again, nextFailback(snap.L2, snap.Steady)), nextDrain(snap))
+	snap.Settling, again = s.settling.awaited(s.o.Node, members, expected, now)
+	return snap, sooner(sooner(sooner(again, after), nextFailback(snap.L2, snap.Steady)), nextDrain(snap))
 }
 
 // tell publishes st and reports what has changed since the last one: a log line and an Event each.

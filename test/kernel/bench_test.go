@@ -52,10 +52,7 @@ func without(s datapath.State) datapath.State {
 // BenchmarkSync measures what an engine costs: first is everything on an empty node, restart a new instance that finds all of it in
 // the kernel, change is one endpoint of one Service coming or going, and same is a call with nothing to do.
 func BenchmarkSync(b *testing.B) {
-	names := engines()
-	if *engineFlag != "" {
-		names = []string{*engineFlag}
-	}
+	names := tested()
 	if err := build(); err != nil {
 		b.Fatal(err)
 	}

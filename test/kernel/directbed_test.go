@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ import (
 // tierTopology is a client and three nodes with two pods each on one bridge. The nodes filter by reverse path strictly, as many do.
 const tierTopology = `
 set -e
-modprobe -a ipip ip6_tunnel # they bring devices along, in every namespace
+modprobe -qa ipip ip6_tunnel || true # they bring devices along, in every namespace
 for ns in tlan tc t1 t2 t3; do ip netns add $ns; ip -n $ns link set lo up; done
 ip -n tlan link add br0 type bridge
 ip -n tlan link set br0 up
@@ -137,6 +138,8 @@ type tier struct {
 	family  tierFamily
 	engines [3]engine.Engine
 	now     time.Time
+	relays  []lb.Relay // the nodes that have met each other
+	index   [3]int     // of the nodes' interfaces
 }
 
 // newTier returns nodes that hold nothing of Fairlead, and checks at the end of the test that Cleanup leads back there.
@@ -186,7 +189,7 @@ func (tr *tier) dump(t testing.TB) (out string) {
 	t.Helper()
 	for i := range tr.engines {
 		inNode(t, i, func() error {
-			out += kernelDump(t) + shell(t, "ip -br addr; cat /proc/sys/net/ipv4/vs/sloppy_tcp")
+			out += kernelDump(t) + shell(t, "ip -br addr; cat /proc/sys/net/ipv4/vs/sloppy_tcp 2>/dev/null || true")
 			return nil
 		})
 	}
@@ -257,6 +260,9 @@ func (tr *tier) syncOne(t testing.TB, i int, svc lb.Service, eps []lb.Endpoint) 
 		s.Nodes[name] = lb.Node{Name: name, Addrs: []netip.Addr{netip.MustParseAddr(fmt.Sprintf(tr.family.node, k))},
 			PodCIDRs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf(tr.family.cidr, k))}}
 	}
+	s.Forwarding.HandOn, s.RelaysKnown = true, tr.relays != nil
+	s.Relays = slices.DeleteFunc(slices.Clone(tr.relays), func(r lb.Relay) bool { return r.Node == s.Self })
+	s.Segments = []lb.Link{{Name: "eth0", Index: tr.index[i], Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("fd00:51::/64")}}}
 	want := datapath.Desired(s)
 	inNode(t, i, func() error {
 		reached, err := tr.engines[i].Sync(context.Background(), want, tr.now)

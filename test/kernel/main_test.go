@@ -21,13 +21,17 @@ func TestMain(m *testing.M) { os.Exit(testbed.Main(testbed.Program{Run: m.Run}))
 // forEachEngine runs body once per engine, each time on an empty node.
 func forEachEngine(t *testing.T, body func(t *testing.T, b *bed)) {
 	t.Helper()
-	names := engines()
-	if *engineFlag != "" {
-		names = []string{*engineFlag}
-	}
-	for _, name := range names {
+	for _, name := range tested() {
 		t.Run(name, func(t *testing.T) { body(t, newBed(t, name)) })
 	}
+}
+
+// tested returns the engines to test.
+func tested() []string {
+	if *engineFlag != "" {
+		return []string{*engineFlag}
+	}
+	return engines()
 }
 
 // engines returns those that the kernel offers.

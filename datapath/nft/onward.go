@@ -1,0 +1,185 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+)
+
+// Packets of connections that this node does not know meet two chains. The one in our table sees that they are such, and gives them a
+// priority that says so; the one behind it, in a table of its own of each family, because the kernel duplicates packets only there, sends a
+// copy to another node and drops the original, so that conntrack learns nothing of it. The copy leaves as output of this node that belongs
+// to no connection.
+const (
+	astray       = "astray-prerouting"
+	onwardChain  = "onward-prerouting"
+	onwardPeers  = "peers"
+	strayMark    = 0x666c6472 // nobody's priority: traffic classes have those that begin with a queue's number
+	strayLimit   = 100000     // packets a second that are handed on, those of a flood among them; what is more is dropped
+	onwardBefore = -124       // priority of the second chain; the first has the one before
+)
+
+var typeEther = field{9, 6}
+
+// strays writes the chain that recognises packets in the middle of a TCP connection to a VIP that conntrack does not know, from elsewhere. It
+// takes them for the first of a connection, except those with which one ends, which it calls invalid, as it does others that are too far
+// ahead in a connection that it knows: those stay here.
+func (o Options) strays(r ruleset, pods datapath.Detector) {
+	const fin, syn, rst = 0x01, 0x02, 0x04
+	r.chains[astray] = chain{kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: onwardBefore - 1}
+	r.rule(astray, ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()) // nearly all
+	r.rule(astray, ifMeta(expr.MetaKeyPRIORITY, word(strayMark)...), unmark())         // between nodes on one machine it stays with a packet
+	for _, f := range families() {
+		tcp := append(ifMeta(expr.MetaKeyNFPROTO, f.nfproto), ifMeta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP)...)
+		to := append(rule{f.loadDestination(0), in(f.vips(), 0)}, f.ifOutside(pods)...)
+		mark := append(rule{&expr.Immediate{Register: reg(0), Data: word(strayMark)}}, setPriority(0)...)
+		r.rule(astray, ifState(expr.CtStateBitNEW), tcp, ifFlags(syn, 0), to, mark)
+		r.rule(astray, ifState(expr.CtStateBitINVALID), tcp, ifFlags(syn, 0), not(ifFlags(fin|rst, 0)), to, mark)
+	}
+}
+
+// ifFlags goes on if, of the bits of a TCP header's flags, those are set; it uses register 0.
+func ifFlags(bits, set byte) rule {
+	return rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: reg(0), DestRegister: reg(0), Len: 1, Mask: []byte{bits}, Xor: []byte{0}}, equal(0, set)}
+}
+
+// onwardTable is the content of the table of one family that hands packets on.
+func (f family) onwardTable(w datapath.Way, from int, silent bool) chain {
+	c := chain{kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: onwardBefore}
+	add := func(parts ...rule) {
+		var whole rule
+		for _, p := range parts {
+			whole = append(whole, p...)
+		}
+		c.rules = append(c.rules, whole)
+	}
+	add(not(ifMeta(expr.MetaKeyPRIORITY, word(strayMark)...)), back())
+	add(unmark())
+	add(ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back())
+	add(rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpLt, Register: reg(0), Data: []byte{2}}}, drop())
+	if from > 0 {
+		handedOn := rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6}, in(onwardPeers, 0)}
+		switch {
+		case w.Next != (datapath.Hop{}):
+			add(handedOn, count(), sendTo(w.Next), drop())
+		case silent:
+			add(handedOn, count(), drop())
+		default:
+			add(handedOn, count(), rule{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+		}
+	}
+	add(rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: strayLimit, Unit: expr.LimitTimeSecond, Burst: strayLimit}}, count(), sendTo(w.First))
+	add(drop())
+	return c
+}
+
+func unmark() rule {
+	return append(rule{&expr.Immediate{Register: reg(0), Data: word(0)}}, setPriority(0)...)
+}
+
+// count is for whoever lists the table.
+func count() rule { return rule{&expr.Counter{}} }
+
+// sendTo sends a copy to a node.
+func sendTo(h datapath.Hop) rule {
+	return rule{&expr.Immediate{Register: reg(0), Data: h.Addr.AsSlice()}, &expr.Immediate{Register: reg(4), Data: word(uint32(h.Link))},
+		&expr.Dup{RegAddr: reg(0), RegDev: reg(4), IsRegDevSet: true}}
+}
+
+// loadTTL loads what every hop takes one of.
+func (f family) loadTTL(r int) expr.Any {
+	offset := uint32(8)
+	if f.addr.bytes == 16 {
+		offset = 7
+	}
+	return &expr.Payload{DestRegister: reg(r), Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 1}
+}
+
+// onwards is what the kernel has of the tables that hand packets on.
+type onwards struct {
+	have   datapath.Onward
+	known  bool
+	rules  map[byte]int // of each family's chain
+	unable error        // the kernel cannot duplicate packets
+}
+
+// Onward says why the kernel cannot hand packets on; nil if it can.
+func (t *Table) Onward() error { return t.onwards.unable }
+
+// probeOnward finds out whether the kernel can.
+func (t *Table) probeOnward(ctx context.Context) {
+	some := datapath.Way{First: datapath.Hop{Addr: ipv4.device().Addr, Link: 1}}
+	some6 := datapath.Way{First: datapath.Hop{Addr: ipv6.device().Addr, Link: 1}}
+	b, _ := onwardBatch(datapath.Onward{IPv4: some, IPv6: some6})
+	err := t.kernel.commit(ctx, unfinished(b.finish()))
+	if errors.Is(err, errRefused) {
+		t.onwards.unable = fmt.Errorf("packets of connections that have moved here from another node cannot be handed back, and end them: %w", err)
+	}
+}
+
+// setOnward writes the tables that hand packets on, whole, if they are not as wanted.
+func (t *Table) setOnward(ctx context.Context, want datapath.Onward) error {
+	if !want.Known || t.onwards.unable != nil || t.onwards.known && t.onwards.have.Equal(want) {
+		return nil
+	}
+	b, rules := onwardBatch(want)
+	err := b.err
+	if err == nil {
+		err = t.write(ctx, b.finish())
+	}
+	if err != nil {
+		return fmt.Errorf("writing tables ip and ip6 %s: %w", TableName, err)
+	}
+	t.onwards.have, t.onwards.known, t.onwards.rules = want, true, rules
+	return nil
+}
+
+// onwardLost reports whether a table is no longer as it was written.
+func (t *Table) onwardLost() bool {
+	for family, n := range t.onwards.rules {
+		if rules, err := t.kernel.rules(family); err != nil || rules[onwardChain] != n {
+			return true
+		}
+	}
+	return false
+}
+
+// onwardBatch replaces both tables, and says how many rules they have then.
+func onwardBatch(want datapath.Onward) (b *batch, rules map[byte]int) {
+	b, rules = newBatch(), map[byte]int{}
+	for _, f := range families() {
+		b.family = f.nfproto
+		b.addTable() // so that deleting one that is not there is no error
+		b.deleteTable()
+		w := want.IPv4
+		if f.addr.bytes == 16 {
+			w = want.IPv6
+		}
+		if w.First == (datapath.Hop{}) {
+			continue
+		}
+		b.addTable()
+		if len(want.From) > 0 {
+			peers := set{key: fields{typeEther}}
+			b.addSet(onwardPeers, peers)
+			var list []element
+			for _, m := range want.From {
+				list = append(list, element{place{set: onwardPeers, key: string(m[:])}, ""})
+			}
+			b.addElements(onwardPeers, peers, list)
+		}
+		c := f.onwardTable(w, len(want.From), want.Silent)
+		b.addChain(onwardChain, c)
+		for _, r := range c.rules {
+			b.addRule(onwardChain, r)
+		}
+		rules[f.nfproto] = len(c.rules)
+	}
+	return b, rules
+}

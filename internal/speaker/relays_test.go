@@ -1,0 +1,100 @@
+package speaker
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+func TestRelays(t *testing.T) {
+	r := newRelays()
+	start := time.Now()
+	for _, step := range []struct {
+		what                 string
+		at                   time.Duration
+		members, down, known string // a member with a dash behind it has not said its links; one that is down by the word of its kernel has a plus
+		want                 string // "?" = not known yet, "!" = in doubt
+	}{
+		{"this node is alone at first", 0, "n1", "", "", "?"},
+		{"n2 joins, and has said nothing", time.Second, "n1 n2-", "", "n2", "?"},
+		{"now it has, but n3 is missing", 2 * time.Second, "n1 n2", "", "n2", "n2?"},
+		{"n3 comes", 3 * time.Second, "n1 n2 n3", "", "n2 n3", "n2 n3"},
+		{"n2 says goodbye", 10 * time.Second, "n1 n3", "", "n3", "n2 n3"},
+		{"and is back, and has said nothing", 15 * time.Second, "n1 n2- n3", "", "n2 n3", "n2 n3"},
+		{"n3 is down", 20 * time.Second, "n1 n2 n3", "n3", "n2 n3", "n2!"},
+		{"and still is", 21 * time.Second, "n1 n2 n3", "n3", "n2 n3", "n2"},
+		{"gossip gives it up", 22 * time.Second, "n1 n2", "", "n2 n3", "n2"},
+		{"it is back", 30 * time.Second, "n1 n2 n3", "", "n2 n3", "n2 n3"},
+		{"gossip alone gives it up", 40 * time.Second, "n1 n2", "", "n2 n3", "n2!"},
+		{"it is back again", 42 * time.Second, "n1 n2 n3", "", "n2 n3", "n2 n3"},
+		{"the speaker of n3 crashes", 44 * time.Second, "n1 n2 n3", "n3+", "n2 n3", "n2 n3"},
+		{"gossip gives it up", 45 * time.Second, "n1 n2", "n3+", "n2 n3", "n2 n3"},
+		{"and its node dies too", 46 * time.Second, "n1 n2", "n3", "n2 n3", "n2!"},
+		{"n2 says goodbye for good", 50 * time.Second, "n1", "", "", "n2"},
+		{"a minute later its node is taken for gone", 107 * time.Second, "n1", "", "", ""},
+	} {
+		s, suspects := lb.Snapshot{Self: "n1", Down: map[lb.NodeName]bool{}}, map[lb.NodeName]bool{}
+		for _, name := range strings.Fields(step.members) {
+			m := lb.Member{Node: lb.NodeName(strings.TrimSuffix(name, "-"))}
+			if string(m.Node) == name {
+				m.Links = []lb.Link{{Name: "eth0", MAC: lb.MAC{2, name[1]}}, {Name: "eth1"}}
+			}
+			s.Members = append(s.Members, m)
+		}
+		for _, name := range strings.Fields(step.down) {
+			node := lb.NodeName(strings.TrimSuffix(name, "+"))
+			s.Down[node], suspects[node] = true, string(node) != name
+		}
+		known := map[lb.NodeName]netip.Addr{}
+		for _, name := range strings.Fields(step.known) {
+			known[lb.NodeName(name)] = netip.Addr{}
+		}
+		r.observe(&s, []lb.NodeName{"n1", "n2", "n3"}, known, suspects, start.Add(step.at))
+		var names []string
+		for _, x := range s.Relays {
+			names = append(names, string(x.Node))
+			if fmt.Sprint(x.MACs) != fmt.Sprint([]lb.MAC{{2, x.Node[1]}}) {
+				t.Errorf("%s: %s has the stations %v", step.what, x.Node, x.MACs)
+			}
+		}
+		got := strings.Join(names, " ")
+		if !s.RelaysKnown {
+			got += "?"
+		}
+		if s.RelaysInDoubt {
+			got += "!"
+		}
+		if got != step.want {
+			t.Errorf("%s: %q, want %q", step.what, got, step.want)
+		}
+	}
+}
+
+// TestRelaysAreAwaited: for so long, if those that are expected do not come, or nobody knows who is.
+func TestRelaysAreAwaited(t *testing.T) {
+	start := time.Now()
+	for _, tt := range []struct {
+		expected []lb.NodeName
+		after    time.Duration
+		want     bool
+	}{
+		{[]lb.NodeName{"n1"}, 0, true},
+		{[]lb.NodeName{"n1", "n2"}, 0, false},
+		{[]lb.NodeName{"n1", "n2"}, relaysAwaited - 1, false},
+		{[]lb.NodeName{"n1", "n2"}, relaysAwaited, true},
+		{nil, 0, false},
+		{nil, relaysAwaited, true},
+	} {
+		r := newRelays()
+		r.began = start
+		s := lb.Snapshot{Self: "n1", Members: []lb.Member{{Node: "n1"}}}
+		again := r.observe(&s, tt.expected, nil, nil, start.Add(tt.after))
+		if s.RelaysKnown != tt.want || !tt.want && again != relaysAwaited-tt.after {
+			t.Errorf("%v expected, after %s: known %v, again after %s", tt.expected, tt.after, s.RelaysKnown, again)
+		}
+	}
+}

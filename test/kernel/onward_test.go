@@ -1,0 +1,284 @@
+//go:build kernel
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// TestOnward is about connections by nat whose packets come to another node all of a sudden, in both families.
+func TestOnward(t *testing.T) {
+	for _, name := range tested() {
+		for _, f := range tierFamilies {
+			t.Run(name+"/"+f.name, func(t *testing.T) {
+				tr := newTier(t, f, name)
+				tr.meet(t, 1, 2, 3)
+				for _, c := range []struct {
+					name string
+					body func(*testing.T, *tier)
+				}{{"moves", keepsMoved}, {"shared", keepsShared}, {"local", keepsLocal}, {"transfers", keepsTransfers}, {"new speakers", keepsWithNewSpeakers},
+					{"ends", keepsEnds}, {"death", keepsThoseOfTheLiving}, {"flush", keepsAfterFlush}, {"nobody's", refusesNobodys}} {
+					t.Run(c.name, func(t *testing.T) { c.body(t, tr) })
+				}
+				tr.start(t, name) // so that Cleanup is that of a process which knows nothing
+			})
+		}
+	}
+}
+
+// meet has the nodes know each other, those of them that are named by their numbers.
+func (tr *tier) meet(t testing.TB, nodes ...int) {
+	t.Helper()
+	tr.relays = nil
+	for i := range tr.engines {
+		inNode(t, i, func() error {
+			eth0, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			at := eth0.Attrs()
+			tr.index[i] = at.Index
+			if slices.Contains(nodes, i+1) {
+				tr.relays = append(tr.relays, lb.Relay{Node: lb.NodeName(fmt.Sprintf("t%d", i+1)), MACs: []lb.MAC{lb.MAC(at.HardwareAddr)}})
+			}
+			return nil
+		})
+	}
+}
+
+func byNAT(port uint16, edit func(*lb.Service)) func(*lb.Service) {
+	return on(port, func(s *lb.Service) {
+		s.Forwarding = lb.NAT
+		if edit != nil {
+			edit(s)
+		}
+	})
+}
+
+// keepsMoved: from node to node and back, twice, with more connections opened everywhere.
+func keepsMoved(t *testing.T, tr *tier) {
+	tr.sync(t, tr.service(byNAT(180, nil)), tr.everywhere())
+	var conns []net.Conn
+	var by []string
+	for _, node := range []int{0, 1, 2, 0, 2, 1} {
+		tr.receive(t, node)
+		if n, of := broken(conns, by, patience, every); n > 0 {
+			t.Errorf("%d of %d connections broke on the move to t%d", n, of, node+1)
+		}
+		more, byMore := tr.open(t, "tcp", "180", 8, "")
+		conns, by = append(conns, more...), append(by, byMore...)
+	}
+}
+
+// keepsShared: a router spreads connections over three nodes, and anew when one leaves and returns.
+func keepsShared(t *testing.T, tr *tier) {
+	tr.sync(t, tr.service(byNAT(182, nil)), tr.everywhere())
+	tr.receive(t, 0, 1, 2)
+	conns, by := tr.open(t, "tcp", "182", 60, "")
+	for _, nodes := range [][]int{{1, 2}, {0, 1, 2}, {0, 2}, {2, 1, 0}, {0, 1}} {
+		tr.receive(t, nodes...)
+		if n, of := broken(conns, by, patience, every); n > 0 {
+			t.Errorf("%d of %d connections broke when the nodes were %v", n, of, nodes)
+		}
+	}
+}
+
+// keepsLocal: with the client's address kept, and no endpoint on the node where the packets come now.
+func keepsLocal(t *testing.T, tr *tier) {
+	local := byNAT(184, func(s *lb.Service) { s.ExternalTrafficPolicy = lb.Local })
+	tr.sync(t, tr.service(local), slices.Concat(tr.endpoint(1, 1, "rs"), tr.endpoint(2, 1, "rs")))
+	tr.receive(t, 0)
+	conns, by := tr.open(t, "tcp", "184", 6, tr.family.client)
+	for _, node := range []int{1, 2} {
+		tr.receive(t, node)
+		if n, of := broken(conns, by, patience, every); n > 0 {
+			t.Errorf("%d of %d connections broke on the move to t%d", n, of, node+1)
+		}
+	}
+}
+
+// keepsTransfers: long segments in both directions, while the address moves all the time.
+func keepsTransfers(t *testing.T, tr *tier) {
+	const size = 64 << 20
+	tr.sync(t, tr.service(byNAT(186, nil)), tr.everywhere())
+	tr.receive(t, 0)
+	var wg sync.WaitGroup
+	for _, way := range []string{"up", "down", "up", "down"} {
+		c, err := dial("tc", "tcp", tr.family.client, tr.at("187"), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if n, err := move(c, way, size); err != nil || n != size {
+				t.Errorf("%s: %d of %d bytes arrived as they were sent, %v", way, n, size, err)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	moves := 0
+	for running := true; running; moves++ {
+		tr.receive(t, (moves+1)%3)
+		select {
+		case <-done:
+			running = false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	t.Logf("%d moves", moves)
+}
+
+// keepsEnds: what a client says with the packet that ends its half of the connection, or all of it, arrives.
+func keepsEnds(t *testing.T, tr *tier) {
+	tr.sync(t, tr.service(byNAT(196, nil)), tr.everywhere())
+	tr.receive(t, 0)
+	var conns []net.Conn
+	for range 6 {
+		c, err := dial("tc", "tcp", tr.family.client, tr.at("197"), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "%-16s", "up 0")
+		conns = append(conns, c)
+	}
+	for i, c := range conns {
+		tr.receive(t, 1+i%2)
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		var n int
+		if _, err := fmt.Fscan(c, &n); err != nil {
+			t.Errorf("connection %d: %v after the end of what the client has to say", i, err)
+		}
+	}
+}
+
+// keepsThoseOfTheLiving: of connections that three nodes share one node dies, and the router spreads the rest anew.
+func keepsThoseOfTheLiving(t *testing.T, tr *tier) {
+	svc, eps := tr.service(byNAT(198, nil)), tr.everywhere()[len(tr.everywhere())/3:] // none of them at t1
+	tr.sync(t, svc, eps)
+	tr.receive(t, 0, 1, 2)
+	dead := fmt.Sprintf(tr.family.node, 1)
+	var conns []net.Conn // through the others
+	var by []string
+	const all = 60
+	for range all {
+		c, err := dial("tc", "tcp", tr.family.client, tr.at("198"), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		a, err := say(c, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.client != dead { // masqueraded: the node
+			conns, by = append(conns, c), append(by, a.pod)
+		}
+	}
+	shell(t, "ip -n tlan link set p-t1 down")
+	met := tr.relays
+	defer func() {
+		tr.relays = met
+		shell(t, "ip -n tlan link set p-t1 up")
+	}()
+	tr.relays = met[1:]
+	tr.syncOne(t, 1, svc, eps)
+	tr.syncOne(t, 2, svc, eps)
+	tr.receive(t, 1, 2)
+	if n, of := broken(conns, by, patience, every); n > 0 || of == 0 || of == all {
+		t.Errorf("%d of %d connections through nodes that live broke, of %d in all", n, of, all)
+	}
+}
+
+// keepsWithNewSpeakers: processes that have not met each other yet change nothing.
+func keepsWithNewSpeakers(t *testing.T, tr *tier) {
+	svc := tr.service(byNAT(188, nil))
+	tr.sync(t, svc, tr.everywhere())
+	tr.receive(t, 2)
+	conns, by := tr.open(t, "tcp", "188", 6, "")
+	tr.receive(t, 1)
+	met := tr.relays
+	tr.relays = nil
+	tr.start(t, tr.engines[0].Name())
+	tr.sync(t, svc, tr.everywhere())
+	if n, of := broken(conns, by, patience, every); n > 0 {
+		t.Errorf("%d of %d connections broke when the speakers were replaced", n, of)
+	}
+	tr.relays = met
+	tr.sync(t, svc, tr.everywhere())
+	if n, of := broken(conns, by, patience, every); n > 0 {
+		t.Errorf("%d of %d connections broke when the new speakers had met", n, of)
+	}
+}
+
+// keepsAfterFlush: somebody deletes the tables that hand packets on, or all tables.
+func keepsAfterFlush(t *testing.T, tr *tier) {
+	svc := tr.service(byNAT(190, nil))
+	tr.sync(t, svc, tr.everywhere())
+	family := map[string]string{"IPv4": "ip", "IPv6": "ip6"}[tr.family.name]
+	for _, command := range []string{"delete table " + family + " fairlead", "flush ruleset"} {
+		tr.receive(t, 0)
+		conns, by := tr.open(t, "tcp", "190", 3, "")
+		shell(t, "ip netns exec t2 nft "+command)
+		tr.now = tr.now.Add(time.Second)
+		tr.sync(t, svc, tr.everywhere())
+		tr.receive(t, 1)
+		if n, of := broken(conns, by, patience, every); n > 0 {
+			t.Errorf("%d of %d connections broke after %q", n, of, command)
+		}
+	}
+}
+
+// refusesNobodys: a connection through a node that is gone ends with a reset from the others, however many they are, also where none of them
+// would serve a new one; so does one that never was.
+func refusesNobodys(t *testing.T, tr *tier) {
+	met := tr.relays
+	defer func() { tr.relays = met }()
+	for port, edit := range map[uint16]func(*lb.Service){192: nil, 194: func(s *lb.Service) { s.ExternalTrafficPolicy = lb.Local }} {
+		svc := tr.service(byNAT(port, edit))
+		tr.relays = met
+		eps := slices.Concat(tr.endpoint(1, 1, "rs"), tr.endpoint(1, 2, "rs"))
+		tr.sync(t, svc, eps)
+		tr.receive(t, 0)
+		conns, _ := tr.open(t, "tcp", fmt.Sprint(port), 2, "")
+		tr.relays = met[1:]
+		tr.syncOne(t, 1, svc, eps)
+		tr.syncOne(t, 2, svc, eps)
+		tr.receive(t, 1+rand.IntN(2))
+		for _, c := range conns {
+			if _, err := say(c, patience); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("port %d: a connection through the node that is gone: %v, want a reset", port, err)
+			}
+		}
+	}
+	var log strings.Builder
+	for i, e := range tr.engines[1:] { // and what a walk leaves behind in conntrack is nothing
+		inNode(t, i+1, func() error {
+			flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+			for _, f := range flows {
+				if p := f.Forward.DstPort; p == 192 || p == 194 {
+					fmt.Fprintln(&log, i+2, e.Name(), f)
+				}
+			}
+			return err
+		})
+	}
+	if log.Len() > 0 {
+		t.Errorf("flows that nobody has:\n%s", log.String())
+	}
+}
