@@ -217,7 +217,8 @@ func TestBGPPowerOff(t *testing.T) {
 	}
 }
 
-// TestBGPDrain: a node is drained under 200 new connections per second, and each comes about.
+// TestBGPDrain: a node is drained under 200 new connections per second, and each comes about; so do those that have been open all the time, whichever
+// node has received them, when the node leaves and when it returns.
 func TestBGPDrain(t *testing.T) {
 	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.DrainWait = &metav1.Duration{Duration: 2 * time.Second} })
 	must(t, install(t.Context(), "speaker.onCordon=leave"))
@@ -226,26 +227,39 @@ func TestBGPDrain(t *testing.T) {
 	s := bgpService(t)
 	target := address(t, s)
 	victim := nodes[len(nodes)-1]
+	held := hold(t, target, openByRouters)
 	wait := meanwhile(t, target, 5*time.Millisecond, 10*time.Second)
+	gone := podsOn(t, s.Namespace, victim) // with the pods of the node go their connections
 	_, err := lab.Fairlab(t.Context(), "node", "drain", victim)
 	must(t, err)
-	t.Cleanup(func() { _, _ = lab.Fairlab(cleanupContext(t), "kubectl", "uncordon", victim) })
+	uncordon := func() { _, _ = lab.Fairlab(cleanupContext(t), "kubectl", "uncordon", victim) }
+	t.Cleanup(uncordon)
 	paths(t, target.Addr(), len(nodes)-1)
-	outlived(t, wait(), 1)
+	held.goesOn(t, victim+" drained", gone...)
+	uncordon()
+	paths(t, target.Addr(), len(nodes))
+	held.goesOn(t, victim+" back", gone...)
+	outlived(t, wait())
 }
 
-// TestBGPUpgrade: every speaker is replaced under 200 new connections per second with graceful restart and BFD, and each comes about.
+// openByRouters is how many connections are held open through changes of the paths.
+const openByRouters = 200
+
+// TestBGPUpgrade: every speaker is replaced under 200 new connections per second with graceful restart and BFD, and each comes about, as does each
+// that has been open all the time.
 func TestBGPUpgrade(t *testing.T) {
 	withBFD(t)
 	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" })
 	s := bgpService(t)
 	target := address(t, s)
+	held := hold(t, target, openByRouters)
 	wait, start := meanwhile(t, target, 5*time.Millisecond, 15*time.Second), time.Now()
 	must(t, install(t.Context(), "logLevel=debug"))
 	t.Cleanup(func() { _ = install(cleanupContext(t)) })
 	speakersRolledOut(t)
 	t.Logf("every speaker was replaced after %.0f s", time.Since(start).Seconds())
-	outlived(t, wait(), 1)
+	held.goesOn(t, "every speaker replaced")
+	outlived(t, wait())
 }
 
 // speakersRolledOut waits until every speaker is of the newest kind.

@@ -136,7 +136,7 @@ func (h *heldOpen) goesOn(t *testing.T, when string, gone ...string) {
 			should, ended = should+n, ended+n-r.Kept[pod]
 		}
 	}
-	t.Logf("%s: %d of %d connections go on, of %d whose pod lives", when, total(r.Kept), total(h.before), should)
+	t.Logf("%s: %d of %d connections go on, of %d whose pod lives %v", when, total(r.Kept), total(h.before), should, r.Errors)
 	if ended*100 > should {
 		t.Errorf("%s: %d of %d connections ended: %v", when, ended, should, r.Errors)
 	}

@@ -135,7 +135,7 @@ func TestKeyRotationLosesNothing(t *testing.T) {
 		}
 		return nil
 	})
-	outlived(t, wait(), 0)
+	outlived(t, wait())
 	if got := stranger(t, old); got != "1" && got != "0" {
 		t.Errorf("with the old key a stranger sees %s members", got)
 	}

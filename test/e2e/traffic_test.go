@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"syscall"
 	"testing"
 	"time"
 
@@ -64,15 +63,13 @@ func owner(t *testing.T, addr netip.Addr) string {
 	return node
 }
 
-// outlived fails the test if a connection of the report did not come about. A few may have been reset for each move of the address, or of its
-// paths: with forwarding nat the node that takes over does not know those whose request is still to come, at 200 a second seldom more than one,
-// and five if the machine stands still for 25 ms.
-func outlived(t *testing.T, r probe.Report, moves int) {
+// outlived fails the test if a connection of the report failed, whether it did not come about or was open when the address, or one of its
+// paths, moved.
+func outlived(t *testing.T, r probe.Report) {
 	t.Helper()
-	resets := r.Errors[syscall.ECONNRESET.Error()]
-	t.Logf("%d connections, %d failed, of which %d were open and reset, longest gap %.0f ms", r.Attempts, r.Failed, resets, r.LongestGap)
-	if r.Failed > resets || resets > 5*moves || r.OK == 0 {
-		t.Errorf("want none that did not come about, and at most %d open ones reset: %+v", 5*moves, r)
+	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
+	if r.Failed > 0 || r.OK == 0 {
+		t.Errorf("want none that failed: %+v", r)
 	}
 }
 
