@@ -73,6 +73,9 @@ var tierFamilies = []tierFamily{
 }
 
 var buildTier = sync.OnceValue(func() error {
+	if err := build(); err != nil { // it hides the namespaces that there were
+		return err
+	}
 	if out, err := exec.Command("bash", "-c", tierTopology).CombinedOutput(); err != nil {
 		return fmt.Errorf("building the tier: %w\n%s", err, out)
 	}
