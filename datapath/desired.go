@@ -57,8 +57,9 @@ func (d *Decider) Desired(s lb.Snapshot) State {
 		d.assemble(c, fresh)
 		d.done = true
 	}
-	if d.last.Onward = onward(s); d.direct > 0 {
-		d.last.Onward = Onward{Known: s.RelaysKnown}
+	d.last.Onward = Onward{Known: s.RelaysKnown}
+	if d.direct == 0 {
+		d.last.Onward = onward(s)
 	}
 	return d.last
 }

@@ -46,8 +46,8 @@
 // A connection by NAT lives in the tables of the node that received its first packet. When the address moves, or a router that spreads
 // connections over the nodes does it anew, the rest comes to a node that knows nothing of it. While the first one lives it goes on: a packet in
 // the middle of a TCP connection from the outside to one of [State.VIPs] that this node does not know walks on, unchanged, to the first other
-// node of [State.Onward], from there to the next, in an order that all have, until one knows it. The last one refuses it; while a node may only seem to have died, it drops it. The one that knows it answers the
-// client past the others. So nobody has to be told where a connection is, nor which node had an address before.
+// node of [State.Onward], from there to the next, in an order that all have, until one knows it. The last one refuses it;
+// while a node may only seem to have died, it drops it. The one that knows it answers the client past the others. So nobody has to be told where a connection is, nor which node had an address before.
 //
 // It needs nodes that reach each other on a segment, because the packet goes to the other node's station as it is. It is for TCP alone: a
 // datagram is always the first of its flow, or might be. Where a server is Direct there is no walk: connections to it need none, and what IPVS

@@ -78,7 +78,7 @@ func (m Member) Claim(addr netip.Addr) uint64 {
 // Relay is another node that takes packets of connections from this one.
 type Relay struct {
 	Node NodeName
-	MACs []MAC // of its links, sorted
+	MACs []MAC // of its links
 }
 
 // Claim says that a node announces an address. Of two claims to one address that with the higher epoch holds.

@@ -3,8 +3,8 @@ package heartbeat
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"maps"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"

@@ -90,6 +90,5 @@ func macsOf(links []lb.Link) []lb.MAC {
 			out = append(out, l.MAC)
 		}
 	}
-	slices.SortFunc(out, func(a, b lb.MAC) int { return slices.Compare(a[:], b[:]) })
-	return slices.Compact(out)
+	return out
 }
