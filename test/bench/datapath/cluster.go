@@ -135,38 +135,39 @@ func (c *cluster) objects(ctx context.Context) error {
 		return fmt.Errorf("making the resource definitions: %w\n%s", err, out)
 	}
 	start := time.Now()
+	endpoints, err := c.endpoints(ctx)
+	if err != nil {
+		return err
+	}
 	g, creating := errgroup.WithContext(ctx)
 	g.SetLimit(32)
 	for i := range c.services {
+		if endpoints[i] == 5 {
+			continue
+		}
 		g.Go(func() error { return c.service(creating, i) })
 	}
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("creating Services: %w", err)
 	}
 	line("objects", "create", time.Since(start).Seconds(), "s")
-	if err := c.complete(ctx); err != nil {
-		return err
-	}
 	return c.readClusterIPs(ctx)
 }
 
-// complete gives the Services their endpoints back that a bench which was stopped had taken: to take them again would change nothing.
-func (c *cluster) complete(ctx context.Context) error {
-	objects := c.client.DiscoveryV1().EndpointSlices(namespace)
-	list, err := objects.List(ctx, metav1.ListOptions{})
+// endpoints says how many each Service has; its slice is the last thing that it gets.
+func (c *cluster) endpoints(ctx context.Context) (map[int]int, error) {
+	list, err := c.client.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return err
+		return nil, err
 	}
+	count := map[int]int{}
 	for _, s := range list.Items {
 		var i int
-		if _, err := fmt.Sscanf(s.Name, serviceFormat, &i); err != nil || len(s.Endpoints) == 5 {
-			continue
-		}
-		if _, err := objects.Update(ctx, slice(i, 5), metav1.UpdateOptions{}); err != nil {
-			return fmt.Errorf("giving back an endpoint: %w", err)
+		if _, err := fmt.Sscanf(s.Name, serviceFormat, &i); err == nil {
+			count[i] = len(s.Endpoints)
 		}
 	}
-	return nil
+	return count, nil
 }
 
 // readClusterIPs takes down the addresses that the API server gave.
@@ -208,12 +209,13 @@ func ports(i int) []corev1.ServicePort {
 	return list
 }
 
+// service makes the i-th Service, and gives it back what a bench that was stopped had taken: to take that again would change nothing.
 func (c *cluster) service(ctx context.Context, i int) error {
-	services := c.client.CoreV1().Services(namespace)
+	services, slices := c.client.CoreV1().Services(namespace), c.client.DiscoveryV1().EndpointSlices(namespace)
 	svc, err := services.Create(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: serviceName(i)},
 		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, AllocateLoadBalancerNodePorts: new(false), Ports: ports(i)}}, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		return nil
+		svc, err = services.Get(ctx, serviceName(i), metav1.GetOptions{})
 	}
 	if err != nil {
 		return err
@@ -222,8 +224,10 @@ func (c *cluster) service(ctx context.Context, i int) error {
 	if _, err := services.UpdateStatus(ctx, svc, metav1.UpdateOptions{}); err != nil {
 		return err
 	}
-	_, err = c.client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice(i, 5), metav1.CreateOptions{})
-	return missing(err)
+	if _, err = slices.Create(ctx, slice(i, 5), metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
+		_, err = slices.Update(ctx, slice(i, 5), metav1.UpdateOptions{})
+	}
+	return err
 }
 
 // slice gives the i-th Service n endpoints.
