@@ -15,7 +15,7 @@ FOCUS ?=
 RUNS ?= 1
 NODES ?=
 
-.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-direct test-conformance test-conformance-short bench lint generate manifests images build build-lab build-conformance build-vm deps clean
+.PHONY: help demo test test-unit test-wire test-kernel test-e2e test-e2e-vm test-beside test-direct test-modes-vm test-conformance test-conformance-short bench lint generate manifests images build build-lab build-conformance build-vm deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,10 @@ help: ## list the targets
 demo: deps build ## a real cluster, a Service with an address, a node that loses power (KEEP=1 leaves the lab up)
 	bin/demo $(if $(KEEP),-keep)
 
-test: lint test-unit test-wire test-kernel test-e2e test-e2e-vm test-conformance-short ## everything that must pass
+test: test-wire test-kernel test-e2e test-e2e-vm test-beside ## everything that must pass
+
+test-beside: # while the longest specs wait for pods, the processors have time; each says what it has to say when it is done
+	$(MAKE) -j2 --output-sync=target test-conformance-short lint test-unit
 
 test-unit: ## table, property, fuzz seed and simulation tests; no root, no network
 	go test ./...
@@ -50,6 +53,10 @@ test-e2e-vm: deps build build-vm ## the lab's core scenarios with the ipvs engin
 
 test-direct: deps build build-vm ## direct server return in a cluster of three nodes before a router, in a VM where the host has no IPVS: 10 minutes (root)
 	scripts/test-e2e-vm direct
+
+test-modes-vm: deps build build-vm ## all promises of the Service API in both modes with the ipvs engine, in a VM where the host has no IPVS: an hour (root)
+	scripts/test-e2e-vm full
+	scripts/test-e2e-vm external
 
 test-conformance: build-conformance build-vm ## Kubernetes' own e2e suite against the lab: MODE=full, external or kube-proxy, ENGINE=nft or ipvs, FOCUS=expression, RUNS=n, NODES=n (root)
 	scripts/conformance -mode $(MODE) -engine $(ENGINE) -runs $(RUNS) $(if $(NODES),-nodes $(NODES)) $(if $(FOCUS),-focus '$(FOCUS)')

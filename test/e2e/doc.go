@@ -13,7 +13,7 @@
 // engine ipvs: scripts/test-e2e-vm runs them. Environment:
 //
 //	FAIRLEAD_E2E_ENGINE      the datapath engine that must be in use: nft (default) or ipvs
-//	FAIRLEAD_E2E_LAB         the lab's name, default e2e; another one lets two runs be on one machine
+//	FAIRLEAD_E2E_LAB         the lab's name, default e2e; another one lets two runs be on one machine; none: tests that make their own have no other beside it
 //	FAIRLEAD_E2E_NODES       how many nodes, default 3
 //	FAIRLEAD_E2E_KUBE_PROXY  value of fairlab up --kube-proxy, default nftables
 //	FAIRLEAD_E2E_ROUTER      value of fairlab up --router, default frr, which the tests of BGP need
