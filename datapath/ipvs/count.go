@@ -17,6 +17,10 @@ func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 	return reader.counts(ctx)
 }
 
+// HandedOn returns how many packets of connections that this node does not know went on to another since the kernel was told, the last
+// time, to whom. It may be called while Sync runs.
+func (e *Engine) HandedOn() (packets uint64, err error) { return e.Guard.HandedOn() }
+
 func (k *kernel) counts(ctx context.Context) ([]datapath.Count, error) {
 	var out []datapath.Count
 	err := k.do(ctx, func(h *ipvs.Handle) error {

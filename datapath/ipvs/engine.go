@@ -14,11 +14,13 @@ import (
 
 // Guard decides who may connect to a VIP and who is masqueraded, and marks connections from the inside; datapath/nft.Table is one.
 // An error of Set that is datapath.Rejected names the servers that it does not let anybody reach; everything else is in force.
+// HandedOn returns how many packets it has had other nodes get; it may be called while Set runs.
 // Owned returns the VIPs, and the node ports at each address, that the kernel has been told of, by this process or an earlier one.
 type Guard interface {
 	Owned(ctx context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error)
 	Set(ctx context.Context, s datapath.State, now time.Time) error
 	Delete(ctx context.Context) error
+	HandedOn() (packets uint64, err error)
 }
 
 // Local makes the node take packets for a VIP; datapath/link.Routes does. Read returns what Up added; Up adds nothing for an

@@ -168,6 +168,8 @@ func (g guard) Set(_ context.Context, s datapath.State, _ time.Time) error {
 	return nil
 }
 
+func (g guard) HandedOn() (uint64, error) { return 0, nil }
+
 func (g guard) Delete(context.Context) error {
 	g.node.guard = datapath.State{}
 	return nil

@@ -59,6 +59,10 @@ func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 	return out, nil
 }
 
+// HandedOn returns how many packets of connections that this node does not know went on to another since the kernel was told, the last
+// time, to whom. It may be called while Sync runs.
+func (e *Engine) HandedOn() (packets uint64, err error) { return e.table.HandedOn() }
+
 // endpointOf is the reverse of endpointKey.
 func (f family) endpointOf(key []byte) (netip.AddrPort, bool) {
 	n := f.addr.bytes

@@ -49,7 +49,7 @@ func (k *fake) names() (chains, sets []string, _ error) {
 	return slices.Collect(maps.Keys(k.table.chains)), slices.Collect(maps.Keys(k.table.sets)), nil
 }
 
-func (k *fake) rules(family byte) (map[string]int, error) {
+func (k *fake) rules(family byte) (map[string]held, error) {
 	table := k.others[family]
 	if family == tableFamily {
 		table = k.table
@@ -57,9 +57,9 @@ func (k *fake) rules(family byte) (map[string]int, error) {
 	if table == nil {
 		return nil, unix.ENOENT
 	}
-	out := map[string]int{}
+	out := map[string]held{}
 	for name, rules := range table.chains {
-		out[name] = len(rules)
+		out[name] = held{rules: len(rules)}
 	}
 	return out, nil
 }

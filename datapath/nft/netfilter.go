@@ -74,14 +74,34 @@ func (*netfilter) names() (chains, sets []string, err error) {
 	return chains, sets, nil
 }
 
-func (*netfilter) rules(family byte) (map[string]int, error) {
-	count := map[string]int{}
+// held is what the kernel has of a chain.
+type held struct {
+	rules    int
+	handedOn uint64 // packets that it sent to other nodes
+}
+
+func (*netfilter) rules(family byte) (map[string]held, error) {
+	out := map[string]held{}
 	table := nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(TableName))
-	err := askOn(nil, family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, []*nl.RtAttr{table}, func(a attributes) { count[a.text(unix.NFTA_RULE_CHAIN)]++ })
+	err := askOn(nil, family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, []*nl.RtAttr{table}, func(a attributes) {
+		chain := a.text(unix.NFTA_RULE_CHAIN)
+		h := out[chain]
+		h.rules++
+		var counted uint64
+		a.nested(unix.NFTA_RULE_EXPRESSIONS).each(func(_ uint16, e attributes) {
+			switch e.text(unix.NFTA_EXPR_NAME) {
+			case "counter":
+				counted = e.nested(unix.NFTA_EXPR_DATA).long(unix.NFTA_COUNTER_PACKETS)
+			case "dup":
+				h.handedOn += counted
+			}
+		})
+		out[chain] = h
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing rules of table %s: %w", TableName, err)
 	}
-	return count, nil
+	return out, nil
 }
 
 func (*netfilter) elements(set string, each func(key, value []byte, packets, bytes uint64)) error {

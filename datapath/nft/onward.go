@@ -83,7 +83,7 @@ func unmark() rule {
 	return append(rule{&expr.Immediate{Register: reg(0), Data: word(0)}}, setPriority(0)...)
 }
 
-// count is for whoever lists the table.
+// count is for [Table.HandedOn], and for whoever lists the table.
 func count() rule { return rule{&expr.Counter{}} }
 
 // sendTo sends a copy to a node.
@@ -123,6 +123,18 @@ func (t *Table) probeOnward(ctx context.Context) {
 	}
 }
 
+// HandedOn returns how many packets the kernel has handed on since it was told, the last time, to whom. It may be called while Set runs.
+func (t *Table) HandedOn() (packets uint64, err error) {
+	for _, f := range families() {
+		rules, err := t.kernel.rules(f.nfproto)
+		if err != nil && !errors.Is(err, unix.ENOENT) { // a family in which there is nobody to hand on to has no table
+			return 0, err
+		}
+		packets += rules[onwardChain].handedOn
+	}
+	return packets, nil
+}
+
 // setOnward writes the tables that hand packets on, whole, if they are not as wanted.
 func (t *Table) setOnward(ctx context.Context, want datapath.Onward) error {
 	if !want.Known || t.onwards.unable != nil || t.onwards.known && t.onwards.have.Equal(want) {
@@ -143,7 +155,7 @@ func (t *Table) setOnward(ctx context.Context, want datapath.Onward) error {
 // onwardLost reports whether a table is no longer as it was written.
 func (t *Table) onwardLost() bool {
 	for family, n := range t.onwards.rules {
-		if rules, err := t.kernel.rules(family); err != nil || rules[onwardChain] != n {
+		if rules, err := t.kernel.rules(family); err != nil || rules[onwardChain].rules != n {
 			return true
 		}
 	}

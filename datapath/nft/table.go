@@ -60,9 +60,9 @@ func (o Options) validate() (Options, error) {
 // kernel is nftables in the network namespace of the calling thread.
 type kernel interface {
 	commit(ctx context.Context, transaction []byte) error
-	generation() (uint32, error)               // grows with every transaction of anybody
-	names() (chains, sets []string, _ error)   // of our table
-	rules(family byte) (map[string]int, error) // how many each chain of our table of a family has
+	generation() (uint32, error)                // grows with every transaction of anybody
+	names() (chains, sets []string, _ error)    // of our table
+	rules(family byte) (map[string]held, error) // of each chain of our table of a family
 	elements(set string, each func(key, value []byte, packets, bytes uint64)) error
 }
 
@@ -324,7 +324,7 @@ func (t *Table) flushed() bool {
 		return true
 	}
 	for name, n := range t.rules {
-		if rules[name] != n {
+		if rules[name].rules != n {
 			return true
 		}
 	}

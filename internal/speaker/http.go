@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-lb/fairlead/announce"
 	"github.com/fairlead-lb/fairlead/datapath"
@@ -90,6 +91,8 @@ func (s *Speaker) datapathView(of string) view.Datapath {
 	}
 	open := s.openConnections(r.reached)
 	v := view.Datapath{Engine: s.engineName(), Ready: r.ready, Programmed: []netip.Addr{}, Failing: r.failing, Servers: []view.Server{}}
+	v.Onward = strings.FieldsFunc(r.reached.Onward.String(), func(c rune) bool { return c == '\n' })
+	v.HandedOn, _ = handedOn(s.o.Engine)
 	if want != nil {
 		v.Differs = differences(want.State, r.reached)
 	}

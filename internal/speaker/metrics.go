@@ -17,7 +17,7 @@ type metrics struct {
 
 	programming prometheus.Histogram
 
-	announced, conflict, kernel, rival, noTunnel, leftOut, members, engine, connections, bytes *prometheus.Desc
+	announced, conflict, kernel, rival, noTunnel, leftOut, members, engine, connections, bytes, handedOn *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
@@ -50,6 +50,8 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			"Connections that this node has opened to endpoints of a Service. The 500 busiest Services are told apart, the rest are \"others\".", []string{"service"}, nil),
 		bytes: prometheus.NewDesc("fairlead_datapath_bytes_total",
 			"Bytes of IP packets, both directions, between clients and endpoints of a Service through this node; grouped like connections.", []string{"service"}, nil),
+		handedOn: prometheus.NewDesc("fairlead_datapath_handed_on_packets_total",
+			"Packets of TCP connections that this node does not know, which it handed on to another node; begins anew when the nodes are others.", nil, nil),
 		engine: prometheus.NewDesc("fairlead_datapath_engine_info", "1 for the datapath engine in use; \"none\" if somebody else forwards.", []string{"engine"}, nil),
 	}
 	reg.MustRegister(m.changes, m.syncs, m.programming, m.syncErrors, m.fenced, m)
@@ -69,6 +71,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.engine
 	ch <- m.connections
 	ch <- m.bytes
+	ch <- m.handedOn
 }
 
 // Collect implements prometheus.Collector: what is true now is read from the status, so that no stale series remains.

@@ -16,6 +16,7 @@ import (
 // Counter is an engine that counts; it does so while Sync runs.
 type Counter interface {
 	Counts(ctx context.Context) ([]datapath.Count, error)
+	HandedOn() (packets uint64, err error) // to other nodes; begins anew when it is others
 }
 
 // The limits of counting: how many Services have a series of their own, the busiest ones, while the others share one; and how long the kernel
@@ -49,6 +50,16 @@ func (t *traffic) read(e Engine) []datapath.Count {
 		return nil // the next Sync meets the same and says so
 	}
 	return t.tally.Add(counts)
+}
+
+// handedOn returns how many packets went on to other nodes, if the engine says so.
+func handedOn(e Engine) (packets uint64, ok bool) {
+	counter, ok := e.(Counter)
+	if !ok {
+		return 0, false
+	}
+	packets, err := counter.HandedOn()
+	return packets, err == nil // the next Sync meets the same and says so
 }
 
 // serviceTraffic is what a Service has carried on this node.
@@ -92,6 +103,9 @@ func (m *metrics) collectTraffic(ch chan<- prometheus.Metric) {
 	for _, t := range perService(s.traffic.read(s.o.Engine), servers, countedServices) {
 		ch <- prometheus.MustNewConstMetric(m.connections, prometheus.CounterValue, float64(t.conns), t.name)
 		ch <- prometheus.MustNewConstMetric(m.bytes, prometheus.CounterValue, float64(t.bytes), t.name)
+	}
+	if n, ok := handedOn(s.o.Engine); ok {
+		ch <- prometheus.MustNewConstMetric(m.handedOn, prometheus.CounterValue, float64(n))
 	}
 }
 

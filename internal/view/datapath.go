@@ -17,6 +17,9 @@ type Datapath struct {
 	LeftOut    []LeftOut    `json:"leftOut,omitempty"`
 	Servers    []Server     `json:"servers"`
 
+	Onward   []string `json:"onward,omitempty"` // where packets of connections that the node does not know go, one line for each family
+	HandedOn uint64   `json:"handedOn"`         // how many have gone there
+
 	Tunnels  []Tunnel   `json:"tunnels,omitempty"`  // to the nodes with endpoints of Services with direct server return
 	NoTunnel []NoTunnel `json:"noTunnel,omitempty"` // the nodes that take no part in it
 }

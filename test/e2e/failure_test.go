@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/test/cluster"
 )
 
@@ -63,7 +65,7 @@ func TestSpeakerCrashKeepsConnections(t *testing.T) {
 	target := address(t, service(t, ns, "web"))
 	answers(t, target)
 	held := hold(t, target, 200)
-	for range 2 {
+	for move := range 2 {
 		first := owner(t, target.Addr())
 		wait := meanwhile(t, target, 5*time.Millisecond, 3*time.Second)
 		killSpeaker(t, first)
@@ -73,6 +75,13 @@ func TestSpeakerCrashKeepsConnections(t *testing.T) {
 		t.Logf("%s took over from %s; %d of %d new connections failed meanwhile, longest gap %.0f ms", second, first, r.Failed, r.Attempts, r.LongestGap)
 		if first == second {
 			t.Errorf("%s is killed and still has the address: what went on proves nothing", first)
+		}
+		out, err := lab.Exec(t.Context(), second, "curl", "-fsS", "http://127.0.0.1:9381"+view.DatapathPath)
+		must(t, err)
+		var d view.Datapath
+		must(t, json.Unmarshal([]byte(out), &d))
+		if len(d.Onward) == 0 || move == 0 && d.HandedOn == 0 { // the second one may take them back to where they were opened
+			t.Errorf("%s says that it has handed %d packets on to %q", second, d.HandedOn, d.Onward)
 		}
 	}
 }

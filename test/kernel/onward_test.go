@@ -81,6 +81,15 @@ func keepsMoved(t *testing.T, tr *tier) {
 		more, byMore := tr.open(t, "tcp", "180", 8, "")
 		conns, by = append(conns, more...), append(by, byMore...)
 	}
+	for i, e := range tr.engines {
+		inNode(t, i, func() error {
+			n, err := e.(interface{ HandedOn() (uint64, error) }).HandedOn()
+			if err == nil && n == 0 {
+				err = fmt.Errorf("t%d says that it has handed on nothing", i+1)
+			}
+			return err
+		})
+	}
 }
 
 // keepsShared: a router spreads connections over three nodes, and anew when one leaves and returns.
