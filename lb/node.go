@@ -64,6 +64,9 @@ type Member struct {
 
 	// Suspects holds the nodes whose heartbeats this member, one of their watchers, no longer hears, sorted.
 	Suspects []NodeName
+
+	// Alive holds those of them whose kernels said that nobody listens, sorted: their speakers have died, and the nodes forward on.
+	Alive []NodeName
 }
 
 // Claim returns the epoch of the member's claim to addr, 0 if it has none.

@@ -28,6 +28,7 @@ import (
 //	  repeated Link link = 15;
 //	  repeated bytes handover = 17; // a claim that names its successor: 4 or 16, address, epoch as a varint, the name
 //	  bytes keys = 16; // 4 bytes each
+//	  repeated string alive = 18;
 //	}
 //	message Link { string name = 1; uint64 index = 2; bytes mac = 3; bool up = 4; repeated bytes prefix = 5; } // address, bits
 const (
@@ -50,6 +51,7 @@ const (
 	fieldLink        protowire.Number = 15
 	fieldHandover    protowire.Number = 17
 	fieldKeys        protowire.Number = 16
+	fieldAlive       protowire.Number = 18
 
 	fieldName   protowire.Number = 1
 	fieldIndex  protowire.Number = 2
@@ -83,6 +85,9 @@ func (r record) encode() []byte {
 	b = appendNumber(b, fieldGoodbye, protowire.EncodeBool(r.goodbye))
 	for _, s := range r.Suspects {
 		b = appendBytes(b, fieldSuspect, []byte(s))
+	}
+	for _, a := range r.Alive {
+		b = appendBytes(b, fieldAlive, []byte(a))
 	}
 	var four, six []byte
 	for _, c := range r.Claims {
@@ -229,6 +234,7 @@ func decodeRecord(b []byte) (record, error) {
 		return r, fmt.Errorf("a difference that leads from version %d to %d", r.base, r.version)
 	}
 	slices.Sort(r.Suspects)
+	slices.Sort(r.Alive)
 	slices.SortFunc(r.Links, func(a, b lb.Link) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(r.Claims, func(a, b lb.Claim) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(r.Failing, netip.Addr.Compare)
@@ -261,6 +267,11 @@ func (r *record) set(n protowire.Number, v []byte, number uint64, raw []byte) (e
 			return fmt.Errorf("a suspect's name is not 1 to %d bytes long", maxName)
 		}
 		r.Suspects = append(r.Suspects, lb.NodeName(v))
+	case fieldAlive:
+		if !validName(string(v)) {
+			return fmt.Errorf("the name of a node that is alive is not 1 to %d bytes long", maxName)
+		}
+		r.Alive = append(r.Alive, lb.NodeName(v))
 	case fieldClaims4:
 		r.Claims, err = unpackClaims(r.Claims, v, 4)
 	case fieldClaims6:

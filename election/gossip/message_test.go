@@ -21,7 +21,7 @@ func full() record {
 		Links:    []lb.Link{{Name: "eth0", Index: 2, MAC: lb.MAC{2, 0, 0, 0, 0, 1}, Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
 		Claims:   []lb.Claim{{Addr: netip.MustParseAddr("192.0.2.200"), Epoch: 4, To: "n2"}, {Addr: netip.MustParseAddr("2001:db8::c8"), Epoch: 1}},
 		Failing:  []netip.Addr{netip.MustParseAddr("192.0.2.201")},
-		Suspects: []lb.NodeName{"node-2", "node-3"},
+		Suspects: []lb.NodeName{"node-2", "node-3"}, Alive: []lb.NodeName{"node-3"},
 	}, keys: []uint32{3, 1 << 31}}
 }
 

@@ -212,6 +212,20 @@ func (c *cluster) check() error {
 	return nil
 }
 
+// onward prints one line per speaker that runs: where its machine hands packets of connections that it does not know, and what becomes of
+// those that others hand to it.
+func (c *cluster) onward() []string {
+	var out []string
+	for _, n := range c.nodes {
+		if n.process != nil {
+			n.mu.Lock()
+			out = append(out, fmt.Sprintf("%s %s", n.name, cmp.Or(strings.TrimSpace(n.process.onward.String()), "keeps all")))
+			n.mu.Unlock()
+		}
+	}
+	return out
+}
+
 // summary prints one line per address with the nodes that answer for it.
 func (c *cluster) summary() []string {
 	var out []string

@@ -62,7 +62,7 @@ func (b *heartbeat) Suspects() map[lb.NodeName]bool {
 	defer b.mu.Unlock()
 	out := make(map[lb.NodeName]bool, len(b.late))
 	for _, node := range b.late {
-		out[node] = false
+		out[node] = b.host.refusedBy(b.peers[node])
 	}
 	return out
 }

@@ -26,6 +26,7 @@ type host struct {
 
 	// Guarded by lan.mu.
 	powered, plugged, asleep bool
+	idle                     bool     // no process listens
 	waiting                  []func() // what arrived while it slept
 
 	receive func(from *host, what any) // called without locks, one goroutine each
@@ -68,6 +69,12 @@ func (h *host) reach(addr netip.Addr) *host {
 		return nil
 	}
 	return to
+}
+
+// refusedBy reports whether the host at addr says now that no process listens.
+func (h *host) refusedBy(addr netip.Addr) bool {
+	to := h.reach(addr)
+	return to != nil && to.idle
 }
 
 // send sends a packet to one host.

@@ -43,7 +43,8 @@ type process struct {
 	ended     chan struct{}
 
 	mu      sync.Mutex
-	changed func() // the speaker's watch on its links
+	changed func()          // the speaker's watch on its links
+	onward  datapath.Onward // that the kernel has
 }
 
 // start begins a new process.
@@ -72,7 +73,7 @@ func (n *node) start() error {
 		return fmt.Errorf("setting up the gossip of %s: %w", n.name, err)
 	}
 	p.speaker, err = speaker.New(speaker.Options{Node: n.name, Facts: n.cluster, Gossip: p.gossip, Links: linkSource{n, p}, Announcer: p.announcer,
-		Engine: engine{}, Heartbeat: p.heartbeat, Events: n.cluster, Log: log, Registerer: prometheus.NewRegistry(), LeaveOnCordon: n.cluster.leave})
+		Forwarding: lb.Forwarding{HandOn: true}, Engine: p, Heartbeat: p.heartbeat, Events: n.cluster, Log: log, Registerer: prometheus.NewRegistry(), LeaveOnCordon: n.cluster.leave})
 	if err != nil {
 		return fmt.Errorf("setting up the speaker of %s: %w", n.name, err)
 	}
@@ -100,7 +101,9 @@ func (n *node) kill(power bool) {
 	n.process = nil
 	n.cluster.lan.change(func() { p.host.powered = false })
 	if !power {
-		n.cluster.lan.connect(n.cluster.lan.newHost(p.host.name, p.host.addr, refuse))
+		h := n.cluster.lan.newHost(p.host.name, p.host.addr, refuse)
+		h.idle = true
+		n.cluster.lan.connect(h)
 	}
 	p.shutdown()
 }
@@ -164,13 +167,13 @@ func (s linkSource) Watch(ctx context.Context, changed func()) error {
 	return nil
 }
 
-// engine reaches everything at once.
-type engine struct{}
-
 // Name implements speaker.Engine.
-func (engine) Name() string { return "simulated" }
+func (p *process) Name() string { return "simulated" }
 
-// Sync implements speaker.Engine.
-func (engine) Sync(_ context.Context, want datapath.State, _ time.Time) (datapath.State, error) {
+// Sync implements speaker.Engine: it reaches everything at once.
+func (p *process) Sync(_ context.Context, want datapath.State, _ time.Time) (datapath.State, error) {
+	p.mu.Lock()
+	p.onward = want.Onward
+	p.mu.Unlock()
 	return want.Clone(), nil
 }

@@ -34,6 +34,7 @@ import (
 //	owners                        check that nothing is wrong, print who answers for each address
 //	check                         check that nothing is wrong
 //	most 5                        the same, and that no node has more addresses than that
+//	onward                        print where each machine hands what it does not know, and what others hand to it
 //	outage < 300ms                the client's longest time without an answer since the last outage
 var commands = map[string]func(*cluster, []string) ([]string, error){
 	"add-node": func(c *cluster, args []string) ([]string, error) {
@@ -107,6 +108,7 @@ var commands = map[string]func(*cluster, []string) ([]string, error){
 	"owners":    func(c *cluster, _ []string) ([]string, error) { return c.summary(), c.check() },
 	"check":     func(c *cluster, _ []string) ([]string, error) { return nil, c.check() },
 	"most":      most,
+	"onward":    func(c *cluster, _ []string) ([]string, error) { return c.onward(), nil },
 	"outage": func(c *cluster, args []string) ([]string, error) {
 		limit, err := time.ParseDuration(args[1])
 		if got := c.client.outage(); err == nil && got >= limit {
@@ -190,7 +192,7 @@ func editNode(do func(*lb.Node, []string)) func(*cluster, []string) ([]string, e
 }
 
 // arguments is how many each command needs at least, where it is not one.
-var arguments = map[string]int{"heal": 0, "owners": 0, "check": 0, "advertise": 0, "pause": 2, "label": 2, "outage": 2}
+var arguments = map[string]int{"heal": 0, "owners": 0, "check": 0, "onward": 0, "advertise": 0, "pause": 2, "label": 2, "outage": 2}
 
 // Run plays a script and returns it with the answers that it got, each after "> ". Lines that begin with # are comments. It
 // must be called in a testing/synctest bubble. The seed decides which packets a lossy switch loses.

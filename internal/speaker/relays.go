@@ -34,16 +34,24 @@ type relay struct {
 func newRelays() relays { return relays{latest: map[lb.NodeName]relay{}} }
 
 // observe adds to a snapshot what it says about relays, and returns after what time that will be another if nothing else happens; 0 = never. It
-// takes the nodes where the API server knows of a speaker, who there is or was by the word of gossip, and whom this node no longer hears, with
-// whether that one's kernel said so itself. A walk that leaves out a node ends its connections; one to a node that has died never arrives.
-func (r *relays) observe(s *lb.Snapshot, expected []lb.NodeName, known map[lb.NodeName]netip.Addr, suspects map[lb.NodeName]bool, now time.Time) (again time.Duration) {
+// takes the nodes where the API server knows of a speaker, and who there is or was by the word of gossip. A walk that leaves out a node ends its
+// connections; one to a node that has died never arrives.
+func (r *relays) observe(s *lb.Snapshot, expected []lb.NodeName, known map[lb.NodeName]netip.Addr, now time.Time) (again time.Duration) {
 	if r.began.IsZero() {
 		r.began = now
+	}
+	alive := map[lb.NodeName]bool{} // though their speakers are not
+	for _, m := range s.Members {
+		if !s.Down[m.Node] {
+			for _, node := range m.Alive {
+				alive[node] = true
+			}
+		}
 	}
 	members := map[lb.NodeName]bool{}
 	for _, m := range s.Members {
 		members[m.Node] = true
-		if m.Node == s.Self || s.Down[m.Node] && !suspects[m.Node] {
+		if m.Node == s.Self || s.Down[m.Node] && !alive[m.Node] {
 			continue
 		}
 		x := r.latest[m.Node]
@@ -58,7 +66,7 @@ func (r *relays) observe(s *lb.Snapshot, expected []lb.NodeName, known map[lb.No
 		_, lost := known[node]
 		lost = lost && !members[node] || s.Down[node]
 		switch left := relayAlone - now.Sub(x.seen); {
-		case lost && !suspects[node]:
+		case lost && !alive[node]:
 			r.died = now
 			delete(r.latest, node)
 		case left <= 0:

@@ -16,7 +16,7 @@ func TestRelays(t *testing.T) {
 	for _, step := range []struct {
 		what                 string
 		at                   time.Duration
-		members, down, known string // a member with a dash behind it has not said its links; one that is down by the word of its kernel has a plus
+		members, down, known string // a member with a dash behind it has not said its links; one that is down has a sign and the witness of its kernel behind it
 		want                 string // "?" = not known yet, "!" = in doubt
 	}{
 		{"this node is alone at first", 0, "n1", "", "", "?"},
@@ -31,29 +31,37 @@ func TestRelays(t *testing.T) {
 		{"it is back", 30 * time.Second, "n1 n2 n3", "", "n2 n3", "n2 n3"},
 		{"gossip alone gives it up", 40 * time.Second, "n1 n2", "", "n2 n3", "n2!"},
 		{"it is back again", 42 * time.Second, "n1 n2 n3", "", "n2 n3", "n2 n3"},
-		{"the speaker of n3 crashes", 44 * time.Second, "n1 n2 n3", "n3+", "n2 n3", "n2 n3"},
-		{"gossip gives it up", 45 * time.Second, "n1 n2", "n3+", "n2 n3", "n2 n3"},
+		{"the speaker of n3 crashes", 44 * time.Second, "n1 n2 n3", "n3+n1", "n2 n3", "n2 n3"},
+		{"gossip gives it up", 45 * time.Second, "n1 n2", "n3+n1", "n2 n3", "n2 n3"},
 		{"and its node dies too", 46 * time.Second, "n1 n2", "n3", "n2 n3", "n2!"},
-		{"n2 says goodbye for good", 50 * time.Second, "n1", "", "", "n2"},
-		{"a minute later its node is taken for gone", 107 * time.Second, "n1", "", "", ""},
+		{"it is back once more", 47 * time.Second, "n1 n2 n3", "", "n2 n3", "n2 n3"},
+		{"its speaker crashes, as another one says", 48 * time.Second, "n1 n2 n3", "n3+n2", "n2 n3", "n2 n3"},
+		{"who is down then", 49 * time.Second, "n1 n2 n3", "n3+n2 n2", "n2 n3", "!"},
+		{"both are back", 50 * time.Second, "n1 n2 n3", "", "n2 n3", "n2 n3"},
+		{"n3 is gone", 51 * time.Second, "n1 n2", "n3", "n2 n3", "n2!"},
+		{"n2 says goodbye for good", 53 * time.Second, "n1", "", "", "n2"},
+		{"a minute later its node is taken for gone", 112 * time.Second, "n1", "", "", ""},
 	} {
-		s, suspects := lb.Snapshot{Self: "n1", Down: map[lb.NodeName]bool{}}, map[lb.NodeName]bool{}
+		s := lb.Snapshot{Self: "n1", Down: map[lb.NodeName]bool{}}
+		alive := map[string][]lb.NodeName{} // by witness
+		for _, name := range strings.Fields(step.down) {
+			node, witness, _ := strings.Cut(name, "+")
+			s.Down[lb.NodeName(node)] = true
+			alive[witness] = append(alive[witness], lb.NodeName(node))
+		}
 		for _, name := range strings.Fields(step.members) {
 			m := lb.Member{Node: lb.NodeName(strings.TrimSuffix(name, "-"))}
+			m.Alive = alive[string(m.Node)]
 			if string(m.Node) == name {
 				m.Links = []lb.Link{{Name: "eth0", MAC: lb.MAC{2, name[1]}}, {Name: "eth1"}}
 			}
 			s.Members = append(s.Members, m)
 		}
-		for _, name := range strings.Fields(step.down) {
-			node := lb.NodeName(strings.TrimSuffix(name, "+"))
-			s.Down[node], suspects[node] = true, string(node) != name
-		}
 		known := map[lb.NodeName]netip.Addr{}
 		for _, name := range strings.Fields(step.known) {
 			known[lb.NodeName(name)] = netip.Addr{}
 		}
-		r.observe(&s, []lb.NodeName{"n1", "n2", "n3"}, known, suspects, start.Add(step.at))
+		r.observe(&s, []lb.NodeName{"n1", "n2", "n3"}, known, start.Add(step.at))
 		var names []string
 		for _, x := range s.Relays {
 			names = append(names, string(x.Node))
@@ -92,7 +100,7 @@ func TestRelaysAreAwaited(t *testing.T) {
 		r := newRelays()
 		r.began = start
 		s := lb.Snapshot{Self: "n1", Members: []lb.Member{{Node: "n1"}}}
-		again := r.observe(&s, tt.expected, nil, nil, start.Add(tt.after))
+		again := r.observe(&s, tt.expected, nil, start.Add(tt.after))
 		if s.RelaysKnown != tt.want || !tt.want && again != relaysAwaited-tt.after {
 			t.Errorf("%v expected, after %s: known %v, again after %s", tt.expected, tt.after, s.RelaysKnown, again)
 		}

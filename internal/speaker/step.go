@@ -178,9 +178,13 @@ func (s *Speaker) self() lb.Member {
 	if s.o.Engine == nil {
 		failing = announce.Unserved(s.facts.Services, s.checks)
 	}
+	suspects := s.suspects()
+	alive := maps.Clone(suspects)
+	maps.DeleteFunc(alive, func(_ lb.NodeName, alive bool) bool { return !alive })
 	return lb.Member{
 		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
-		Links: s.usable, Claims: s.ledger.epochs(), Failing: failing, Suspects: slices.Sorted(maps.Keys(s.suspects())),
+		Links: s.usable, Claims: s.ledger.epochs(), Failing: failing, Suspects: slices.Sorted(maps.Keys(suspects)),
+		Alive: slices.Sorted(maps.Keys(alive)),
 	}
 }
 
@@ -210,7 +214,7 @@ func (s *Speaker) snapshot(now time.Time, known map[lb.NodeName]netip.Addr, fenc
 	}
 	expected := slices.Collect(maps.Keys(s.facts.Speakers))
 	snap.Steady = s.steady.observe(members, snap.Down, now)
-	after := s.relays.observe(&snap, expected, known, s.suspects(), now)
+	after := s.relays.observe(&snap, expected, known, now)
 	snap.Leaving = s.speech.leaving.observe(snap, now)
 	snap.Settling, again = s.settling.awaited(s.o.Node, members, expected, now)
 	return snap, sooner(sooner(sooner(again, after), nextFailback(snap.L2, snap.Steady)), nextDrain(snap))
