@@ -1,5 +1,5 @@
 // Command lbcontroller gives addresses to Services of type LoadBalancer. Several replicas may run; one of them holds the
-// lease and works. It announces and forwards nothing: that is the speakers' part.
+// lease and works. One that loses the lease begins anew, by exec. It announces and forwards nothing: that is the speakers' part.
 //
 // With --dashboard-addr every replica serves a web page over HTTP that shows the installation and changes nothing.
 //

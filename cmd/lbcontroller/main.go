@@ -29,10 +29,24 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	if kube.LeaseLost(err) && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "lbcontroller: the lease is over, beginning anew")
+		err = begin()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "lbcontroller:", err)
 		os.Exit(1)
 	}
+}
+
+// begin makes this process a new one, which knows nothing, in its place: a container that ends because the API server is slow is started
+// again after ever longer waits, of up to five minutes. It returns only if that fails.
+func begin() error {
+	if err := syscall.Exec("/proc/self/exe", os.Args, os.Environ()); err != nil {
+		return fmt.Errorf("beginning anew: %w", err)
+	}
+	return nil
 }
 
 // config is what the command line says.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +66,11 @@ func newLease(cfg *rest.Config, namespace string) (*Lease, error) {
 		return nil, fmt.Errorf("setting up the lease: %w", err)
 	}
 	return &Lease{Interface: lock}, nil
+}
+
+// LeaseLost reports whether a manager ended because the lease is over; controller-runtime says that only in words.
+func LeaseLost(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "leader election lost")
 }
 
 // Get is called by the elector before it takes or releases the Lease.

@@ -57,10 +57,28 @@ func TestWithoutTheAPIServer(t *testing.T) {
 	}
 	f.end(t, 90*time.Second)
 	t.Logf("%d of %d served before the outage, the rest within %.0f s of its end", served, f.services, time.Since(back).Seconds())
+	noneGaveUp(t)
 	n := countEvents(t, ns)
 	t.Logf("%d Events in all", n)
 	if n > 20 {
 		t.Errorf("%d Events on one Service after three changes of ownership", n)
+	}
+}
+
+// noneGaveUp checks that no controller has ended by itself: after each time the kubelet waits longer until it starts another.
+func noneGaveUp(t *testing.T) {
+	t.Helper()
+	var pods corev1.PodList
+	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace(fairleadNamespace), client.MatchingLabels{"app.kubernetes.io/component": "controller"}))
+	if len(pods.Items) == 0 {
+		t.Error("there are no controllers")
+	}
+	for _, p := range pods.Items {
+		for _, c := range p.Status.ContainerStatuses {
+			if end := c.LastTerminationState.Terminated; end != nil && end.ExitCode == 1 {
+				t.Errorf("%s ended by itself at %s", p.Name, end.FinishedAt)
+			}
+		}
 	}
 }
 
