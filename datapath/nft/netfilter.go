@@ -87,6 +87,10 @@ func (*netfilter) rules(family byte) (map[string]held, error) {
 		chain := a.text(unix.NFTA_RULE_CHAIN)
 		h := out[chain]
 		h.rules++
+		out[chain] = h
+		if chain != onwardChain { // of thousands of rules no other hands on
+			return
+		}
 		var counted uint64
 		a.nested(unix.NFTA_RULE_EXPRESSIONS).each(func(_ uint16, e attributes) {
 			switch e.text(unix.NFTA_EXPR_NAME) {

@@ -18,15 +18,21 @@ import (
 // decision returns what a node's speaker has decided about an address.
 func decision(t *testing.T, node, addr string) view.Decision {
 	t.Helper()
-	out, err := lab.Exec(t.Context(), node, "curl", "-fsS", "http://127.0.0.1:9381"+view.DecisionsPath)
-	must(t, err)
 	var d view.Decisions
-	must(t, json.Unmarshal([]byte(out), &d))
+	told(t, node, view.DecisionsPath, &d)
 	i := slices.IndexFunc(d.Decisions, func(x view.Decision) bool { return x.VIP.String() == addr })
 	if i < 0 {
 		return view.Decision{}
 	}
 	return d.Decisions[i]
+}
+
+// told reads what a node's speaker serves at a path of its debug endpoint.
+func told(t *testing.T, node, path string, into any) {
+	t.Helper()
+	out, err := lab.Exec(t.Context(), node, "curl", "-fsS", "http://127.0.0.1:9381"+path)
+	must(t, err)
+	must(t, json.Unmarshal([]byte(out), into))
 }
 
 // TestModeNone has kube-proxy forward everything: Fairlead only announces, and believes kube-proxy when it says that it can serve.

@@ -68,12 +68,11 @@ func TestWithoutTheAPIServer(t *testing.T) {
 // noneGaveUp checks that no controller has ended by itself: after each time the kubelet waits longer until it starts another.
 func noneGaveUp(t *testing.T) {
 	t.Helper()
-	var pods corev1.PodList
-	must(t, lab.Client.List(t.Context(), &pods, client.InNamespace(fairleadNamespace), client.MatchingLabels{"app.kubernetes.io/component": "controller"}))
-	if len(pods.Items) == 0 {
+	pods := controllerPods(t, t.Context())
+	if len(pods) == 0 {
 		t.Error("there are no controllers")
 	}
-	for _, p := range pods.Items {
+	for _, p := range pods {
 		for _, c := range p.Status.ContainerStatuses {
 			if end := c.LastTerminationState.Terminated; end != nil && end.ExitCode == 1 {
 				t.Errorf("%s ended by itself at %s", p.Name, end.FinishedAt)
