@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +20,12 @@ import (
 
 //go:embed stage2.sh
 var stage2 string
+
+// hung is how a Linux kernel panics whose processors have run none of its own threads for a while: see qemu.
+const hung = "softlockup: hung tasks"
+
+// errHung says that the guest's processors stood still.
+var errHung = errors.New("the guest's processors hung")
 
 // machine is one virtual machine that runs one command.
 type machine struct {
@@ -72,7 +79,11 @@ func (m machine) run(ctx context.Context, command, env []string) (int, error) {
 	}
 	code, err := strconv.Atoi(strings.TrimSpace(status.String()))
 	if err != nil {
-		return 0, fmt.Errorf("the guest ended without a result; the end of its console:\n%s", tail(console))
+		end := tail(console)
+		if strings.Contains(end, hung) {
+			return 0, fmt.Errorf("%w; the end of its console:\n%s", errHung, end)
+		}
+		return 0, fmt.Errorf("the guest ended without a result; the end of its console:\n%s", end)
 	}
 	return code, nil
 }
@@ -149,9 +160,11 @@ func (m machine) qemu(ctx context.Context, dir, console string) *exec.Cmd {
 		args = append(args, "-chardev", "socket,id="+id+",path="+filepath.Join(dir, id), "-device", fmt.Sprintf("virtserialport,chardev=%s,nr=%d", id, i+1))
 	}
 	// The guest would read the time from a device, which takes ten times as long, because it doubts that its processors' counters agree;
-	// and there is nobody in it to be guarded from speculation, which costs every call.
+	// and there is nobody in it to be guarded from speculation, which costs every call. Emulated processors have been seen to wait for each
+	// other for ever: the guest panics when one has run no thread of the kernel's for two minutes, with what all of them were at.
 	args = append(args, "-kernel", m.kernel.image, "-initrd", m.kernel.initrd,
-		"-append", "console=ttyS0 panic=-1 quiet tsc=reliable mitigations=off vm.run="+dir, "-no-reboot", "-nodefaults", "-display", "none", "-nic", "none", "-serial", "file:"+console)
+		"-append", "console=ttyS0 panic=-1 loglevel=5 tsc=reliable mitigations=off "+
+			"sysctl.kernel.watchdog_thresh=60 softlockup_panic=1 sysctl.kernel.softlockup_all_cpu_backtrace=1 vm.run="+dir, "-no-reboot", "-nodefaults", "-display", "none", "-nic", "none", "-serial", "file:"+console)
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
@@ -229,5 +242,5 @@ func tail(path string) string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+	return strings.Join(lines[max(0, len(lines)-120):], "\n")
 }

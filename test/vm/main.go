@@ -128,7 +128,12 @@ func boot(ctx context.Context, o options) (int, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the guest did not finish within %v", o.timeout))
 	defer cancel()
 	m := machine{kernel: k, accel: accel, memory: o.memory, cpus: o.cpus, shares: o.shares, out: os.Stdout, err: os.Stderr}
-	return m.run(ctx, o.command, o.env)
+	code, err := m.run(ctx, o.command, o.env)
+	if accel == "tcg" && errors.Is(err, errHung) {
+		fmt.Fprintf(os.Stderr, "vm: %v\nvm: this happens to emulated processors; once more, from the beginning\n", err)
+		code, err = m.run(ctx, o.command, o.env)
+	}
+	return code, err
 }
 
 // prepare makes kernel, initramfs and the choice of accelerator ready. Of several runners on one cache, as go test starts them for
