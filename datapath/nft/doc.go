@@ -20,9 +20,9 @@
 //
 // and without Forward, where IPVS chooses the endpoint:
 //
-//	prerouting, output -120   new connections: refuse, drop, or mark for masquerade
+//	prerouting, output -120   new connections: refuse, drop, or mark for masquerade; of what IPVS sends, take the listener's mark away
 //	input 90, output -110     of those from the inside: the mark by which IPVS knows their listener
-//	postrouting          90   masquerade as above, and by the mark of the listener
+//	postrouting          90   masquerade as above, and connections from the inside, by the one bit that is left of that mark
 //
 // Only the first packet of a connection decides anything, conntrack remembers the rest: reprogramming cuts nobody off.
 // Changes are one atomic transaction of what differs from what was written before, sent by netlink. With the program nft, which reads the

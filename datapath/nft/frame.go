@@ -130,7 +130,7 @@ func (o Options) hooks(r ruleset) {
 	settled := append(ifState(expr.CtStateBitINVALID|expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()...)
 	untracked := append(ifState(expr.CtStateBitUNTRACKED), back()...) // this node's output only where it hands a packet on
 	base(guardIn, "filter", unix.NF_INET_PRE_ROUTING, -120, settled)
-	base(guardOut, "filter", unix.NF_INET_LOCAL_OUT, -120, settled, untracked)
+	base(guardOut, "filter", unix.NF_INET_LOCAL_OUT, -120, bare(InsideBit(o.Mark)), settled, untracked)
 	dispatch(guardIn, "services")
 	dispatch(guardOut, "services")
 	base(markIn, "filter", unix.NF_INET_LOCAL_IN, 90, settled) // IPVS comes at 99 here and at -98 there
@@ -151,8 +151,15 @@ func (o Options) sources(r ruleset) {
 	}
 }
 
+// bare takes from a packet that IPVS sends all of the mark by which it knew a listener for the inside, except for the bit that all of them
+// have. The others say nothing any more, and to kube-proxy and network plugins each may mean something.
+func bare(inside uint32) rule {
+	mark := &expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}
+	return rule{mark, mask(0, inside), equal(0, word(inside)...), &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
+}
+
 // insideSources masquerades connections to listeners for the inside. Those are known by one bit of their mark, because others may have
-// added bits of theirs since IPVS compared it, and what was meant by conntrack.
+// added bits of theirs since, and what was meant by conntrack.
 func (o Options) insideSources(r ruleset) {
 	clear := rule{&expr.Immediate{Register: reg(0), Data: word(0)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
 	bit := InsideBit(o.Mark)

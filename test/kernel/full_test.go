@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -252,16 +251,12 @@ func TestS34Affinity(t *testing.T) {
 // TestR5MarksOfOthersDoNotMatter: a CNI sets bits of the packet mark before us. They arrive, and nothing else changes.
 func TestR5MarksOfOthersDoNotMatter(t *testing.T) {
 	forEach(t, func(t *testing.T, b *bed, f family) {
-		script := `nft -f - <<-'END'
+		foreign(t, `nft -f - <<-'END'
 			table inet cni {
 				chain early { type filter hook prerouting priority -300; meta mark set meta mark or 0x00030000; }
 				chain local { type route hook output priority -300; meta mark set meta mark or 0x00030000; }
 			}
-			END`
-		if out, err := exec.Command("bash", "-c", script).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		t.Cleanup(func() { exec.Command("nft", "delete", "table", "inet", "cni").Run() })
+			END`, "nft delete table inet cni")
 		b.hold(t, f.state(f.server(f.vip, "80", masquerade(datapath.Everybody), "pod-a", "far"),
 			f.server(f.vip, "81", nil, "pod-a"), f.server(f.vip, "81", both(forInside, masquerade(datapath.Host|datapath.Pods)), "pod-a", "far")))
 		for _, ns := range []string{"client", "pod-b", "node"} {
@@ -269,6 +264,26 @@ func TestR5MarksOfOthersDoNotMatter(t *testing.T) {
 		}
 		sees(t, "client", "tcp", to(f.vip, "81"), []string{"pod-a"}, []string{f.client})
 		sees(t, "pod-b", "tcp", to(f.vip, "81"), []string{"far", "pod-a"}, nil)
+	})
+}
+
+// TestS29MarksMeanNothingToOthers: any other bit of the mark may mean something to kube-proxy or a CNI. None of ours leaves with one.
+func TestS29MarksMeanNothingToOthers(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		foreign(t, `nft -f - <<-'END'
+			table inet others {
+				chain kubelet { type filter hook output priority 0; meta mark and 0xffffe7ff != 0 drop; }
+				chain proxy { type nat hook postrouting priority 100; meta mark and 0xffffe7ff != 0 masquerade; }
+			}
+			END`, "nft delete table inet others")
+		b.hold(t, f.state(f.server(f.vip, "80", masquerade(datapath.Everybody), "pod-a", "far"),
+			f.server(f.vip, "81", nil, "pod-a"), f.server(f.vip, "81", both(forInside, masquerade(datapath.Host)), "pod-a")))
+		for _, ns := range []string{"client", "pod-b", "node"} {
+			sees(t, ns, "tcp", to(f.vip, "80"), []string{"far", "pod-a"}, nil)
+		}
+		sees(t, "client", "tcp", to(f.vip, "81"), []string{"pod-a"}, []string{f.client})
+		sees(t, "pod-b", "tcp", to(f.vip, "81"), []string{"pod-a"}, []string{f.pods["pod-b"]})
+		sees(t, "node", "tcp", to(f.vip, "81"), []string{"pod-a"}, nil)
 	})
 }
 
