@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"net/netip"
 	"os"
 	"time"
@@ -96,6 +97,8 @@ func (c config) validate() error {
 		return fmt.Errorf("--datapath-mode is %q, want external, full or none", c.mode)
 	case c.onCordon != "keep" && c.onCordon != "leave":
 		return fmt.Errorf("--on-cordon is %q, want keep or leave", c.onCordon)
+	case bits.OnesCount(c.mark) != 1 || c.mark == 1 || c.mark > 0x800000:
+		return fmt.Errorf("--masquerade-mark is %#x, want one bit from 0x2 to 0x800000", c.mark)
 	case c.node == "":
 		return errors.New("--node-name is missing")
 	case !c.nodeIP.IsValid():

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,7 @@ import (
 	"github.com/fairlead-lb/fairlead/announce/bgp/unnumbered"
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/datapath/conntrack"
+	"github.com/fairlead-lb/fairlead/datapath/engine"
 	"github.com/fairlead-lb/fairlead/datapath/tunnel/probe"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
@@ -54,7 +56,7 @@ func run(ctx context.Context, args []string) error {
 	collectEarly()
 	log := newLogger(c)
 	if c.cleanup {
-		return cleanup(ctx, c.procSys)
+		return engine.Cleanup(ctx, c.procSys)
 	}
 	cfg, err := ctrl.GetConfig()
 	if err != nil {
@@ -151,6 +153,9 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	return p, err
 }
 
+// cleanupTimeout bounds the removal of everything by a pod that ends: its grace period is 30 s, and the addresses have been handed over before.
+const cleanupTimeout = 10 * time.Second
+
 // run works until ctx is done or something fails. The speaker stops first, while the others still carry its goodbye.
 func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 	others, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -195,7 +200,9 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 		return err
 	}
 	log.Info("uninstalled, removing everything from this node")
-	return cleanup(context.WithoutCancel(ctx), c.procSys)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	return engine.Cleanup(ctx, c.procSys)
 }
 
 // ignore drops errors that only say that the work has ended.

@@ -26,6 +26,7 @@ func TestParse(t *testing.T) {
 		append(good, "--log-format=xml"),
 		append(good, "--on-cordon=maybe"),
 		append(good, "--log-level=loud"),
+		append(good, "--masquerade-mark=0x1800"), append(good, "--masquerade-mark=1"), append(good, "--masquerade-mark=0x1000000"),
 		append(good, "--node-ip=here"),
 	} {
 		if c, err := parse(args); err == nil {

@@ -71,7 +71,7 @@ func TestSpeakerCrashKeepsConnections(t *testing.T) {
 		r := wait()
 		held.goesOn(t, "the speaker of "+first+" was killed")
 		second := owner(t, target.Addr())
-		t.Logf("%s took over from %s; %d of %d new connections failed meanwhile, longest gap %.0f ms", second, first, r.Failed, r.Attempts, r.LongestGap)
+		t.Logf("%s took over from %s; %d of %d new connections failed meanwhile, longest gap %.0f ms: %v", second, first, r.Failed, r.Attempts, r.LongestGap, r.Errors)
 		if first == second {
 			t.Errorf("%s is killed and still has the address: what went on proves nothing", first)
 		}
