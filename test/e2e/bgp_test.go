@@ -110,11 +110,11 @@ func bgpService(t *testing.T, change ...func(*corev1.Service)) *corev1.Service {
 	return s
 }
 
-// withBFD has FRR and the nodes watch each other, 50 ms x 3, stretched on slow machines.
-func withBFD(t *testing.T) {
+// withBFD has FRR and the nodes watch each other: three packets may be missing, one is sent each interval, which is stretched on slow machines.
+func withBFD(t *testing.T, every time.Duration) {
 	t.Helper()
-	interval := uint32(50 * cluster.Slow())
-	create(t, &v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: "fast"},
+	interval := uint32((every * cluster.Slow()).Milliseconds())
+	create(t, &v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: "watched"},
 		Spec: v1beta1.BFDProfileSpec{ReceiveInterval: &interval, TransmitInterval: &interval, DetectMultiplier: new(uint32(3))}})
 	frr(t, "configure terminal", "router bgp 64513", fmt.Sprintf("neighbor nodes bfd 3 %d %[1]d", interval))
 	t.Cleanup(func() {
@@ -195,8 +195,8 @@ protocol bgp { local 192.0.2.2 port 1790 as 64513; strict bind yes; neighbor ran
 
 // TestBGPPowerOff: a node loses power; new connections fail until BFD has told the router.
 func TestBGPPowerOff(t *testing.T) {
-	withBFD(t)
-	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" })
+	withBFD(t, 50*time.Millisecond)
+	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "watched" })
 	s := bgpService(t)
 	target := address(t, s)
 	eventually(t, 30*time.Second, func() error {
@@ -246,10 +246,11 @@ func TestBGPDrain(t *testing.T) {
 const openByRouters = 200
 
 // TestBGPUpgrade: every speaker is replaced under 200 new connections per second with graceful restart and BFD, and each comes about, as does each
-// that has been open all the time.
+// that has been open all the time. A speaker is away for longer than BFD has patience; more of that than a busy machine pauses, because a router
+// that takes all nodes for dead is another matter.
 func TestBGPUpgrade(t *testing.T) {
-	withBFD(t)
-	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "fast" })
+	withBFD(t, 300*time.Millisecond)
+	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "watched" })
 	s := bgpService(t)
 	target := address(t, s)
 	held := hold(t, target, openByRouters)

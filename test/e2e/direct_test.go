@@ -65,8 +65,8 @@ func TestDirectAtLayer2(t *testing.T) {
 // TestDirectByRouters has a router spread connections over all nodes by a hash, anew for each change of the paths. It needs engine ipvs, three
 // nodes and FRR.
 func TestDirectByRouters(t *testing.T) {
-	withBFD(t)
-	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile, s.EnableGracefulRestart = "fast", false })
+	withBFD(t, 50*time.Millisecond)
+	bgpPeer(t, "frr", routerAddr, func(s *v1beta1.BGPPeerSpec) { s.BFDProfile, s.EnableGracefulRestart = "watched", false })
 	s := bgpService(t, withDirectReturn)
 	target := bothTiers(t, s)
 	held := hold(t, target, openConnections)
