@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,6 +134,11 @@ func (g *Gossip) Run(ctx context.Context) error {
 		return fmt.Errorf("joining gossip on %s: %w", g.o.Bind, err)
 	}
 	g.list = list
+	if !slices.ContainsFunc(list.Members(), func(n *memberlist.Node) bool { return n.Name == config.Name }) {
+		// What others said of our predecessor came before memberlist had told itself of this member, whom it takes for dead then, and would
+		// soon forget. That is mended before the wait for others to hear of it, which may time out.
+		_ = list.UpdateNode(leaveTimeout)
+	}
 	var group errgroup.Group // of functions that do not fail
 	group.Go(func() error { g.joinLoop(ctx); return nil })
 	group.Go(func() error { g.exchangeLoop(ctx, &group); return nil })

@@ -40,13 +40,24 @@ type member struct {
 
 func newCluster(t *testing.T, n int) *cluster {
 	c := &cluster{t: t, net: newNetwork(), members: map[int]*member{}}
+	var runs []func()
 	for i := 1; i <= n; i++ {
-		c.start(i, n)
+		runs = append(runs, c.prepare(i, n))
+	}
+	for _, run := range runs { // none before all can be reached
+		run()
 	}
 	return c
 }
 
 func (c *cluster) start(i, n int) *member {
+	c.t.Helper()
+	c.prepare(i, n)()
+	return c.members[i]
+}
+
+// prepare makes a member that others can reach, and returns what starts it.
+func (c *cluster) prepare(i, n int) (run func()) {
 	c.t.Helper()
 	m := &member{}
 	g, err := New(Options{
@@ -72,7 +83,6 @@ func (c *cluster) start(i, n int) *member {
 	m.Gossip = g
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- g.Run(ctx) }()
 	m.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -80,7 +90,7 @@ func (c *cluster) start(i, n int) *member {
 		}
 	})
 	c.members[i] = m
-	return m
+	return func() { go func() { done <- g.Run(ctx) }() }
 }
 
 func (c *cluster) stopAll() {
