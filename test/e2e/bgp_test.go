@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,13 +89,17 @@ func bgpPeer(t *testing.T, name, addr string, change ...func(*v1beta1.BGPPeerSpe
 	create(t, p)
 }
 
+// bgpServices counts the Services of bgpService.
+var bgpServices atomic.Uint32
+
 // bgpService makes a pool that is announced by BGP alone, a Service in it with a pod on every node, and the client's way to it, and
-// waits until the router has a path through every node.
+// waits until the router has a path through every node. No test uses another's address within two minutes: where the client's ports come
+// round again, nodes still remember connections that have ended, and lose what moves to them (docs/datapath.md).
 func bgpService(t *testing.T, change ...func(*corev1.Service)) *corev1.Service {
 	t.Helper()
 	ns := namespace(t)
 	create(t, &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: ns},
-		Spec: v1beta1.IPAddressPoolSpec{Addresses: []string{bgpRange}, ServiceAllocation: &v1beta1.ServiceAllocation{Namespaces: []string{ns}}}})
+		Spec: v1beta1.IPAddressPoolSpec{Addresses: []string{fmt.Sprintf("203.0.113.%d/32", bgpServices.Add(1)%16)}, ServiceAllocation: &v1beta1.ServiceAllocation{Namespaces: []string{ns}}}})
 	create(t, &v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Namespace: "fairlead-system", Name: ns},
 		Spec: v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{ns}}})
 	_, err := lab.Exec(t.Context(), "client", "ip", "route", "replace", bgpRange, "via", routerAddr)
