@@ -63,13 +63,13 @@ func owner(t *testing.T, addr netip.Addr) string {
 	return node
 }
 
-// outlived fails the test if connections of the report failed, whether they did not come about or were open when the address, or one of its
-// paths, moved. One in 1,000 may have had no answer within the probe's second, after which TCP asks again: one was seen in some 25,000.
+// outlived fails the test if a connection of the report failed, whether it did not come about or was open when the address, or one of its
+// paths, moved.
 func outlived(t *testing.T, r probe.Report) {
 	t.Helper()
 	t.Logf("%d connections, %d failed, longest gap %.0f ms", r.Attempts, r.Failed, r.LongestGap)
-	if r.Failed > r.TimedOut || r.TimedOut > r.Attempts/1000 || r.OK == 0 {
-		t.Errorf("want none that failed, and at most %d without an answer in time: %+v", r.Attempts/1000, r)
+	if r.Failed > 0 || r.OK == 0 {
+		t.Errorf("want none that failed: %+v", r)
 	}
 }
 
