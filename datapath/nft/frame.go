@@ -154,17 +154,15 @@ func (o Options) sources(r ruleset) {
 // bare takes from a packet that IPVS sends all of the mark by which it knew a listener for the inside, except for the bit that all of them
 // have. The others say nothing any more, and to kube-proxy and network plugins each may mean something.
 func bare(inside uint32) rule {
-	mark := &expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}
-	return rule{mark, mask(0, inside), equal(0, word(inside)...), &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
+	return append(ifMarked(inside), &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)})
 }
 
 // insideSources masquerades connections to listeners for the inside. Those are known by one bit of their mark, because others may have
 // added bits of theirs since, and what was meant by conntrack.
 func (o Options) insideSources(r ruleset) {
 	clear := rule{&expr.Immediate{Register: reg(0), Data: word(0)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
-	bit := InsideBit(o.Mark)
 	for _, f := range families() {
-		inside := append(ifMeta(expr.MetaKeyNFPROTO, f.nfproto), &expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}, mask(0, bit), equal(0, word(bit)...))
+		inside := append(ifMeta(expr.MetaKeyNFPROTO, f.nfproto), ifMarked(InsideBit(o.Mark))...)
 		for _, nodePort := range []bool{false, true} {
 			r.rule(snat, inside, f.loadConnection(nodePort)[:3], rule{in(f.hostMasks(), 0)}, ifOwnSource(), clear, masquerade())
 			r.rule(snat, inside, f.loadConnection(nodePort)[:3], rule{in(f.podMasks(), 0)}, ifForeignSource(), clear, masquerade())

@@ -137,10 +137,15 @@ func setMark(bit uint32) rule {
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
 }
 
+// ifMarked goes on if the bit is set, which alone is in register 0 then.
+func ifMarked(bit uint32) rule {
+	return rule{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}, mask(0, bit), equal(0, word(bit)...)}
+}
+
 // ifMark goes on if the bit is set, and clears it; it uses register 0.
 func ifMark(bit uint32) rule {
-	return rule{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}, mask(0, bit), equal(0, word(bit)...),
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}, mask(0, ^bit), &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)}}
+	return append(ifMarked(bit),
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}, mask(0, ^bit), &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg(0)})
 }
 
 func verdict(kind expr.VerdictKind, chain string) rule {

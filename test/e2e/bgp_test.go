@@ -31,7 +31,7 @@ const (
 	bgpRange   = "203.0.113.0/28"
 )
 
-// frr configures the lab's FRR: BFD at 50 ms x 3 for all nodes.
+// frr configures the lab's FRR.
 func frr(t *testing.T, lines ...string) string {
 	t.Helper()
 	args := []string{"vtysh"}
@@ -115,7 +115,7 @@ func bgpService(t *testing.T, change ...func(*corev1.Service)) *corev1.Service {
 	return s
 }
 
-// withBFD has FRR and the nodes watch each other: three packets may be missing, one is sent each interval, which is stretched on slow machines.
+// withBFD has FRR and the nodes watch each other, and take each other for dead after three intervals, which are stretched on slow machines.
 func withBFD(t *testing.T, every time.Duration) {
 	t.Helper()
 	interval := uint32((every * cluster.Slow()).Milliseconds())
