@@ -16,6 +16,7 @@ type Onward struct {
 	Known bool // otherwise the rest is zero, and a kernel keeps what it has: a process that starts does not know yet whom there is
 
 	Silent     bool     // the last node drops what it would refuse
+	News       bool     // the others are told of new connections
 	From       []lb.MAC // the other nodes' stations, sorted: what comes from one of them has been handed on
 	IPv4, IPv6 Way
 }
@@ -37,7 +38,7 @@ const mostOnward = 16
 
 // Equal reports whether both say the same.
 func (o Onward) Equal(p Onward) bool {
-	return o.Known == p.Known && o.Silent == p.Silent && o.IPv4 == p.IPv4 && o.IPv6 == p.IPv6 && slices.Equal(o.From, p.From)
+	return o.Known == p.Known && o.Silent == p.Silent && o.News == p.News && o.IPv4 == p.IPv4 && o.IPv6 == p.IPv6 && slices.Equal(o.From, p.From)
 }
 
 // String returns the ways, one per line.
@@ -54,7 +55,11 @@ func (o Onward) String() string {
 		case o.Silent:
 			next = "dropped"
 		}
-		fmt.Fprintf(&b, "onward first %s next %s\n", w.First.Addr, next)
+		told := ""
+		if o.News {
+			told = ", told of new connections"
+		}
+		fmt.Fprintf(&b, "onward first %s next %s%s\n", w.First.Addr, next, told)
 	}
 	return b.String()
 }
@@ -72,8 +77,10 @@ func onward(s lb.Snapshot) (out Onward) {
 	if out.IPv4 == (Way{}) && out.IPv6 == (Way{}) {
 		return Onward{Known: true}
 	}
+	out.News = true
 	for _, r := range s.Relays {
 		out.From = append(out.From, r.MACs...)
+		out.News = out.News && r.News
 	}
 	slices.SortFunc(out.From, func(a, b lb.MAC) int { return slices.Compare(a[:], b[:]) })
 	out.From = slices.Compact(out.From)

@@ -119,6 +119,22 @@ func TestOnwardGivesWayToDirect(t *testing.T) {
 	}
 }
 
+// TestOnwardNews: a copy that one node takes for a connection is worse than an old connection that is not forgotten.
+func TestOnwardNews(t *testing.T) {
+	s := crowd("n2", "n1", "n3")
+	for i := range s.Relays {
+		if datapath.Desired(s).Onward.News {
+			t.Errorf("all are told of new connections, of which %d can be told", i)
+		}
+		s.Relays[i].News = true
+	}
+	before := datapath.Desired(s).Onward
+	s.Relays[0].News = false
+	if after := datapath.Desired(s).Onward; !before.News || after.Equal(before) {
+		t.Errorf("%+v where all can be told, %+v where one cannot", before, after)
+	}
+}
+
 // crowd is a cluster as one node sees it, with a Service.
 func crowd(self string, relays ...string) lb.Snapshot {
 	s := snapshot(web(), ep("10.0.0.1:80", "n2", "rs"))

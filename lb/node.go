@@ -56,6 +56,7 @@ type Member struct {
 	Node     NodeName
 	Draining bool // it asked to be left out of elections
 	Ready    bool // its datapath works
+	News     bool // and can be told of other nodes' new connections, by copies of their first packets, and tell of its own
 	Links    []Link
 	Claims   []Claim // the addresses it says it announces, sorted by address
 
@@ -82,6 +83,7 @@ func (m Member) Claim(addr netip.Addr) uint64 {
 type Relay struct {
 	Node NodeName
 	MACs []MAC // of its links
+	News bool  // this node can tell it of new connections
 }
 
 // Claim says that a node announces an address. Of two claims to one address that with the higher epoch holds.

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -109,9 +110,11 @@ func (o Options) hooks(r ruleset) {
 			r.rule(name, ifMeta(expr.MetaKeyNFPROTO, f.nfproto), goTo(to+f.digit))
 		}
 	}
+	told := slices.Concat(ifStray(), ifNews(), drop()) // by who thinks that this node has others to tell
+	unmarked := append(ifStray(), unmark()...)
 	if o.Forward {
 		for name, hook := range map[string]uint32{guardIn: unix.NF_INET_PRE_ROUTING, guardOut: unix.NF_INET_LOCAL_OUT} {
-			base(name, "filter", hook, -120)
+			base(name, "filter", hook, -120, told, unmarked)
 			for _, f := range families() { // without a connection there is no endpoint to send the packet to
 				r.rule(name, ifState(expr.CtStateBitINVALID), ifMeta(expr.MetaKeyNFPROTO, f.nfproto), rule{f.loadDestination(0), in(f.vips(), 0)}, drop())
 			}
@@ -129,7 +132,7 @@ func (o Options) hooks(r ruleset) {
 	}
 	settled := append(ifState(expr.CtStateBitINVALID|expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()...)
 	untracked := append(ifState(expr.CtStateBitUNTRACKED), back()...) // this node's output only where it hands a packet on
-	base(guardIn, "filter", unix.NF_INET_PRE_ROUTING, -120, settled)
+	base(guardIn, "filter", unix.NF_INET_PRE_ROUTING, -120, told, unmarked, settled)
 	base(guardOut, "filter", unix.NF_INET_LOCAL_OUT, -120, bare(InsideBit(o.Mark)), settled, untracked)
 	dispatch(guardIn, "services")
 	dispatch(guardOut, "services")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -21,36 +22,62 @@ const (
 	onwardPeers  = "peers"
 	strayMark    = 0x666c6472 // nobody's priority: traffic classes have those that begin with a queue's number
 	strayLimit   = 100000     // packets a second that are handed on, those of a flood among them; what is more is dropped
+	newsLimit    = 1000       // new connections a second of which others are told
 	onwardBefore = -124       // priority of the second chain; the first has the one before
 )
+
+// News are copies of the first packets of connections. What tells them from others is these bits of the byte before the flags in the TCP header,
+// which nobody else sets (RFC 9293 section 3.1: reserved).
+const newsBits = 0x0e
 
 var typeEther = field{9, 6}
 
 // strays writes the chain that recognises packets in the middle of a TCP connection to a VIP that conntrack does not know, from elsewhere. It
 // takes them for the first of a connection, except those with which one ends, which it calls invalid, as it does others that are too far
-// ahead in a connection that it knows: those stay here.
+// ahead in a connection that it knows: those stay here. First packets are news.
 func (o Options) strays(r ruleset, pods datapath.Detector) {
-	const fin, syn, rst = 0x01, 0x02, 0x04
 	r.chains[astray] = chain{kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: onwardBefore - 1}
-	r.rule(astray, ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()) // nearly all
-	r.rule(astray, ifMeta(expr.MetaKeyPRIORITY, word(strayMark)...), unmark())         // between nodes on one machine it stays with a packet
+	r.rule(astray, ifStray(), unmark()) // between nodes on one machine it stays with a packet
+	mark := append(rule{&expr.Immediate{Register: reg(0), Data: word(strayMark)}}, setPriority(0)...)
+	tcp := func(f family) rule {
+		return append(ifMeta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), ifMeta(expr.MetaKeyNFPROTO, f.nfproto)...)
+	}
+	for _, f := range families() { // news, which come to the node that began them as well
+		r.rule(astray, tcp(f), ifNews(), rule{f.loadDestination(0), in(f.vips(), 0)}, mark, back())
+	}
+	r.rule(astray, ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()) // nearly all others
 	for _, f := range families() {
-		tcp := append(ifMeta(expr.MetaKeyNFPROTO, f.nfproto), ifMeta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP)...)
 		to := append(rule{f.loadDestination(0), in(f.vips(), 0)}, f.ifOutside(pods)...)
-		mark := append(rule{&expr.Immediate{Register: reg(0), Data: word(strayMark)}}, setPriority(0)...)
-		r.rule(astray, ifState(expr.CtStateBitNEW), tcp, ifFlags(syn, 0), to, mark)
-		r.rule(astray, ifState(expr.CtStateBitINVALID), tcp, ifFlags(syn, 0), not(ifFlags(fin|rst, 0)), to, mark)
+		r.rule(astray, ifState(expr.CtStateBitNEW), tcp(f), ifFlags(syn, 0), to, mark)
+		r.rule(astray, ifState(expr.CtStateBitINVALID), tcp(f), ifFlags(syn, 0), not(ifFlags(fin|rst, 0)), to, mark)
+		r.rule(astray, ifState(expr.CtStateBitNEW), tcp(f), ifFirst(), to, mark)
 	}
 }
 
+// The flags of a TCP header.
+const fin, syn, rst, ack = 0x01, 0x02, 0x04, 0x10
+
+// ifFirst goes on for the first packet of a TCP connection; it uses register 0.
+func ifFirst() rule { return ifFlags(fin|syn|rst|ack, syn) }
+
 // ifFlags goes on if, of the bits of a TCP header's flags, those are set; it uses register 0.
 func ifFlags(bits, set byte) rule {
-	return rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+	return ifBits(13, bits, set)
+}
+
+// ifNews goes on for a first packet that tells of another node's connection; it uses register 0.
+func ifNews() rule { return append(ifFirst(), ifBits(12, newsBits, newsBits)...) }
+
+// ifBits goes on if, of the bits of one byte of the TCP header, those are set; it uses register 0.
+func ifBits(offset uint32, bits, set byte) rule {
+	return rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 1},
 		&expr.Bitwise{SourceRegister: reg(0), DestRegister: reg(0), Len: 1, Mask: []byte{bits}, Xor: []byte{0}}, equal(0, set)}
 }
 
-// onwardTable is the content of the table of one family that hands packets on.
-func (f family) onwardTable(w datapath.Way, from int, silent bool) chain {
+// onwardTable is the content of the table of one family that hands packets on, and tells the others of new connections. Of those a node may
+// remember an older one from the same port of the client, for two minutes, and would take the packets of the new one for that one's, should they come
+// there one day. But conntrack forgets the old one when it sees the first packet of another.
+func (f family) onwardTable(o datapath.Onward, w datapath.Way) chain {
 	c := chain{kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: onwardBefore}
 	add := func(parts ...rule) {
 		var whole rule
@@ -59,25 +86,36 @@ func (f family) onwardTable(w datapath.Way, from int, silent bool) chain {
 		}
 		c.rules = append(c.rules, whole)
 	}
-	add(not(ifMeta(expr.MetaKeyPRIORITY, word(strayMark)...)), back())
+	add(not(ifStray()), back())
 	add(unmark())
+	handedOn := rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6}, in(onwardPeers, 0)}
+	if len(o.From) > 0 && w.Next != (datapath.Hop{}) {
+		add(ifNews(), handedOn, rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpGt, Register: reg(0), Data: []byte{1}}}, sendTo(w.Next), drop())
+	}
+	add(ifNews(), drop())
 	add(ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back())
+	if o.News {
+		add(ifFirst(), limit(newsLimit), asNews(sendTo(w.First)))
+	}
+	add(ifFirst(), back())
 	add(rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpLt, Register: reg(0), Data: []byte{2}}}, drop())
-	if from > 0 {
-		handedOn := rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6}, in(onwardPeers, 0)}
+	if len(o.From) > 0 {
 		switch {
 		case w.Next != (datapath.Hop{}):
 			add(handedOn, count(), sendTo(w.Next), drop())
-		case silent:
+		case o.Silent:
 			add(handedOn, count(), drop())
 		default:
 			add(handedOn, count(), rule{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 		}
 	}
-	add(rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: strayLimit, Unit: expr.LimitTimeSecond, Burst: strayLimit}}, count(), sendTo(w.First))
+	add(limit(strayLimit), count(), sendTo(w.First))
 	add(drop())
 	return c
 }
+
+// ifStray goes on for what the first chain has recognised; it uses register 0.
+func ifStray() rule { return ifMeta(expr.MetaKeyPRIORITY, word(strayMark)...) }
 
 func unmark() rule {
 	return append(rule{&expr.Immediate{Register: reg(0), Data: word(0)}}, setPriority(0)...)
@@ -85,6 +123,11 @@ func unmark() rule {
 
 // count is for [Table.HandedOn], and for whoever lists the table.
 func count() rule { return rule{&expr.Counter{}} }
+
+// limit goes on for so many packets a second.
+func limit(packets uint32) rule {
+	return rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(packets), Unit: expr.LimitTimeSecond, Burst: packets}}
+}
 
 // sendTo sends a copy to a node.
 func sendTo(h datapath.Hop) rule {
@@ -99,6 +142,18 @@ func (f family) loadTTL(r int) expr.Any {
 		offset = 7
 	}
 	return &expr.Payload{DestRegister: reg(r), Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 1}
+}
+
+// asNews does something with the first packet of a connection while it has the bits of news; it uses registers 8 and 9.
+func asNews(do rule) rule {
+	field := expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 12, Len: 2} // a checksum is mended in words
+	load := field
+	load.DestRegister = reg(8)
+	field.OperationType, field.CsumType, field.CsumOffset = expr.PayloadWrite, expr.CsumTypeInet, 16
+	set, restore := field, field
+	set.SourceRegister, restore.SourceRegister = reg(9), reg(8)
+	mark := &expr.Bitwise{SourceRegister: reg(8), DestRegister: reg(9), Len: 2, Mask: []byte{^byte(newsBits), 0xff}, Xor: []byte{newsBits, 0}}
+	return slices.Concat(rule{&load, mark, &set}, do, rule{&restore})
 }
 
 // onwards is what the kernel has of the tables that hand packets on.
@@ -186,7 +241,7 @@ func onwardBatch(want datapath.Onward) (b *batch, rules map[byte]int) {
 			}
 			b.addElements(onwardPeers, peers, list)
 		}
-		c := f.onwardTable(w, len(want.From), want.Silent)
+		c := f.onwardTable(want, w)
 		b.addChain(onwardChain, c)
 		for _, r := range c.rules {
 			b.addRule(onwardChain, r)

@@ -28,7 +28,7 @@ import (
 //	  repeated Link link = 15;
 //	  repeated bytes handover = 17; // a claim that names its successor: 4 or 16, address, epoch as a varint, the name
 //	  bytes keys = 16; // 4 bytes each
-//	  repeated string alive = 18;
+//	  repeated string alive = 18; bool news = 19;
 //	}
 //	message Link { string name = 1; uint64 index = 2; bytes mac = 3; bool up = 4; repeated bytes prefix = 5; } // address, bits
 const (
@@ -52,6 +52,7 @@ const (
 	fieldHandover    protowire.Number = 17
 	fieldKeys        protowire.Number = 16
 	fieldAlive       protowire.Number = 18
+	fieldNews        protowire.Number = 19
 
 	fieldName   protowire.Number = 1
 	fieldIndex  protowire.Number = 2
@@ -82,6 +83,7 @@ func (r record) encode() []byte {
 	b = appendNumber(b, fieldBase, r.base)
 	b = appendNumber(b, fieldDraining, protowire.EncodeBool(r.Draining))
 	b = appendNumber(b, fieldReady, protowire.EncodeBool(r.Ready))
+	b = appendNumber(b, fieldNews, protowire.EncodeBool(r.News))
 	b = appendNumber(b, fieldGoodbye, protowire.EncodeBool(r.goodbye))
 	for _, s := range r.Suspects {
 		b = appendBytes(b, fieldSuspect, []byte(s))
@@ -260,6 +262,8 @@ func (r *record) set(n protowire.Number, v []byte, number uint64, raw []byte) (e
 		r.Draining = protowire.DecodeBool(number)
 	case fieldReady:
 		r.Ready = protowire.DecodeBool(number)
+	case fieldNews:
+		r.News = protowire.DecodeBool(number)
 	case fieldGoodbye:
 		r.goodbye = protowire.DecodeBool(number)
 	case fieldSuspect:

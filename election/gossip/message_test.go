@@ -17,7 +17,7 @@ import (
 
 func full() record {
 	return record{stamp: stamp{17, 3}, Member: lb.Member{
-		Node: "node-1", Draining: true, Ready: true,
+		Node: "node-1", Draining: true, Ready: true, News: true,
 		Links:    []lb.Link{{Name: "eth0", Index: 2, MAC: lb.MAC{2, 0, 0, 0, 0, 1}, Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
 		Claims:   []lb.Claim{{Addr: netip.MustParseAddr("192.0.2.200"), Epoch: 4, To: "n2"}, {Addr: netip.MustParseAddr("2001:db8::c8"), Epoch: 1}},
 		Failing:  []netip.Addr{netip.MustParseAddr("192.0.2.201")},

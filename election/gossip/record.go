@@ -79,7 +79,7 @@ func (d record) on(base record) (whole record, ok bool) {
 func compareClaim(c lb.Claim, a netip.Addr) int { return c.Addr.Compare(a) }
 
 func equal(a, b lb.Member) bool {
-	return a.Node == b.Node && a.Draining == b.Draining && a.Ready == b.Ready && slices.Equal(a.Claims, b.Claims) &&
+	return a.Node == b.Node && a.Draining == b.Draining && a.Ready == b.Ready && a.News == b.News && slices.Equal(a.Claims, b.Claims) &&
 		slices.Equal(a.Failing, b.Failing) && slices.Equal(a.Suspects, b.Suspects) && slices.Equal(a.Alive, b.Alive) &&
 		slices.EqualFunc(a.Links, b.Links, func(x, y lb.Link) bool {
 			return x.Name == y.Name && x.Index == y.Index && x.MAC == y.MAC && x.Up == y.Up && slices.Equal(x.Prefixes, y.Prefixes)

@@ -48,15 +48,17 @@ func (r *relays) observe(s *lb.Snapshot, expected []lb.NodeName, known map[lb.No
 			}
 		}
 	}
+	tells := false // IPVS would take the copies that this node sends for connections to it
 	members := map[lb.NodeName]bool{}
 	for _, m := range s.Members {
 		members[m.Node] = true
+		tells = tells || m.Node == s.Self && m.News
 		if m.Node == s.Self || s.Down[m.Node] && !alive[m.Node] {
 			continue
 		}
 		x := r.latest[m.Node]
 		if macs := macsOf(m.Links); len(macs) > 0 { // a speaker that has just come has not said any
-			x.Relay = lb.Relay{Node: m.Node, MACs: macs}
+			x.Relay = lb.Relay{Node: m.Node, MACs: macs, News: m.News}
 		}
 		if x.seen = now; x.Node != "" {
 			r.latest[m.Node] = x
@@ -86,7 +88,9 @@ func (r *relays) observe(s *lb.Snapshot, expected []lb.NodeName, known map[lb.No
 	}
 	s.RelaysKnown = r.met
 	for _, node := range slices.Sorted(maps.Keys(r.latest)) {
-		s.Relays = append(s.Relays, r.latest[node].Relay)
+		relay := r.latest[node].Relay
+		relay.News = relay.News && tells
+		s.Relays = append(s.Relays, relay)
 	}
 	return again
 }

@@ -106,3 +106,28 @@ func TestRelaysAreAwaited(t *testing.T) {
 		}
 	}
 }
+
+// TestRelaysOfNews: what a speaker has said of its node counts until it, or the next one, says something else. A node that cannot be told does not
+// tell either.
+func TestRelaysOfNews(t *testing.T) {
+	r := newRelays()
+	links := []lb.Link{{Name: "eth0", MAC: lb.MAC{2, 2}}}
+	self := lb.Member{Node: "n1", News: true}
+	for i, step := range []struct {
+		members []lb.Member
+		want    bool
+	}{
+		{[]lb.Member{self, {Node: "n2", Links: links}}, false},
+		{[]lb.Member{self, {Node: "n2", Links: links, News: true}}, true},
+		{[]lb.Member{{Node: "n1"}, {Node: "n2", Links: links, News: true}}, false},
+		{[]lb.Member{self}, true},
+		{[]lb.Member{self, {Node: "n2"}}, true},
+		{[]lb.Member{self, {Node: "n2", Links: links}}, false},
+	} {
+		s := lb.Snapshot{Self: "n1", Members: step.members}
+		r.observe(&s, nil, nil, time.Unix(int64(i), 0))
+		if len(s.Relays) != 1 || s.Relays[0].News != step.want {
+			t.Errorf("step %d: %+v, want %v", i, s.Relays, step.want)
+		}
+	}
+}

@@ -182,7 +182,7 @@ func (s *Speaker) self() lb.Member {
 	alive := maps.Clone(suspects)
 	maps.DeleteFunc(alive, func(_ lb.NodeName, alive bool) bool { return !alive })
 	return lb.Member{
-		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready,
+		Node: s.o.Node, Draining: s.draining.Load(), Ready: s.haveFacts && s.report.ready, News: s.report.ready && s.engineName() == "nft",
 		Links: s.usable, Claims: s.ledger.epochs(), Failing: failing, Suspects: slices.Sorted(maps.Keys(suspects)),
 		Alive: slices.Sorted(maps.Keys(alive)),
 	}

@@ -255,16 +255,19 @@ const (
 	short    = 700 * time.Millisecond
 )
 
-// dial opens a connection from a namespace, from a certain source address if from is not empty.
+// dial opens a connection from a namespace, from a certain source address, with its port or without, if from is not empty.
 func dial(ns, network, from, to string, timeout time.Duration) (c net.Conn, err error) {
 	err = within(ns, func() error {
 		d := net.Dialer{Timeout: timeout}
-		if from != "" && network == "tcp" {
-			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))
-		} else if from != "" {
-			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))
+		source, err := netip.ParseAddrPort(from)
+		if err != nil && from != "" {
+			source = netip.AddrPortFrom(netip.MustParseAddr(from), 0)
 		}
-		var err error
+		if from != "" && network == "tcp" {
+			d.LocalAddr = net.TCPAddrFromAddrPort(source)
+		} else if from != "" {
+			d.LocalAddr = net.UDPAddrFromAddrPort(source)
+		}
 		c, err = d.Dial(network, to)
 		return err
 	})

@@ -5,8 +5,10 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -26,6 +29,9 @@ func TestOnward(t *testing.T) {
 			t.Run(name+"/"+f.name, func(t *testing.T) {
 				tr := newTier(t, f, name)
 				tr.meet(t, 1, 2, 3)
+				if name == "nft" { // with IPVS it is open
+					t.Run("used ports", func(t *testing.T) { keepsThoseFromUsedPorts(t, tr) })
+				}
 				for _, c := range []struct {
 					name string
 					body func(*testing.T, *tier)
@@ -52,7 +58,7 @@ func (tr *tier) meet(t testing.TB, nodes ...int) {
 			at := eth0.Attrs()
 			tr.index[i] = at.Index
 			if slices.Contains(nodes, i+1) {
-				tr.relays = append(tr.relays, lb.Relay{Node: lb.NodeName(fmt.Sprintf("t%d", i+1)), MACs: []lb.MAC{lb.MAC(at.HardwareAddr)}})
+				tr.relays = append(tr.relays, lb.Relay{Node: lb.NodeName(fmt.Sprintf("t%d", i+1)), MACs: []lb.MAC{lb.MAC(at.HardwareAddr)}, News: tr.engines[0].Name() == "nft"})
 			}
 			return nil
 		})
@@ -174,6 +180,92 @@ func keepsEnds(t *testing.T, tr *tier) {
 			t.Errorf("connection %d: %v after the end of what the client has to say", i, err)
 		}
 	}
+}
+
+// keepsThoseFromUsedPorts: the node where a connection's packets come remembers an earlier one, from the same port of the client.
+func keepsThoseFromUsedPorts(t *testing.T, tr *tier) {
+	tr.sync(t, tr.service(byNAT(176, nil)), tr.everywhere())
+	ports := []uint16{21000, 21001, 21002, 21003, 21004, 21005}
+	for _, node := range []int{0, 2} {
+		tr.receive(t, node)
+		for _, port := range ports {
+			c := tr.dialFrom(t, port, "177")
+			fmt.Fprintf(c, "%-16s", "down 0")
+			if b, err := io.ReadAll(c); len(b) > 0 || err != nil { // the pod's end comes first, so that the client may use the port at once
+				t.Fatalf("%q, %v", b, err)
+			}
+			c.Close()
+		}
+	}
+	tr.receive(t, 1)
+	tr.forgets(t, ports[0])
+	var conns []*net.TCPConn
+	for _, port := range ports[1:] {
+		c := tr.dialFrom(t, port, "177")
+		fmt.Fprintf(c, "%-16s", "up")
+		conns = append(conns, c)
+	}
+	for i, c := range conns {
+		p := &pattern{}
+		for _, node := range []int{2 * (i % 2), 1, 2 - 2*(i%2)} {
+			tr.receive(t, node)
+			if _, err := io.CopyN(c, p, 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		var n int
+		if _, err := fmt.Fscan(c, &n); err != nil || n != 3000 {
+			t.Errorf("from port %d: %d of 3000 bytes arrived, %v", ports[1+i], n, err)
+		}
+	}
+}
+
+// forgets: of a first packet with a checksum, as a network card hands them over, the second node tells the third, and that forgets the connection
+// that it remembers. The first one has forgotten its own already, when the third got one from the same port.
+func (tr *tier) forgets(t *testing.T, port uint16) {
+	t.Helper()
+	flows := func(node int) (n int) {
+		inNode(t, node, func() error {
+			list, err := netlink.ConntrackTableList(netlink.ConntrackTable, map[string]netlink.InetFamily{"IPv4": netlink.FAMILY_V4, "IPv6": netlink.FAMILY_V6}[tr.family.name])
+			for _, f := range list {
+				if f.Forward.SrcPort == port && f.Forward.DstPort == 177 {
+					n++
+				}
+			}
+			return err
+		})
+		return n
+	}
+	if n, m := flows(0), flows(2); n != 0 || m != 1 {
+		t.Fatalf("t1 and t3 remember %d and %d connections from port %d, want none and one", n, m, port)
+	}
+	from, to := netip.AddrPortFrom(netip.MustParseAddr(tr.family.client), port), netip.MustParseAddrPort(tr.at("177"))
+	err := within("tc", func() error {
+		return sendRaw(to.Addr(), ip(from.Addr(), to.Addr(), unix.IPPROTO_TCP, syn(from, to)))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); flows(2) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("t3 still remembers the connection from port %d", port)
+		}
+	}
+}
+
+// dialFrom opens a connection from a port of the client, which closes at the end of the test.
+func (tr *tier) dialFrom(t *testing.T, from uint16, to string) *net.TCPConn {
+	t.Helper()
+	c, err := dial("tc", "tcp", net.JoinHostPort(tr.family.client, fmt.Sprint(from)), tr.at(to), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
 }
 
 // keepsThoseOfTheLiving: of connections that three nodes share one node dies, and the router spreads the rest anew.
