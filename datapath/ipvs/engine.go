@@ -136,7 +136,31 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 		e.releaseMarks(from)
 	}
 	f.errs = append(f.errs, e.closeTunnels(want))
+	e.share(servers)
 	return e.reached(f), f.err()
+}
+
+// share puts wanted servers in the place of those of the record that equal them, which then are in memory only once. A record of its own have
+// those of which a kernel can tell more: connections that are waited for, the order of a Direct server.
+func (e *Engine) share(want []*datapath.VirtualServer) {
+	for i := 0; i < len(e.have.Servers) && len(want) > 0; {
+		have := e.have.Servers[i]
+		if have == want[0] {
+			i, want = i+1, want[1:]
+			continue
+		}
+		order := have.Listener.Compare(want[0].Listener)
+		if order == 0 && have.Equal(want[0]) && !have.Direct && !retiring(have) {
+			e.own()
+			e.have.Servers[i] = want[0]
+		}
+		if order <= 0 {
+			i++
+		}
+		if order >= 0 {
+			want = want[1:]
+		}
+	}
 }
 
 // reached is the record, and what has failed, as a state that stays as it is.
@@ -235,6 +259,10 @@ func (e *Engine) expand(want datapath.State) []*datapath.VirtualServer {
 // differing returns the servers of two sorted lists that are not equal, and those that have a destination to retire or are out of order.
 func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.VirtualServer) {
 	for len(have) > 0 || len(want) > 0 {
+		if len(have) > 0 && len(want) > 0 && have[0] == want[0] { // nearly all, see share
+			have, want = have[1:], want[1:]
+			continue
+		}
 		order := 0
 		switch {
 		case len(have) == 0:
@@ -273,15 +301,21 @@ func retiring(v *datapath.VirtualServer) bool {
 
 // change carries out what leads from one list of servers to another and to the wanted VIPs, and notes what has failed.
 func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []*datapath.VirtualServer, now time.Time, f *failures) {
-	up := datapath.State{VIPs: union(e.have.VIPs, vips)}
-	e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, up, now), f)
+	reach := func(vips []netip.Addr) {
+		if !slices.Equal(e.have.VIPs, vips) {
+			e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, datapath.State{VIPs: vips}, now), f)
+		}
+	}
+	if !slices.Equal(e.have.VIPs, vips) { // they are many, and seldom change
+		reach(union(e.have.VIPs, vips))
+	}
 	for len(from) > 0 || len(to) > 0 {
 		h, w := head(from, to)
 		ops := datapath.Diff(datapath.State{Servers: from[:h]}, datapath.State{Servers: to[:w]}, now)
 		e.apply(ctx, ops, f)
 		from, to = from[h:], to[w:]
 	}
-	e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, datapath.State{VIPs: vips}, now), f)
+	reach(vips)
 }
 
 // head returns how many servers of each list make the next chunk: all those of the listeners up to some one.

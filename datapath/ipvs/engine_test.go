@@ -310,6 +310,43 @@ func TestShuffle(t *testing.T) {
 	}
 }
 
+// TestTheRecordIsWhatIsWanted: what the kernel holds as it is wanted is in memory once, also after a restart; what waits for connections is not.
+func TestTheRecordIsWhatIsWanted(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 0))
+	n := &node{}
+	e, ctx, shared := n.engine(), context.Background(), 0
+	for round := range 200 {
+		want := state(r)
+		if round%2 == 1 {
+			e = n.engine()
+		}
+		for range 3 {
+			n.setConns(func() int { return 1 })
+			if _, err := e.Sync(ctx, want, t0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, w := range want.Servers {
+			if w.NodePort() || w.Tunnelled { // held as others
+				continue
+			}
+			i, ok := slices.BinarySearchFunc(e.have.Servers, w.Listener, byListener)
+			if !ok {
+				t.Fatalf("round %d: %s is missing", round, w.Listener)
+			}
+			switch have := e.have.Servers[i]; {
+			case have == w:
+				shared++
+			case have.Equal(w) && !retiring(have):
+				t.Fatalf("round %d: %s is in memory twice", round, w.Listener)
+			}
+		}
+	}
+	if shared < 100 {
+		t.Errorf("only %d were shared", shared)
+	}
+}
+
 // TestCleanupOfMany has more servers than are changed at a time.
 func TestCleanupOfMany(t *testing.T) {
 	var want datapath.State
