@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/internal/view"
 	"github.com/fairlead-lb/fairlead/test/cluster"
+	"github.com/fairlead-lb/fairlead/test/probe"
 )
 
 func TestRestartsChangeNothing(t *testing.T) {
@@ -185,27 +188,98 @@ func powerOn(t *testing.T, node string) {
 	}
 }
 
+// The others give the address of a node that is cut off to one of them, and new connections to endpoints elsewhere; its own endpoint gets some
+// again when it is back.
 func TestLinkCutMovesTheAddress(t *testing.T) {
 	ns := namespace(t, "192.0.2.161/32")
-	deployment(t, ns, "web", 3)
+	pods := servers(t, ns, "web", nodes)
 	target := address(t, service(t, ns, "web"))
 	answers(t, target)
 	first := owner(t, target.Addr())
 	_, err := lab.Fairlab(t.Context(), "link", "cut", first)
 	must(t, err)
+	cut := time.Now()
+	heal := func(ctx context.Context) error {
+		_, err := lab.Fairlab(ctx, "link", "heal", first)
+		return err
+	}
 	t.Cleanup(func() {
-		if _, err := lab.Fairlab(cleanupContext(t), "link", "heal", first); err != nil {
+		if err := heal(cleanupContext(t)); err != nil {
 			t.Error(err)
 		}
 	})
+	second := ""
 	eventually(t, 20*time.Second, func() error {
-		got, _, err := lab.OwnerOf(t.Context(), target.Addr(), nodes)
-		if err == nil && got == first {
+		second, _, err = lab.OwnerOf(t.Context(), target.Addr(), nodes)
+		if err == nil && second == first {
 			err = fmt.Errorf("%s still answers without a link", first)
 		}
 		return err
 	})
+	its := pods[slices.Index(nodes, first)].Status.PodIP
+	awaitWeight(t, second, its, 0)
+	t.Logf("no new connections to the pod on %s %s after it was cut off, at the latest", first, time.Since(cut).Round(time.Millisecond))
+	must(t, heal(t.Context()))
+	healed := time.Now()
+	awaitWeight(t, second, its, 1)
+	t.Logf("and some again %s after it was back", time.Since(healed).Round(time.Millisecond))
 }
+
+// awaitWeight waits until a node's kernel gives a pod of web new connections, or none.
+func awaitWeight(t *testing.T, node, podIP string, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second * cluster.Slow()); ; {
+		var d view.Datapath
+		told(t, node, view.DatapathPath, &d)
+		got := -1
+		for _, s := range d.Servers {
+			for _, dest := range s.Destinations {
+				if dest.Addr.Addr().String() == podIP {
+					got = dest.Weight
+				}
+			}
+		}
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has weight %d on %s, want %d", podIP, got, node, want)
+		}
+	}
+}
+
+// TestPowerOffOfAnEndpoint: a node loses power that has an endpoint and not the address. A second later no new connection meets that endpoint
+// any more; kube-proxy, at the node port of the same node in the same seconds, sends it its share until the API server gives the node up.
+func TestPowerOffOfAnEndpoint(t *testing.T) {
+	ns := namespace(t, "192.0.2.168/32")
+	servers(t, ns, "web", nodes)
+	s := service(t, ns, "web")
+	target := address(t, s)
+	answers(t, target)
+	first := owner(t, target.Addr())
+	victim := nodes[(slices.Index(nodes, first)+1)%len(nodes)]
+	atNode := http(nodeAddr(first), portOf(s, "http").NodePort).AddrPort
+	answers(t, atNode)
+
+	wait := meanwhile(t, target, 5*time.Millisecond, 0)
+	time.Sleep(time.Second * cluster.Slow())
+	powerOff(t, victim)
+	time.Sleep(time.Second * cluster.Slow())
+	ours, theirs := meanwhile(t, target, 5*time.Millisecond, 4*time.Second), meanwhile(t, atNode, 20*time.Millisecond, 4*time.Second)
+	r, k := ours(), theirs()
+	before := wait()
+	t.Logf("power off %s: new connections failed for %.0f ms; of %d that began a second later lost %.1f %%; of %d through kube-proxy lost %.1f %%",
+		victim, before.FailedFor, r.Attempts, share(r), k.Attempts, share(k))
+	if now := owner(t, target.Addr()); now != first {
+		t.Fatalf("%s took over from %s: what happened was another test", now, first)
+	}
+	if r.Failed > 0 || len(r.Answers) != len(nodes)-1 || len(before.Answers) != len(nodes) {
+		t.Errorf("want answers of all pods at first, and of all but one a second later, when none fails: %+v, then %+v", before, r)
+	}
+}
+
+// share is the percentage of attempts that failed.
+func share(r probe.Report) float64 { return 100 * float64(r.Failed) / float64(max(1, r.Attempts)) }
 
 // The API server really enforces RBAC, and the chart asks for little.
 func TestRolesAreNarrow(t *testing.T) {

@@ -24,7 +24,8 @@ type Report struct {
 	Refused    int            `json:"refused"`  // of Failed: answered by RST or ICMP port unreachable
 	TimedOut   int            `json:"timedOut"` // of Failed: no answer
 	LongestGap float64        `json:"longestGapMs"`
-	Answers    map[string]int `json:"answers"` // body -> how often
+	FailedFor  float64        `json:"failedForMs"` // from the beginning of the first attempt that failed to that of the last one
+	Answers    map[string]int `json:"answers"`     // body -> how often
 	Errors     map[string]int `json:"errors,omitempty"`
 }
 
@@ -130,6 +131,7 @@ func Repeat(ctx context.Context, try Attempt, interval, timeout, length time.Dur
 	var wg sync.WaitGroup
 	start := time.Now()
 	last := start
+	var failures []time.Time
 	gap := func(now time.Time) {
 		r.LongestGap = max(r.LongestGap, float64(now.Sub(last).Microseconds())/1000)
 		last = now
@@ -138,6 +140,7 @@ func Repeat(ctx context.Context, try Attempt, interval, timeout, length time.Dur
 	defer tick.Stop()
 	for ctx.Err() == nil && time.Since(start) < length {
 		r.Attempts++
+		began := time.Now()
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 			defer cancel()
@@ -147,6 +150,7 @@ func Repeat(ctx context.Context, try Attempt, interval, timeout, length time.Dur
 			defer mu.Unlock()
 			if err != nil {
 				r.fail(err)
+				failures = append(failures, began)
 				return
 			}
 			r.OK++
@@ -162,6 +166,10 @@ func Repeat(ctx context.Context, try Attempt, interval, timeout, length time.Dur
 	wg.Wait()
 	if end.After(last) {
 		gap(end)
+	}
+	if len(failures) > 0 {
+		span := slices.MaxFunc(failures, time.Time.Compare).Sub(slices.MinFunc(failures, time.Time.Compare))
+		r.FailedFor = float64(span.Microseconds()) / 1000
 	}
 	return r
 }
