@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +22,8 @@ import (
 //go:embed stage2.sh
 var stage2 string
 
-// hung is how a Linux kernel panics whose processors have run none of its own threads for a while: see qemu.
-const hung = "softlockup: hung tasks"
+// hung matches how a Linux kernel panics whose processors have done nothing else for a while: see qemu.
+var hung = regexp.MustCompile("softlockup: hung tasks|not syncing: RCU Stall")
 
 // errHung says that the guest's processors stood still.
 var errHung = errors.New("the guest's processors hung")
@@ -80,7 +81,7 @@ func (m machine) run(ctx context.Context, command, env []string) (int, error) {
 	code, err := strconv.Atoi(strings.TrimSpace(status.String()))
 	if err != nil {
 		end := tail(console)
-		if strings.Contains(end, hung) {
+		if hung.MatchString(end) {
 			return 0, fmt.Errorf("%w; the end of its console:\n%s", errHung, end)
 		}
 		return 0, fmt.Errorf("the guest ended without a result; the end of its console:\n%s", end)
@@ -161,10 +162,12 @@ func (m machine) qemu(ctx context.Context, dir, console string) *exec.Cmd {
 	}
 	// The guest would read the time from a device, which takes ten times as long, because it doubts that its processors' counters agree;
 	// and there is nobody in it to be guarded from speculation, which costs every call. Emulated processors have been seen to wait for each
-	// other for ever: the guest panics when one has run no thread of the kernel's for two minutes, with what all of them were at.
+	// other for ever, and to do nothing but take one breakpoint of code that is being patched (stage2.sh): the guest panics after two minutes of either,
+	// with what all of them were at.
 	args = append(args, "-kernel", m.kernel.image, "-initrd", m.kernel.initrd,
 		"-append", "console=ttyS0 panic=-1 loglevel=5 tsc=reliable mitigations=off "+
-			"sysctl.kernel.watchdog_thresh=60 softlockup_panic=1 sysctl.kernel.softlockup_all_cpu_backtrace=1 vm.run="+dir, "-no-reboot", "-nodefaults", "-display", "none", "-nic", "none", "-serial", "file:"+console)
+			"sysctl.kernel.watchdog_thresh=60 softlockup_panic=1 sysctl.kernel.softlockup_all_cpu_backtrace=1 "+
+			"rcupdate.rcu_cpu_stall_timeout=120 sysctl.kernel.panic_on_rcu_stall=1 vm.run="+dir, "-no-reboot", "-nodefaults", "-display", "none", "-nic", "none", "-serial", "file:"+console)
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd

@@ -18,6 +18,18 @@ for module in ip_vs ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc ip_vs_sh ip_vs_mh ip_v
   nft_fib_inet nft_numgen nft_hash nft_reject_inet nf_conntrack nf_conntrack_netlink veth bridge br_netfilter dummy ipip macvlan vxlan tun; do
   modprobe -q "$module" || echo "vm: module $module does not load" > /dev/console
 done
+# Where the kernel looks at hooks it has a jump, which it patches in and out with the first and the last hook of the machine. Emulated processors
+# (QEMU 7.2) that run the code at that moment may meet the breakpoint of the patching again and again and never come to the end. With hooks that
+# stay, in a namespace of their own, there is nothing to patch.
+{
+  for hook in prerouting input forward output postrouting; do
+    printf 'add table %s keep\nadd chain %s keep %s { type filter hook %s priority 0; }\n' inet inet $hook $hook bridge bridge $hook $hook
+  done
+  for hook in input output; do
+    printf 'add table arp keep\nadd chain arp keep %s { type filter hook %s priority 0; }\n' $hook $hook
+  done
+} > /run/keep.nft
+unshare -n sh -c 'nft -f /run/keep.nft || echo "vm: hooks cannot be kept" > /dev/console; exec sleep 2147483647' > /dev/null 2>&1 < /dev/null &
 cd "$DIRECTORY"
 # The ports are called vportNpM, where N depends on the order of the devices; M is what vm gave them.
 set -- /dev/vport*p1
