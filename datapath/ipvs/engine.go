@@ -302,11 +302,10 @@ func retiring(v *datapath.VirtualServer) bool {
 // change carries out what leads from one list of servers to another and to the wanted VIPs, and notes what has failed.
 func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []*datapath.VirtualServer, now time.Time, f *failures) {
 	reach := func(vips []netip.Addr) {
-		if !slices.Equal(e.have.VIPs, vips) {
-			e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, datapath.State{VIPs: vips}, now), f)
-		}
+		e.apply(ctx, datapath.Diff(datapath.State{VIPs: e.have.VIPs}, datapath.State{VIPs: vips}, now), f)
 	}
-	if !slices.Equal(e.have.VIPs, vips) { // they are many, and seldom change
+	others := !slices.Equal(e.have.VIPs, vips) // they are many, and seldom change
+	if others {
 		reach(union(e.have.VIPs, vips))
 	}
 	for len(from) > 0 || len(to) > 0 {
@@ -315,7 +314,9 @@ func (e *Engine) change(ctx context.Context, vips []netip.Addr, from, to []*data
 		e.apply(ctx, ops, f)
 		from, to = from[h:], to[w:]
 	}
-	reach(vips)
+	if others {
+		reach(vips)
+	}
 }
 
 // head returns how many servers of each list make the next chunk: all those of the listeners up to some one.

@@ -114,11 +114,13 @@ func (o Options) hooks(r ruleset) {
 	unmarked := append(ifStray(), unmark()...)
 	if o.Forward {
 		for name, hook := range map[string]uint32{guardIn: unix.NF_INET_PRE_ROUTING, guardOut: unix.NF_INET_LOCAL_OUT} {
-			base(name, "filter", hook, -120, told, unmarked)
+			base(name, "filter", hook, -120)
 			for _, f := range families() { // without a connection there is no endpoint to send the packet to
 				r.rule(name, ifState(expr.CtStateBitINVALID), ifMeta(expr.MetaKeyNFPROTO, f.nfproto), rule{f.loadDestination(0), in(f.vips(), 0)}, drop())
 			}
 		}
+		r.rule(guardIn, told)
+		r.rule(guardIn, unmarked)
 		for name, hook := range map[string]uint32{natIn: unix.NF_INET_PRE_ROUTING, natOut: unix.NF_INET_LOCAL_OUT} {
 			base(name, "nat", hook, -110)
 			dispatch(name, "services")

@@ -50,7 +50,9 @@ func (o Options) strays(r ruleset, pods datapath.Detector) {
 		to := append(rule{f.loadDestination(0), in(f.vips(), 0)}, f.ifOutside(pods)...)
 		r.rule(astray, ifState(expr.CtStateBitNEW), tcp(f), ifFlags(syn, 0), to, mark)
 		r.rule(astray, ifState(expr.CtStateBitINVALID), tcp(f), ifFlags(syn, 0), not(ifFlags(fin|rst, 0)), to, mark)
-		r.rule(astray, ifState(expr.CtStateBitNEW), tcp(f), ifFirst(), to, mark)
+		if o.Forward { // with IPVS nobody is told
+			r.rule(astray, ifState(expr.CtStateBitNEW), tcp(f), ifFirst(), to, mark)
+		}
 	}
 }
 

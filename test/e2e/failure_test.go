@@ -262,9 +262,9 @@ func TestPowerOffOfAnEndpoint(t *testing.T) {
 	answers(t, atNode)
 
 	wait := meanwhile(t, target, 5*time.Millisecond, 0)
-	time.Sleep(time.Second * cluster.Slow())
+	time.Sleep(time.Second * cluster.Slow()) // connections to every pod, which show what is lost then
 	powerOff(t, victim)
-	time.Sleep(time.Second * cluster.Slow())
+	time.Sleep(time.Second * cluster.Slow()) // the second within which they may fail
 	ours, theirs := meanwhile(t, target, 5*time.Millisecond, 4*time.Second), meanwhile(t, atNode, 20*time.Millisecond, 4*time.Second)
 	r, k := ours(), theirs()
 	before := wait()
