@@ -25,6 +25,14 @@ func TestS40NodePortAddresses(t *testing.T) {
 		"not a VIP that somebody assigned": {func(s *lb.Snapshot) {
 			s.Addrs = append(slices.Clone(s.Addrs), netip.MustParseAddr(vip))
 		}, "10.0.1.1 192.0.2.11 2001:db8:1::11"},
+		"not a ClusterIP either: kube-proxy's ipvs left them, a cache of DNS has one": {func(s *lb.Snapshot) {
+			s.Addrs = append(slices.Clone(s.Addrs), netip.MustParseAddr(cip))
+		}, "10.0.1.1 192.0.2.11 2001:db8:1::11"},
+		"an external IP that is the node's second address": {func(s *lb.Snapshot) {
+			s.Addrs = append(slices.Clone(s.Addrs), netip.MustParseAddr(eip))
+		}, "10.0.1.1 192.0.2.11 203.0.113.50 2001:db8:1::11"},
+		"a node's address that is an external IP too": {func(s *lb.Snapshot) { s.Services[0].ExternalIPs = []netip.Addr{netip.MustParseAddr(node)} },
+			"10.0.1.1 192.0.2.11 2001:db8:1::11"},
 		"an address that was added": {func(s *lb.Snapshot) { s.Addrs = append(slices.Clone(s.Addrs), netip.MustParseAddr("192.0.2.13")) },
 			"10.0.1.1 192.0.2.11 192.0.2.13 2001:db8:1::11"},
 	} {

@@ -33,25 +33,36 @@ func (l list) verdict(cluster list) Verdict {
 	}
 }
 
-// choose returns the lists of a port for one family. That for a policy that the Service does not have stays empty, as does the one for
-// direct server return if nobody asks for it.
-func (f frame) choose(svc *lb.Service, port lb.Port, family lb.Family, endpoints []lb.Endpoint, direct bool) lists {
-	var eps []lb.Endpoint
-	for _, e := range endpoints { // S4: an endpoint belongs to a port if name and protocol are equal
-		if e.PortName == port.Name && e.Protocol == port.Protocol && lb.FamilyOf(e.Addr.Addr()) == family {
-			eps = append(eps, e)
-		}
+// target is what an endpoint and a port of a Service must have in common (S4), and the family.
+type target struct {
+	port     string
+	protocol lb.Protocol
+	family   lb.Family
+}
+
+// byTarget looks at each endpoint once, however many ports there are.
+func byTarget(endpoints []lb.Endpoint) map[target][]lb.Endpoint {
+	out := map[target][]lb.Endpoint{}
+	for _, e := range endpoints {
+		t := target{e.PortName, e.Protocol, lb.FamilyOf(e.Addr.Addr())}
+		out[t] = append(out[t], e)
 	}
+	return out
+}
+
+// choose returns the lists for the endpoints of a port of one family. That for a policy that the Service does not have stays empty, as does the
+// one for direct server return if nobody asks for it.
+func (f frame) choose(svc *lb.Service, eps []lb.Endpoint, direct bool) lists {
 	var l lists
 	usable := lb.Usable(eps, lb.Cluster, f.self)
-	l.cluster, l.cut = f.list(eps, spare(lb.Near(usable, f.self, f.zone), f.down), f.self)
+	up := spare(usable, f.down) // of all of them, wherever they are: those near here may all be on nodes that are down
+	l.cluster, l.cut = f.list(eps, lb.Near(up, f.self, f.zone), f.self)
 	if direct { // wherever the node is, and with the same choice where there are too many
-		l.direct, _ = f.list(eps, spare(usable, f.down), "")
+		l.direct, _ = f.list(eps, up, "")
 		f.tunnel(l.direct.destinations, eps)
 	}
 	if svc.ExternalTrafficPolicy == lb.Local || f.rules.Full && svc.InternalTrafficPolicy == lb.Local {
-		here := slices.DeleteFunc(eps, func(e lb.Endpoint) bool { return e.Node != f.self })
-		l.local, _ = f.list(here, lb.Usable(here, lb.Local, f.self), f.self)
+		l.local, _ = f.list(eps, lb.Usable(eps, lb.Local, f.self), f.self)
 	}
 	return l
 }

@@ -127,6 +127,12 @@ func TestHostileServices(t *testing.T) {
 				s.ExternalIPs = append(s.ExternalIPs, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
 			}
 		}), here), lb.TooManyListeners, 4096, 1, ""},
+		"endpoints times listeners": {full(shop(func(s *lb.Service) {
+			s.Ports = nil
+			for i := range 100 {
+				s.Ports = append(s.Ports, lb.Port{Name: "http", Protocol: lb.TCP, Port: uint16(1 + i)})
+			}
+		}), many(4000)...), lb.TooManyListeners, 32, 4000, ""},
 		"ranges beyond number let nobody in": {full(shop(func(s *lb.Service) {
 			for i := range 3000 {
 				s.SourceRanges = append(s.SourceRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, byte(i >> 7), byte(i << 1), 0}), 24))
@@ -154,6 +160,50 @@ func TestHostileServices(t *testing.T) {
 				try(t, kernelOf(t, tc.s), "client 192.0.2.200:80 = "+tc.fate)
 			}
 		})
+	}
+}
+
+// TestManyPortsOfManyEndpoints: what a Service's ports cost to decide about grows with the endpoints, not with ports times endpoints, which
+// would take minutes here.
+func TestManyPortsOfManyEndpoints(t *testing.T) {
+	const ports, pods = 4000, 50
+	svc := web(func(s *lb.Service) { s.Ports = nil })
+	var eps []lb.Endpoint
+	for p := range ports {
+		name := fmt.Sprintf("p%04d", p)
+		svc.Ports = append(svc.Ports, lb.Port{Name: name, Protocol: lb.TCP, Port: uint16(1 + p)})
+		for i := range pods {
+			eps = append(eps, ep(fmt.Sprintf("10.0.1.%d:%d", i, 1+p), "n1", "rs", func(e *lb.Endpoint) { e.PortName = name }))
+		}
+	}
+	state := datapath.Desired(external(svc, eps...))
+	if len(state.Servers) != 1<<17/pods || len(state.Refused) != 1 || state.Refused[0].Reason != lb.TooManyListeners {
+		t.Errorf("%d servers, refused %v", len(state.Servers), state.Refused)
+	}
+	for _, v := range state.Servers {
+		if len(v.Destinations) != pods || v.Destinations[0].Addr.Port() != v.Addr.Port() {
+			t.Fatalf("endpoints of another port:\n%s", v)
+		}
+	}
+}
+
+// TestNobodyTakesAnAddressAway: who writes the ClusterIP, the assigned address or a node port's place of another Service into externalIPs
+// gets nothing, whatever the names.
+func TestNobodyTakesAnAddressAway(t *testing.T) {
+	victim := shop()
+	for what, addr := range map[string]string{"ClusterIP": cip, "load-balancer address": vip} {
+		thief := web(func(s *lb.Service) {
+			s.Key.Name, s.Ingress = "a", nil
+			s.ClusterIPs, s.ExternalIPs = []netip.Addr{netip.MustParseAddr("10.96.0.66")}, []netip.Addr{netip.MustParseAddr(addr)}
+		})
+		s := full(thief, ep("10.0.1.66:8080", "n1", "rs"))
+		s.Services = append(s.Services, victim)
+		s.Endpoints.Set(victim.Key, []lb.Endpoint{here})
+		want := fmt.Sprintf("[shop/a: ListenerTaken: %s:80/TCP is served for shop/web, which has it as its %s; change the port or the address of one of them]", addr, what)
+		if got := fmt.Sprint(datapath.Desired(s).Refused); got != want {
+			t.Errorf("refused %s, want %s", got, want)
+		}
+		try(t, kernelOf(t, s), "client "+addr+":80 = 10.0.1.1:8080 masqueraded", "pod 10.96.0.66:80 = 10.0.1.66:8080")
 	}
 }
 

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -12,7 +13,7 @@ import (
 // In mode external it is every address in the status of our Services, with each port of its Service. While their ipMode is VIP,
 // kube-proxy serves them as well, so that one can let go when the other is there (S45). In mode full it is what kube-proxy would serve: ClusterIPs, node ports, external IPs, and the addresses in the status of all Services,
 // except those whose ipMode leaves them to a proxy that is not ours (S44). Should two Services claim the same address, port and
-// protocol, the first by key has it. Endpoints on nodes that are down get weight 0, at most half of those behind a port.
+// protocol, the one with the better [Claim] has it, else the first by key. Endpoints on nodes that are down get weight 0, at most half of those behind a port.
 func Desired(s lb.Snapshot) State { return new(Decider).Desired(s) }
 
 // Decider is [Desired] for one caller who asks again and again: what has not changed since the last time is not computed again, and
@@ -150,9 +151,12 @@ func all(s lb.Snapshot) func(yield func(*lb.Service, bool) bool) {
 	}
 }
 
-// claim orders servers by address, port, protocol, then Service: of several claimants the first comes first.
+// claim orders servers by address, port, protocol, then what they are claimed as and the Service: of several claimants the first comes first.
 func claim(a, b *VirtualServer) int {
 	if d := a.Listener.ForEverybody().Compare(b.Listener.ForEverybody()); d != 0 {
+		return d
+	}
+	if d := cmp.Compare(a.Claim, b.Claim); d != 0 {
 		return d
 	}
 	if d := a.Service.Compare(b.Service); d != 0 {
@@ -229,7 +233,7 @@ func winners(claims []*VirtualServer) (servers []*VirtualServer, lost []Refused)
 				servers = slices.Clone(claims[:i])
 			}
 			if claims[i].Listener == claims[i].ForEverybody() {
-				lost = append(lost, taken(claims[i], h.Service))
+				lost = append(lost, taken(claims[i], h))
 			}
 			continue
 		}

@@ -176,6 +176,7 @@ vip 192.0.2.200
 server 192.0.2.200:80/TCP shop/web rr forward
   10.0.1.1:8080 weight=1 nat
   10.0.1.2:8080 weight=0 nat
+  10.0.2.1:8080 weight=0 nat
 server 192.0.2.200:80/TCP inside shop/web rr forward masquerade=host
   10.0.1.1:8080 weight=1 nat
   10.0.1.2:8080 weight=0 nat

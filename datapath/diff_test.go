@@ -107,6 +107,29 @@ func TestS65Retirement(t *testing.T) {
 	}
 }
 
+// TestS9PolicyLocalKeepsConnections: an endpoint of another node gets no new one from outside any more, and keeps those that it has as long as they
+// last.
+func TestS9PolicyLocalKeepsConnections(t *testing.T) {
+	for name, edit := range map[string]func(*lb.Service){
+		"external": local,
+		"internal": func(s *lb.Service) { s.InternalTrafficPolicy = lb.Local },
+	} {
+		have := datapath.Desired(full(shop(), here, there))
+		found := 0
+		for _, op := range datapath.Diff(have, datapath.Desired(full(shop(edit), here, there)), t0) {
+			if op.Verb == datapath.DeleteDestination || op.Verb == datapath.EditDestination && !op.Destination.Until.IsZero() {
+				t.Errorf("%s: %s, at the latest %s", name, op, op.Destination.Until)
+			}
+			if op.Verb == datapath.EditDestination && op.Destination.Weight == 0 {
+				found++
+			}
+		}
+		if found == 0 {
+			t.Errorf("%s: no endpoint lost its weight", name)
+		}
+	}
+}
+
 func TestS61UDPDestinationsLeaveAtOnce(t *testing.T) {
 	dns := func(s *lb.Service) { s.Ports = []lb.Port{{Name: "http", Protocol: lb.UDP, Port: 53}} }
 	k := kernelWith(t, snapshot(web(dns), ep("10.0.1.1:53", "n1", "rs", udp), ep("10.0.1.2:53", "n1", "rs", udp)))

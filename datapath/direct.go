@@ -37,7 +37,7 @@ func WantDirect(s lb.Snapshot, yield func(lb.Endpoint)) (some bool) {
 		}
 		families := map[lb.Family]bool{}
 		for _, p := range f.places(svc, ours) {
-			if p.kind == loadBalancer && f.wished(svc, p.addr).method == lb.DSR {
+			if p.kind == LoadBalancerIP && f.wished(svc, p.addr).method == lb.DSR {
 				families[lb.FamilyOf(p.addr)], some = true, true
 			}
 		}
@@ -60,7 +60,7 @@ func (f frame) direct(svc *lb.Service, places []place, endpoints []lb.Endpoint) 
 	}
 	var by string
 	for _, p := range places {
-		if w := f.wished(svc, p.addr); p.kind == loadBalancer && w.method == lb.DSR {
+		if w := f.wished(svc, p.addr); p.kind == LoadBalancerIP && w.method == lb.DSR {
 			if at == nil {
 				at = map[netip.Addr]bool{}
 			}

@@ -26,7 +26,7 @@ func TestEndpointsOnANodeThatIsDown(t *testing.T) {
 		{"several on one node", "n1 n2 n2 n3", "n2", lb.Cluster, "1 0 0 1"},
 		{"most on one node: not more than half", "n2 n2 n2 n1 n3", "n2", lb.Cluster, "0 0 1 1 1"},
 		{"a node without endpoints", "n1 n3", "n2", lb.Cluster, "1 1"},
-		{"Local looks at this node only", "n1 n2", "n2", lb.Local, "1"},
+		{"Local looks at this node only", "n1 n2", "n2", lb.Local, "1 0"},
 		{"an endpoint without a node", "n1 -", "n2", lb.Cluster, "1 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -45,8 +45,36 @@ func TestEndpointsOnANodeThatIsDown(t *testing.T) {
 				t.Errorf("weights %s, want %s", got, tt.want)
 			}
 			s.Down = nil
-			if got := weights(s); got != before || strings.Contains(got, "0") {
+			if got := weights(s); got != before || tt.policy == lb.Cluster && strings.Contains(got, "0") {
 				t.Errorf("weights %s after all came back, %s before", got, before)
+			}
+		})
+	}
+}
+
+// TestHintsOfEndpointsOnANodeThatIsDown: half of all endpoints may be left out, however few of them are near, and where none near is left all
+// others serve (S17). Endpoints are written node/zone; self is n1, in zone a.
+func TestHintsOfEndpointsOnANodeThatIsDown(t *testing.T) {
+	for _, tt := range []struct{ name, endpoints, down, want string }{
+		{"nobody is down", "n2/a n3/b n4/c", "", "1 0 0"},
+		{"the only one of the zone", "n2/a n3/b n4/c", "n2", "0 1 1"},
+		{"one of two of the zone", "n2/a n5/a n3/b n4/c", "n2", "0 1 0 0"},
+		{"all of the zone", "n2/a n5/a n3/b n4/c", "n2 n5", "0 0 1 1"},
+		{"more than half: what is left of the zone serves", "n2/a n5/a n3/b", "n2 n5", "0 1 0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var eps []lb.Endpoint
+			for i, word := range strings.Fields(tt.endpoints) {
+				node, zone, _ := strings.Cut(word, "/")
+				eps = append(eps, ep(fmt.Sprintf("10.0.0.%d:80", i+1), node, "rs", func(e *lb.Endpoint) { e.ForZones = zone }))
+			}
+			s := external(web(), eps...)
+			s.Down = map[lb.NodeName]bool{}
+			for _, node := range strings.Fields(tt.down) {
+				s.Down[lb.NodeName(node)] = true
+			}
+			if got := weights(s); got != tt.want {
+				t.Errorf("weights %s, want %s", got, tt.want)
 			}
 		})
 	}

@@ -94,14 +94,24 @@ func (f frame) whereNodePortsAre(s lb.Snapshot) []netip.Addr {
 			out[a] = true
 		}
 	}
-	for svc := range all(s) { // somebody may have assigned a VIP to an interface
+	// Somebody may have assigned a Service's address to an interface: kube-proxy's ipvs left some, a cache of DNS has one. An external IP may be
+	// one of the node's that its Node object does not name.
+	for svc := range all(s) {
 		for _, in := range svc.Ingress {
-			if a := in.Addr.Unmap(); out[a] && !f.nodes[a] {
-				delete(out, a)
-			}
+			f.withoutService(out, in.Addr)
+		}
+		for _, a := range svc.ClusterIPs {
+			f.withoutService(out, a)
 		}
 	}
 	return slices.SortedFunc(maps.Keys(out), netip.Addr.Compare)
+}
+
+// withoutService deletes a Service's address from those of this node, if it is not one that a Node object has.
+func (f frame) withoutService(addrs map[netip.Addr]bool, a netip.Addr) {
+	if a = a.Unmap(); addrs[a] && !f.nodes[a] {
+		delete(addrs, a)
+	}
 }
 
 // NodePortsOnly returns the addresses of s.Self to which the operator has restricted node ports, those of a family that is not restricted

@@ -10,10 +10,12 @@ import (
 )
 
 // What one Service may cost a node at most. IPVS's scheduler mh takes no more than 4093 destinations, and a Service of a hundred
-// ports on two families at four addresses each has 800 listeners.
+// ports on two families at four addresses each has 800 listeners. Of both it cannot have the most: each destination is one behind each
+// listener, and 4,000 pods behind 32 listeners are as many as 25,000 ordinary Services have.
 const (
-	maxDestinations = 4000
+	maxDestinations = 4000 // behind one listener
 	maxListeners    = 4096
+	maxTotal        = 1 << 17 // destinations behind all listeners
 	maxRanges       = 1024
 )
 
@@ -35,9 +37,18 @@ func tooManyEndpoints(svc lb.ServiceKey, port lb.Port, cut int) Refused {
 		port.Port, port.Protocol, maxDestinations+cut, maxDestinations)
 }
 
-func taken(v *VirtualServer, by lb.ServiceKey) Refused {
-	return refused(v.Service, lb.ListenerTaken, "%s is served for %s, which has it too and comes first by name; change the port or the address of one of them",
-		v.Listener, by)
+// SchedulerMissing is what an engine says whose kernel lacks the scheduler that svc asks for.
+func SchedulerMissing(svc lb.ServiceKey, scheduler string) Refused {
+	return refused(svc, lb.SchedulerMissing, "this node's kernel has no scheduler %s, so that %s is used; load its module ip_vs_%s, or delete annotation fairlead.dev/scheduler",
+		scheduler, RoundRobin, scheduler)
+}
+
+func taken(v, by *VirtualServer) Refused {
+	why := "has it too and comes first by name"
+	if v.Claim != by.Claim {
+		why = "has it as its " + by.Claim.String()
+	}
+	return refused(v.Service, lb.ListenerTaken, "%s is served for %s, which %s; change the port or the address of one of them", v.Listener, by.Service, why)
 }
 
 // few returns at most maxDestinations of the destinations, which are sorted, and how many with a weight it has left out. Which ones these are
@@ -73,16 +84,30 @@ func few(all []Destination, seed lb.NodeName) ([]Destination, int) {
 	return out, cut
 }
 
+// affordable returns how many of a Service's servers can be had within the limits. Those of one address and port stay together.
+func affordable(servers []*VirtualServer) int {
+	total, whole := 0, 0
+	for i, v := range servers {
+		if v.Listener == v.ForEverybody() {
+			whole = i
+		}
+		for _, d := range v.Destinations {
+			total += d.Weight // those without are the same memory at every listener, and nothing to a kernel
+		}
+		if i == maxListeners || total > maxTotal {
+			return whole
+		}
+	}
+	return len(servers)
+}
+
 // bound keeps what a Service costs within limits. Too many source ranges let nobody in: less of them would be another wish.
 func (f frame) bound(svc *lb.Service, r result) result {
-	if n := len(r.servers); n > maxListeners {
-		most := maxListeners
-		for r.servers[most].Listener != r.servers[most].ForEverybody() {
-			most-- // those of one address and port stay together
-		}
+	if n, most := len(r.servers), affordable(r.servers); most < n {
 		r.servers = slices.Clip(r.servers[:most])
 		r.refused = append(r.refused, refused(svc.Key, lb.TooManyListeners,
-			"its ports at all of its addresses make %d listeners, of which %d are served; give it fewer ports or externalIPs", n, len(r.servers)))
+			"its ports at all of its addresses make %d listeners, of which %d are served; give it fewer ports or externalIPs, or fewer endpoints behind them",
+			n, most))
 	}
 	tooMany := 0
 	for i := range r.servers {

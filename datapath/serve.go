@@ -22,17 +22,8 @@ func schedulers() []string { return []string{"rr", "wrr", "lc", "wlc", "sh", "mh
 type place struct {
 	addr   netip.Addr // unspecified for node ports
 	policy lb.TrafficPolicy
-	kind   placeKind
+	kind   Claim
 }
-
-type placeKind uint8
-
-const (
-	clusterIP placeKind = iota
-	nodePort
-	external
-	loadBalancer
-)
 
 // serve decides about one Service.
 func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result {
@@ -49,14 +40,16 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 	}
 	direct, against := f.direct(svc, places, endpoints)
 	out.refused = append(out.refused, against...)
+	behind := byTarget(endpoints)
 	for _, port := range svc.Ports {
-		v4, v6 := f.choose(svc, port, lb.IPv4, endpoints, len(direct) > 0), f.choose(svc, port, lb.IPv6, endpoints, len(direct) > 0)
+		v4 := f.choose(svc, behind[target{port.Name, port.Protocol, lb.IPv4}], len(direct) > 0)
+		v6 := f.choose(svc, behind[target{port.Name, port.Protocol, lb.IPv6}], len(direct) > 0)
 		if cut := max(v4.cut, v6.cut); cut > 0 {
 			out.refused = append(out.refused, tooManyEndpoints(svc.Key, port, cut))
 		}
 		for _, p := range places {
 			number := port.Port
-			if p.kind == nodePort {
+			if p.kind == NodePort {
 				number = port.NodePort
 			}
 			if number == 0 {
@@ -68,8 +61,9 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 				Port:      port.Name,
 				Scheduler: scheduler,
 				Affinity:  svc.SessionAffinity,
+				Claim:     p.kind,
 			}
-			if p.kind == loadBalancer {
+			if p.kind == LoadBalancerIP {
 				v.SourceRanges = f.ranges(svc.SourceRanges, p.addr) // S48: there only
 			}
 			l := v4
@@ -91,7 +85,7 @@ func (f frame) serve(svc *lb.Service, ours bool, endpoints []lb.Endpoint) result
 // places returns the addresses at which this node serves svc, each once.
 func (f frame) places(svc *lb.Service, ours bool) []place {
 	var out []place
-	add := func(a netip.Addr, policy lb.TrafficPolicy, kind placeKind) {
+	add := func(a netip.Addr, policy lb.TrafficPolicy, kind Claim) {
 		if a = a.Unmap(); a.IsValid() && !slices.ContainsFunc(out, func(p place) bool { return p.addr == a }) {
 			out = append(out, place{a, cmp.Or(policy, lb.Cluster), kind})
 		}
@@ -101,12 +95,12 @@ func (f frame) places(svc *lb.Service, ours bool) []place {
 		clear(families) // S2: a family without a ClusterIP is not served at all
 		for _, a := range svc.ClusterIPs {
 			families[lb.FamilyOf(a)] = true
-			add(a, svc.InternalTrafficPolicy, clusterIP)
+			add(a, svc.InternalTrafficPolicy, ClusterIP)
 		}
 	}
 	for _, in := range svc.Ingress {
 		if in.Addr.IsValid() && families[lb.FamilyOf(in.Addr)] && (ours || f.rules.Full && in.Mode == lb.ModeVIP) {
-			add(in.Addr, svc.ExternalTrafficPolicy, loadBalancer)
+			add(in.Addr, svc.ExternalTrafficPolicy, LoadBalancerIP)
 		}
 	}
 	if !f.rules.Full {
@@ -114,15 +108,15 @@ func (f frame) places(svc *lb.Service, ours bool) []place {
 	}
 	for _, a := range svc.ExternalIPs {
 		if a.IsValid() && families[lb.FamilyOf(a)] {
-			add(a, svc.ExternalTrafficPolicy, external)
+			add(a, svc.ExternalTrafficPolicy, ExternalIP)
 		}
 	}
 	if slices.ContainsFunc(svc.Ports, func(p lb.Port) bool { return p.NodePort != 0 }) {
 		if families[lb.IPv4] {
-			add(netip.IPv4Unspecified(), svc.ExternalTrafficPolicy, nodePort)
+			add(netip.IPv4Unspecified(), svc.ExternalTrafficPolicy, NodePort)
 		}
 		if families[lb.IPv6] {
-			add(netip.IPv6Unspecified(), svc.ExternalTrafficPolicy, nodePort)
+			add(netip.IPv6Unspecified(), svc.ExternalTrafficPolicy, NodePort)
 		}
 	}
 	return out
@@ -136,14 +130,14 @@ func (f frame) split(v VirtualServer, p place, l lists) []VirtualServer {
 	}
 	v.Destinations, v.Verdict = list.destinations, list.verdict(l.cluster)
 	switch {
-	case p.kind == clusterIP && f.rules.MasqueradeAll, p.kind != clusterIP && p.policy == lb.Cluster:
+	case p.kind == ClusterIP && f.rules.MasqueradeAll, p.kind != ClusterIP && p.policy == lb.Cluster:
 		v.Masquerade = Everybody // S20, S22
-	case p.kind == clusterIP && !f.pods.Empty():
+	case p.kind == ClusterIP && !f.pods.Empty():
 		v.Masquerade = Outside | Host // S20
-	case p.kind == clusterIP:
+	case p.kind == ClusterIP:
 		v.Masquerade = Host // S31: the node's own connections may have the ClusterIP as their source
 	}
-	if p.kind == clusterIP || p.policy != lb.Local {
+	if p.kind == ClusterIP || p.policy != lb.Local {
 		return []VirtualServer{v}
 	}
 	inside := v // S25: what v is for the outside, with all clients visible

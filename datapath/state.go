@@ -144,6 +144,23 @@ func (d Destination) same(o Destination) bool {
 	return d.Addr == o.Addr && d.Weight == o.Weight && d.Method == o.Method
 }
 
+// Claim is what a Service has an address as. Of several Services with one listener the one with the least has it: a ClusterIP, or an address
+// that a controller has assigned, cannot be taken away by somebody who writes it into externalIPs.
+type Claim uint8
+
+// The claims.
+const (
+	ClusterIP Claim = iota
+	NodePort
+	LoadBalancerIP
+	ExternalIP
+)
+
+// String returns the words for it.
+func (c Claim) String() string {
+	return []string{"ClusterIP", "node port", "load-balancer address", "external IP"}[c]
+}
+
 // VirtualServer is one listener with everything that happens to its connections.
 type VirtualServer struct {
 	Listener
@@ -153,6 +170,7 @@ type VirtualServer struct {
 	Affinity     time.Duration // 0 = none; else a client returns to its endpoint if it comes again within this time
 	Masquerade   Clients       // to whose connections endpoints see this node's address instead of the client's
 	Verdict      Verdict
+	Claim        Claim          // what its Service has the address as, by which one of several Services has the listener; no engine looks at it
 	Direct       bool           // any node may receive the rest of a connection: see the package's "Direct server return"
 	SourceRanges []netip.Prefix // who may connect, of whatever kind, sorted, none inside another; empty = everybody
 	Destinations []Destination  // sorted by address

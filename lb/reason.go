@@ -77,8 +77,8 @@ const (
 //
 // Every node that forwards says so in an Event of the Service and in its log; the rest of the Service, and all others, go on.
 const (
-	// ListenerTaken: another Service has the same address, port and protocol (an external IP, a shared address), and comes
-	// first by namespace and name.
+	// ListenerTaken: another Service has the same address, port and protocol (an external IP, a shared address), and has it as something
+	// that counts more (a ClusterIP first, then node ports, addresses in the status, external IPs), or comes first by namespace and name.
 	// Do: change the port or the address of one of them.
 	ListenerTaken Reason = "ListenerTaken"
 
@@ -86,13 +86,19 @@ const (
 	// Do: split the Service.
 	TooManyEndpoints Reason = "TooManyEndpoints"
 
-	// TooManyListeners: the Service's ports at all its addresses are more than 4,096 listeners; those beyond are not served.
-	// Do: give it fewer ports or externalIPs.
+	// TooManyListeners: the Service's ports at all its addresses are more than 4,096 listeners, or have more than 131,072 endpoints behind
+	// them, each counted once for each listener; those beyond are not served.
+	// Do: give it fewer ports, externalIPs or endpoints.
 	TooManyListeners Reason = "TooManyListeners"
 
 	// UnknownScheduler: `fairlead.dev/scheduler` names no scheduler; the Service is served with `rr`.
 	// Do: correct the annotation.
 	UnknownScheduler Reason = "UnknownScheduler"
+
+	// SchedulerMissing: the node's kernel lacks the scheduler that `fairlead.dev/scheduler` names; the node serves the Service with `rr`, and
+	// looks again every five minutes.
+	// Do: load the module that the message names, and have it loaded at boot (`/etc/modules-load.d`), or delete the annotation.
+	SchedulerMissing Reason = "SchedulerMissing"
 
 	// UnknownForwarding: `fairlead.dev/forwarding` names no method; what the pool or the Helm value `datapath.forwarding` says counts.
 	// Do: write `nat` or `dsr`, or delete the annotation.

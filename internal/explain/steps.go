@@ -289,7 +289,10 @@ func servers(dp view.Datapath, key lb.ServiceKey, addr netip.Addr) string {
 			}
 		}
 		text := fmt.Sprintf("%s to %d pods, %d connections", srv.Listener, live, conns)
-		if len(srv.Destinations) == 0 {
+		switch {
+		case live == 0 && conns > 0:
+			text = fmt.Sprintf("%s to nobody: %s, %d connections go on", srv.Listener, srv.Verdict, conns)
+		case live == 0:
 			text = srv.Listener + " to nobody: " + srv.Verdict
 		}
 		out = append(out, text)
