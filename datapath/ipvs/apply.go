@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
 )
 
 // failures is what went wrong on the way to a state.
@@ -78,6 +79,21 @@ func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {
 	}
 	e.own()
 	return e.have.Apply(op)
+}
+
+// replaced names the Services that have round robin in place of a scheduler that the kernel lacks.
+func (e *Engine) replaced() (out []datapath.Refused) {
+	if len(e.missing) == 0 {
+		return nil
+	}
+	named := map[lb.ServiceKey]bool{}
+	for _, v := range e.guarded.Servers {
+		if e.missing[v.Scheduler] && !v.Direct && !v.Tunnelled && !named[v.Service] {
+			named[v.Service] = true
+			out = append(out, datapath.SchedulerMissing(v.Service, v.Scheduler))
+		}
+	}
+	return out
 }
 
 func byListener(v *datapath.VirtualServer, l datapath.Listener) int { return v.Listener.Compare(l) }

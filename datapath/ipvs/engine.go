@@ -88,7 +88,8 @@ type Engine struct {
 	have     datapath.State      // the record of what the kernel holds; node ports are servers at each node address
 	guarded  datapath.State      // what the guard was told last
 	borrowed map[netip.Addr]bool // VIPs that the node delivers without our doing
-	missing  map[string]bool     // schedulers that the kernel does not have
+	missing  map[string]bool     // schedulers that the kernel does not have, as it said after tried
+	tried    time.Time
 	tunnels  tunnels
 	read     bool // have is the kernel's content
 	shared   bool // others hold have's lists too, which must stay as they are
@@ -118,6 +119,10 @@ func (e *Engine) Name() string { return "ipvs" }
 // is one virtual server at each address of the node.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
 	var f failures
+	if now.Sub(e.tried) >= readEvery { // somebody may have loaded one
+		clear(e.missing)
+		e.tried = now
+	}
 	want = e.openTunnels(want, now, &f)
 	servers := e.expand(want)
 	if err := e.refresh(ctx, want.VIPs, servers, now); err != nil {
@@ -168,7 +173,10 @@ func (e *Engine) reached(f failures) datapath.State {
 	e.shared = true
 	out := e.have
 	out.Servers, out.Peers, out.MTU = withTunnelled(out.Servers, e.guarded.Servers), e.guarded.Peers, e.guarded.MTU
-	return out.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
+	out = out.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
+	out.Refused = append(out.Refused, e.replaced()...)
+	slices.SortStableFunc(out.Refused, func(a, b datapath.Refused) int { return a.Service.Compare(b.Service) })
+	return out
 }
 
 // own is called before the record's lists are written to.

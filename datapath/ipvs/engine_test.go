@@ -28,6 +28,7 @@ type node struct {
 	guard     datapath.State
 	writes    int
 	refuse    func() error
+	lacks     string // scheduler
 	unguarded []netip.Addr
 	tunnels   []netip.Addr // endpoints that can be reached through them
 	spares    bool         // connections whose destination is away
@@ -97,6 +98,9 @@ func (n *node) destinations(_ context.Context, v *datapath.VirtualServer) ([]dat
 func (n *node) apply(_ context.Context, op datapath.Op) error {
 	if err := n.maybe(); err != nil {
 		return err
+	}
+	if n.lacks != "" && op.Server.Scheduler == n.lacks && (op.Verb == datapath.AddServer || op.Verb == datapath.EditServer) {
+		return unix.ENOENT
 	}
 	n.writes++
 	if n.spares != (op.Verb == datapath.MoveDestination) {
@@ -310,6 +314,37 @@ func TestShuffle(t *testing.T) {
 	}
 }
 
+// TestS77AMissingSchedulerIsReplaced, which the Service is told, until somebody has loaded it.
+func TestS77AMissingSchedulerIsReplaced(t *testing.T) {
+	n := &node{lacks: "lc"}
+	e, ctx := n.engine(), context.Background()
+	want := datapath.State{VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.200")}}
+	for _, port := range []uint16{80, 81} {
+		want.Servers = append(want.Servers, &datapath.VirtualServer{
+			Listener: datapath.Listener{Addr: netip.AddrPortFrom(want.VIPs[0], port), Protocol: lb.TCP},
+			Service:  lb.ServiceKey{Namespace: "shop", Name: "web"}, Scheduler: "lc", Verdict: datapath.Forward,
+			Destinations: []datapath.Destination{{Addr: netip.MustParseAddrPort("10.0.1.1:8080"), Weight: 1, Method: datapath.NAT}}})
+	}
+	const says = "[shop/web: SchedulerMissing: this node's kernel has no scheduler lc, so that rr is used; load its module ip_vs_lc, or delete annotation fairlead.dev/scheduler]"
+	sync := func(after time.Duration, scheduler, refused string) {
+		t.Helper()
+		reached, err := e.Sync(ctx, want, t0.Add(after))
+		if err != nil || n.ipvs[0].Scheduler != scheduler || n.ipvs[1].Scheduler != scheduler || fmt.Sprint(reached.Refused) != refused {
+			t.Errorf("after %s: %v, refused %s\n%s", after, err, reached.Refused, n.dump())
+		}
+	}
+	sync(0, "rr", says)
+	before := n.writes
+	sync(time.Second, "rr", says)
+	sync(readEvery, "rr", says)
+	if n.writes != before {
+		t.Errorf("%d writes with nothing to do", n.writes-before)
+	}
+	n.lacks = ""
+	sync(readEvery+time.Second, "rr", says)
+	sync(2*readEvery, "lc", "[]")
+}
+
 // TestTheRecordIsWhatIsWanted: what the kernel holds as it is wanted is in memory once, also after a restart; what waits for connections is not.
 func TestTheRecordIsWhatIsWanted(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 0))
@@ -518,15 +553,26 @@ func TestTunnelsAreOpenWhileNeeded(t *testing.T) {
 
 // TestWithoutWhatTunnelsNeed: what needs them is refused as a whole, and said so; everything else is served.
 func TestWithoutWhatTunnelsNeed(t *testing.T) {
-	for name, lacks := range map[string]func(e *Engine, n *node){
-		"tunnels":   func(e *Engine, n *node) { e.Tunnels = noTunnels{} },
-		"scheduler": func(e *Engine, n *node) { e.kernel = noMaglev{n} },
+	for name, tc := range map[string]struct {
+		lacks  func(e *Engine, n *node)
+		direct lb.Reason
+		other  lb.Reason // of the Service that asks for the scheduler, and can do without
+	}{
+		"tunnels":   {func(e *Engine, n *node) { e.Tunnels = noTunnels{} }, lb.KernelRefuses, ""},
+		"scheduler": {func(e *Engine, n *node) { e.kernel = noMaglev{n} }, lb.KernelRefuses, lb.SchedulerMissing},
 	} {
 		n := &node{}
 		e := n.engine()
-		lacks(e, n)
-		reached, err := e.Sync(context.Background(), direct(), t0)
-		if err == nil || len(reached.Refused) != 1 || reached.Refused[0].Reason != lb.KernelRefuses {
+		tc.lacks(e, n)
+		want := direct()
+		other := *want.Servers[2]
+		other.Service.Name, want.Servers[2] = "other", &other
+		reached, err := e.Sync(context.Background(), want, t0)
+		said := map[string]lb.Reason{}
+		for _, r := range reached.Refused {
+			said[r.Service.Name] = r.Reason
+		}
+		if err == nil || said[""] != tc.direct || said["other"] != tc.other {
 			t.Errorf("%s: %v, refused %v", name, err, reached.Refused)
 		}
 		if _, has := reached.Server(direct().Servers[0].Listener); has || reached.Has(direct().VIPs[0]) {
