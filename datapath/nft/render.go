@@ -1,7 +1,9 @@
 package nft
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -170,13 +172,16 @@ func slots(v datapath.VirtualServer) []netip.AddrPort {
 	return open
 }
 
+// digest names something by its content. Whose content it is may be chosen by tenants who would like to have a name in common with others.
+func digest(content ...any) string {
+	h := sha256.New()
+	fmt.Fprint(h, content...)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
 // from returns a chain that leads clients in the ranges to another chain and is silent to all others.
 func (r ruleset) from(f family, ranges []netip.Prefix, to string) string {
-	h := fnv.New64a()
-	for _, p := range ranges {
-		fmt.Fprint(h, p, ",")
-	}
-	name := fmt.Sprintf("ranges%s-%x", f.digit, h.Sum64())
+	name := fmt.Sprintf("ranges%s-%s", f.digit, digest(ranges))
 	r.uses[use{'s', place{set: name}}]++
 	if _, has := r.sets[name]; !has {
 		r.sets[name] = set{key: fields{f.addr}, interval: true}
@@ -222,18 +227,17 @@ func (o Options) forward(r ruleset, f family, v datapath.VirtualServer, open []n
 	key := listenerKey(v.Listener)
 	for i, a := range open {
 		r.element(f.members(v.Inside), key+endpointKey(a), "")
+		r.element(f.endpoints(v.Inside), key+string(word(uint32(i))), endpointKey(a))
 		if v.Affinity > 0 {
 			r.element(f.chosen(v.Inside), key+endpointKey(a), "")
-		} else {
-			r.element(f.endpoints(v.Inside), key+string(word(uint32(i))), endpointKey(a))
 		}
 	}
 	p := pick{f, len(open), v.NodePort(), v.Inside, v.Masquerade}
-	if v.Affinity > 0 {
-		return o.sticky(r, p, v, open)
-	}
 	if name := p.name(); r.share(name) {
 		o.random(r, name, p)
+	}
+	if v.Affinity > 0 {
+		return o.sticky(r, p, v, open)
 	}
 	return p.name()
 }
@@ -273,14 +277,13 @@ func (o Options) random(r ruleset, name string, p pick) {
 // and nft 1.0.6 of Debian 12 aborts when it lists a rule that looks up what it found in a map. With a set per endpoint the kernel,
 // which keeps sets in a list, would take minutes for thousands of them; so it would if their rules looked the endpoints up in a map, since
 // every element of a map is checked against every rule that does. Should two ports get the same number, a client of both may
-// have its endpoint at one because of the other, if both have that endpoint.
+// have its endpoint at one because of the other, if both have that endpoint. For whom the memory has no room, which ends the rule that would
+// remember, goes on to the chain without one.
 func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []netip.AddrPort) string {
 	h := fnv.New32a()
 	fmt.Fprint(h, v.Service, v.Port, v.Protocol)
 	port := word(h.Sum32())
-	content := fnv.New64a()
-	fmt.Fprint(content, port, open)
-	name := fmt.Sprintf("%s-sticky-%d-%x", p.name(), v.Affinity/time.Second, content.Sum64())
+	name := fmt.Sprintf("%s-sticky-%d-%s", p.name(), v.Affinity/time.Second, digest(port, open))
 	if !r.share(name) {
 		return name
 	}
@@ -302,7 +305,7 @@ func (o Options) sticky(r ruleset, p pick, v datapath.VirtualServer, open []neti
 	for i, a := range open {
 		r.rule(name, rule{&expr.Numgen{Register: reg(0), Modulus: uint32(p.n - i), Type: unix.NFT_NG_RANDOM}, equal(0, word(0)...)}, to(a))
 	}
-	r.rule(name, drop())
+	r.rule(name, goTo(p.name()))
 	return name
 }
 

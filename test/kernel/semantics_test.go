@@ -7,11 +7,13 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 
 	"github.com/fairlead-lb/fairlead/lb"
 )
@@ -201,6 +203,60 @@ func TestAffinity(t *testing.T) {
 			t.Errorf("with affinity again the client was served by %v", p)
 		}
 	})
+}
+
+// TestFullMemory: where the memory of who has affinity to whom is full, because somebody has come from a million addresses, new clients are
+// served without one.
+func TestFullMemory(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, b *bed) {
+		b.sync(t, snapshot(service(sticky, "pod-a", "pod-b", "far")))
+		known, _ := collect(t, "client", "tcp", vip+":80", few)
+		if b.Name() == "ipvs" {
+			return // its memory has no end
+		}
+		if n := strangers(t); n < 1e6 {
+			t.Fatalf("the memory was full with %d", n)
+		}
+		if p, _ := collect(t, "pod-b", "tcp", vip+":80", many); len(p) < 2 {
+			t.Errorf("a client who finds no room was served by %v only", p)
+		}
+		if p, _ := collect(t, "client", "tcp", vip+":80", few); !slices.Equal(p, known) {
+			t.Errorf("a client who was known before had %v and now %v", known, p)
+		}
+	})
+}
+
+// strangers fills the memory of affinity with clients, each time with half as many where no more find room.
+func strangers(t *testing.T) (n int) {
+	t.Helper()
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // before others list the table, which takes more than a minute
+		if out, err := exec.Command("nft", "flush", "set", "inet", "fairlead", "affinity4").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	memory := &nftables.Set{Name: "affinity4", Table: &nftables.Table{Name: "fairlead", Family: nftables.TableFamilyINet}}
+	for portion := 1 << 15; portion > 0; {
+		var some []nftables.SetElement
+		for i := n; i < n+portion; i++ { // number of a Service's port, client, endpoint
+			key := []byte{7, 0, 0, 0, 10, byte(i >> 16), byte(i >> 8), byte(i), 10, 0, 0, 1, 0, 80, 0, 0}
+			some = append(some, nftables.SetElement{Key: key, Timeout: time.Hour})
+		}
+		for message := range slices.Chunk(some, 512) { // more do not fit
+			if err := c.SetAddElements(memory, message); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.Flush() == nil {
+			n += portion
+		} else {
+			portion /= 2
+		}
+	}
+	return n
 }
 
 func TestPortsAndSharedVIP(t *testing.T) {
