@@ -113,7 +113,7 @@ func openIPVS(o Options) (Choice, error) {
 }
 
 func openNFT(ctx context.Context, o Options) (Choice, error) {
-	if err := retireIPVS(ctx, o); err != nil {
+	if err := retireIPVS(ctx, o.ProcSys); err != nil {
 		return Choice{}, err
 	}
 	table, err := nft.OpenTable(nft.Options{Forward: true, Mark: o.Mark})
@@ -123,19 +123,16 @@ func openNFT(ctx context.Context, o Options) (Choice, error) {
 	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Lacks: table.Onward()}, nil
 }
 
-// retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have
-// the same table.
-func retireIPVS(ctx context.Context, o Options) error {
-	left, err := link.Routes{}.Read()
-	if err != nil || len(left) == 0 {
+// retireIPVS removes what an ipvs engine left on a node that is now to use nft. Its routes tell of it, or, where every address that it served
+// is the node's anyway, its table. The other way round there is nothing to do: both have the same table.
+func retireIPVS(ctx context.Context, procSys string) error {
+	routes, err := link.Routes{}.Read()
+	guard := false
+	if err == nil && len(routes) == 0 && ipvs.Loaded() {
+		_, guard, err = nft.Found()
+	}
+	if err != nil || len(routes) == 0 && !guard {
 		return err
 	}
-	if ipvs.Probe(ctx) == nil {
-		c, err := openIPVS(o)
-		if err != nil {
-			return err
-		}
-		return c.Engine.Cleanup(ctx)
-	}
-	return removeLinks(o.ProcSys)
+	return Cleanup(ctx, procSys)
 }

@@ -15,9 +15,10 @@ import (
 // Guard decides who may connect to a VIP and who is masqueraded, and marks connections from the inside; datapath/nft.Table is one.
 // An error of Set that is datapath.Rejected names the servers that it does not let anybody reach; everything else is in force.
 // HandedOn returns how many packets it has had other nodes get; it may be called while Set runs.
-// Owned returns the VIPs, and the node ports at each address, that the kernel has been told of, by this process or an earlier one.
+// Owned returns what the kernel has been told of, by this process or an earlier one: the VIPs, and the listeners at other addresses, which are
+// the node's, its node ports at each of them.
 type Guard interface {
-	Owned(ctx context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error)
+	Owned(ctx context.Context) (vips []netip.Addr, atNode []datapath.Listener, err error)
 	Set(ctx context.Context, s datapath.State, now time.Time) error
 	Delete(ctx context.Context) error
 	HandedOn() (packets uint64, err error)
@@ -366,7 +367,7 @@ func (e *Engine) releaseMarks(from []*datapath.VirtualServer) {
 // Writes returns how many operations IPVS and the routing table were asked for so far.
 func (e *Engine) Writes() int { return e.writes }
 
-// Cleanup removes our VIPs, everything that IPVS holds at them, and the guard.
+// Cleanup removes our VIPs, everything that IPVS holds at them, our listeners at the node's addresses, and the guard.
 func (e *Engine) Cleanup(ctx context.Context) error {
 	if err := e.readAll(ctx, nil, nil, time.Time{}); err != nil {
 		return err

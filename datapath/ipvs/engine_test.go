@@ -148,15 +148,21 @@ func (l local) Down(vip netip.Addr) error {
 
 type guard struct{ *node }
 
-func (g guard) Owned(context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error) {
+func (g guard) Owned(context.Context) (vips []netip.Addr, atNode []datapath.Listener, err error) {
 	for _, v := range g.guard.Servers {
+		if v.Inside || slices.Contains(g.guard.VIPs, v.Addr.Addr()) {
+			continue
+		}
+		if !v.NodePort() {
+			atNode = append(atNode, v.Listener)
+			continue
+		}
 		for _, a := range g.guard.NodeAddrs {
-			if v.NodePort() && !v.Inside {
-				nodePorts = append(nodePorts, datapath.Listener{Addr: netip.AddrPortFrom(a, v.Addr.Port()), Protocol: v.Protocol})
-			}
+			atNode = append(atNode, datapath.Listener{Addr: netip.AddrPortFrom(a, v.Addr.Port()), Protocol: v.Protocol})
 		}
 	}
-	return g.guard.VIPs, nodePorts, nil
+	slices.SortFunc(atNode, datapath.Listener.Compare)
+	return g.guard.VIPs, atNode, nil
 }
 
 func (g guard) Set(_ context.Context, s datapath.State, _ time.Time) error {
@@ -192,14 +198,12 @@ func (n *node) setConns(f func() int) {
 	}
 }
 
-// state draws servers at three VIPs and node ports, some with a server for the inside.
+// state draws servers at three VIPs, at an address of the node, and node ports, some with a server for the inside.
 func state(r *rand.Rand) datapath.State {
-	s := datapath.State{NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("192.0.2.12")}[:r.IntN(3)]}
-	for vip := range 4 {
-		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(199 + vip)})
-		if vip == 0 {
-			addr = netip.IPv4Unspecified()
-		}
+	node := netip.MustParseAddr("192.0.2.11")
+	s := datapath.State{NodeAddrs: []netip.Addr{node, netip.MustParseAddr("192.0.2.12")}[:r.IntN(3)]}
+	for _, text := range []string{"0.0.0.0", "192.0.2.11", "192.0.2.200", "192.0.2.201", "192.0.2.202"} {
+		addr := netip.MustParseAddr(text)
 		for n := range 4 {
 			port, inside := n/2, n%2 == 1
 			if r.IntN(2) == 0 {
@@ -217,7 +221,7 @@ func state(r *rand.Rand) datapath.State {
 				}
 			}
 			s.Servers = append(s.Servers, &v)
-			if !v.NodePort() {
+			if !v.NodePort() && addr != node {
 				s.VIPs = union(s.VIPs, []netip.Addr{addr})
 			}
 			if inside && !v.NodePort() && r.IntN(3) == 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -264,6 +265,12 @@ func Probe(ctx context.Context) error {
 		return errors.New("IPVS does not keep the virtual server that was written")
 	}
 	return k.apply(ctx, datapath.Op{Verb: datapath.DeleteServer, Server: v})
+}
+
+// Loaded reports whether the kernel has IPVS now. Other than [Probe] it neither loads the module nor writes anything.
+func Loaded() bool {
+	_, err := os.Stat("/proc/thread-self/net/ip_vs")
+	return err == nil
 }
 
 // HasScheduler reports whether the kernel has a scheduler, or can load it. It writes a throwaway virtual server.

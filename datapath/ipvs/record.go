@@ -73,23 +73,19 @@ func (e *Engine) vips() ([]netip.Addr, error) {
 }
 
 // readAll replaces the record by what the kernel holds. Ours is what sits at a VIP that carries our mark, that the guard knows, or
-// that is wanted now; at the node's own addresses, the ports that the guard knows, that were in the record or are wanted. What IPVS
+// that is wanted now; at the node's own addresses, the listeners that the guard knows, that were in the record or are wanted. What IPVS
 // does not know about a server (its Service, verdict, source ranges) is taken over from the old record, as are the deadlines.
 func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []*datapath.VirtualServer, now time.Time) error {
 	vips, err := e.vips()
 	if err != nil {
 		return err
 	}
-	guarded, nodePorts, err := e.Guard.Owned(ctx)
+	guarded, atNode, err := e.Guard.Owned(ctx)
 	if err != nil {
 		return err
 	}
 	all := union(vips, guarded, wanted, e.have.VIPs)
 	known, want := e.have, datapath.State{Servers: servers}
-	ports := map[datapath.Listener]bool{}
-	for _, l := range nodePorts {
-		ports[l] = true
-	}
 	e.reserve(servers)
 	have := datapath.State{VIPs: vips}
 	have.Servers, err = e.kernel.services(ctx, func(l datapath.Listener) bool {
@@ -98,7 +94,8 @@ func (e *Engine) readAll(ctx context.Context, wanted []netip.Addr, servers []*da
 		}
 		_, recorded := known.Server(l)
 		_, wanted := want.Server(l)
-		return recorded || wanted || ports[l]
+		_, told := slices.BinarySearchFunc(atNode, l, datapath.Listener.Compare)
+		return recorded || wanted || told
 	})
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -339,47 +338,6 @@ func (t *Table) thinned() bool {
 		}
 	}
 	return false
-}
-
-// Owned returns the VIPs that the table in the kernel knows, and its node ports at each of the node's addresses, all sorted; none if there
-// is no table.
-func (t *Table) Owned(context.Context) (vips []netip.Addr, nodePorts []datapath.Listener, err error) {
-	_, sets, err := t.kernel.names()
-	if err != nil {
-		return nil, nil, err
-	}
-	read := func(name string, each func(key []byte)) {
-		if slices.Contains(sets, name) {
-			err = errors.Join(err, t.kernel.elements(name, func(key, _ []byte, _, _ uint64) { each(key) }))
-		}
-	}
-	for _, f := range families() {
-		read(f.vips(), func(key []byte) {
-			if a, ok := netip.AddrFromSlice(key); ok {
-				vips = append(vips, a)
-			}
-		})
-		var nodes []netip.Addr
-		read(f.nodes(), func(key []byte) {
-			if a, ok := netip.AddrFromSlice(key); ok {
-				nodes = append(nodes, a)
-			}
-		})
-		for _, set := range []string{f.listeners(true), f.splits(true), f.listeners(false)} { // the last one had all in earlier tables
-			read(set, func(key []byte) {
-				if l, ok := f.listenerOf(key); ok && l.NodePort() {
-					for _, a := range nodes {
-						nodePorts = append(nodePorts, datapath.Listener{Addr: netip.AddrPortFrom(a, l.Addr.Port()), Protocol: l.Protocol})
-					}
-				}
-			})
-		}
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading table %s: %w", TableName, err)
-	}
-	slices.SortFunc(nodePorts, datapath.Listener.Compare)
-	return sorted(vips), nodePorts, nil
 }
 
 // Delete removes the table with everything in it.

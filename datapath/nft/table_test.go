@@ -298,20 +298,58 @@ func TestDamageIsRepaired(t *testing.T) {
 	}
 }
 
+// TestWhatIsOwnedIsReadFromTheKernel: of the listeners, those at addresses that are no VIP, which otherwise nothing tells from others'.
 func TestWhatIsOwnedIsReadFromTheKernel(t *testing.T) {
 	k := &fake{}
-	s := state(server("0.0.0.0:30080", nil, "10.0.0.1:8080"), server("192.0.2.200:80", nil, "10.0.0.1:8080"), server("[2001:db8::200]:80", nil, "[fd00::1]:8080"))
+	s := state(server("0.0.0.0:30080", nil, "10.0.0.1:8080"), server("192.0.2.11:80", nil, "10.0.0.1:8080"), server("192.0.2.200:80", nil, "10.0.0.1:8080"),
+		server("[2001:db8::11]:80", nil, "[fd00::1]:8080"), server("[2001:db8::200]:80", nil, "[fd00::1]:8080"))
 	s.NodeAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.11")}
-	if vips, ports, err := k.open(t, false).Owned(context.Background()); err != nil || len(vips)+len(ports) > 0 {
-		t.Errorf("without a table: %v, %v, %v", vips, ports, err)
+	s.VIPs = []netip.Addr{netip.MustParseAddr("192.0.2.200"), netip.MustParseAddr("2001:db8::200")}
+	if vips, atNode, err := k.open(t, false).Owned(context.Background()); err != nil || len(vips)+len(atNode) > 0 {
+		t.Errorf("without a table: %v, %v, %v", vips, atNode, err)
 	}
 	if err := k.open(t, false).Set(context.Background(), s, t0); err != nil {
 		t.Fatal(err)
 	}
-	vips, ports, err := k.open(t, false).Owned(context.Background())
-	if got, want := fmt.Sprint(vips, ports, err), "[192.0.2.200 2001:db8::200] [192.0.2.11:30080/TCP] <nil>"; got != want {
+	vips, atNode, err := k.open(t, false).Owned(context.Background())
+	want := "[192.0.2.200 2001:db8::200] [192.0.2.11:80/TCP 192.0.2.11:30080/TCP [2001:db8::11]:80/TCP] <nil>"
+	if got := fmt.Sprint(vips, atNode, err); got != want {
 		t.Errorf("owned %s, want %s", got, want)
 	}
+}
+
+// TestTablesAreFound, and a guard of IPVS is told from the whole datapath.
+func TestTablesAreFound(t *testing.T) {
+	ctx, s := context.Background(), state(server("192.0.2.200:80", nil, "10.0.0.1:8080"))
+	onward := s
+	onward.Onward = datapath.Onward{Known: true, IPv6: datapath.Way{First: datapath.Hop{Addr: netip.MustParseAddr("2001:db8::12"), Link: 7}}}
+	k := &fake{}
+	check := func(want string) {
+		t.Helper()
+		tables, guard, err := found(k)
+		if got := fmt.Sprint(tables, guard, err); got != want {
+			t.Errorf("found %s, want %s", got, want)
+		}
+	}
+	set := func(table *Table, s datapath.State) {
+		t.Helper()
+		if err := table.Set(ctx, s, t0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("[] false <nil>")
+	forward := k.open(t, true)
+	set(forward, s)
+	check("[inet fairlead] false <nil>")
+	set(forward, onward)
+	check("[inet fairlead ip6 fairlead] false <nil>")
+	guard := k.open(t, false)
+	set(guard, datapath.State{Onward: datapath.Onward{Known: true}})
+	check("[inet fairlead] true <nil>")
+	if err := guard.Delete(ctx); err != nil {
+		t.Fatal(err)
+	}
+	check("[] false <nil>")
 }
 
 func TestMarkIsOneBit(t *testing.T) {

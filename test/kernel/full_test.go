@@ -292,17 +292,23 @@ func TestRestartTakesOverEverything(t *testing.T) {
 	forEach(t, func(t *testing.T, b *bed, f family) {
 		name, all := b.Name(), masquerade(datapath.Everybody)
 		b.hold(t, f.state(f.server(f.anywhere(), "30080", all, "pod-a"), f.server(f.anywhere(), "30081", all, "pod-a"), f.server(f.vip, "80", nil, "pod-a"),
-			f.server(f.vip, "80", both(forInside, all), "pod-a", "far"), f.server(f.vip2, "80", nil, "pod-a"), f.server(f.vip2, "80", both(forInside, all), "far")))
-		c := connectTo(t, "pod-a", to(f.node, "30080"))
+			f.server(f.vip, "80", both(forInside, all), "pod-a", "far"), f.server(f.vip2, "80", nil, "pod-a"), f.server(f.vip2, "80", both(forInside, all), "far"),
+			f.server(f.node, "8090", all, "pod-a"), f.server(f.node, "8091", all, "pod-a")))
+		c, d := connectTo(t, "pod-a", to(f.node, "30080")), connectTo(t, "pod-a", to(f.node, "8090"))
 		b.restart(t, name)
-		left := f.state(f.server(f.anywhere(), "30080", all, "pod-a"), f.server(f.vip, "80", nil, "pod-a"), f.server(f.vip, "80", both(forInside, all), "far"))
+		left := f.state(f.server(f.anywhere(), "30080", all, "pod-a"), f.server(f.vip, "80", nil, "pod-a"), f.server(f.vip, "80", both(forInside, all), "far"),
+			f.server(f.node, "8090", all, "pod-a"))
 		b.hold(t, left)
-		if a, err := say(c, patience); err != nil || a.pod != "pod-a" {
-			t.Errorf("the connection after the restart: %v, %v", a, err)
+		for _, c := range []net.Conn{c, d} {
+			if a, err := say(c, patience); err != nil || a.pod != "pod-a" {
+				t.Errorf("the connection after the restart: %v, %v", a, err)
+			}
 		}
 		sees(t, "node", "tcp", to(f.vip, "80"), []string{"far"}, nil)
-		if _, err := ask("client", "tcp", "", to(f.node, "30081"), patience); !refused(err) {
-			t.Errorf("a node port of before: %v, want connection refused", err)
+		for _, port := range []string{"30081", "8091"} {
+			if _, err := ask("client", "tcp", "", to(f.node, port), patience); !refused(err) {
+				t.Errorf("port %s of before at the node's address: %v, want connection refused", port, err)
+			}
 		}
 		before := b.Writes()
 		b.hold(t, left)
@@ -318,12 +324,33 @@ func TestCleanupByAnotherProcess(t *testing.T) {
 	forEach(t, func(t *testing.T, b *bed, f family) {
 		before := kernelDump(t)
 		all := masquerade(datapath.Everybody)
-		b.hold(t, f.state(f.server(f.anywhere(), "30080", all, "pod-a"), f.server(f.vip, "80", nil, "pod-a"), f.server(f.vip, "80", both(forInside, all), "far")))
+		b.hold(t, f.state(f.server(f.anywhere(), "30080", all, "pod-a"), f.server(f.vip, "80", nil, "pod-a"), f.server(f.vip, "80", both(forInside, all), "far"),
+			f.server(f.node, "8090", all, "pod-a")))
 		if err := engine.Cleanup(context.Background(), link.ProcSys); err != nil {
 			t.Fatal(err)
 		}
 		if after := kernelDump(t); after != before {
 			t.Errorf("something is left. Before:\n%s\nafter:\n%s", before, after)
+		}
+	})
+}
+
+// TestTheNextEngineFindsWhatIsAtTheNodesAddress: nothing there is a VIP, and no route tells that an engine was here.
+func TestTheNextEngineFindsWhatIsAtTheNodesAddress(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		name, at := b.Name(), to(f.node, "8090")
+		for _, next := range engines() {
+			b.hold(t, f.state(f.server(f.node, "8090", masquerade(datapath.Everybody), "pod-a")))
+			mustAsk(t, "client", "tcp", at)
+			b.restart(t, next)
+			if next == name {
+				mustAsk(t, "client", "tcp", at) // before it is told anything
+			}
+			b.hold(t, f.state())
+			if a, err := ask("client", "tcp", "", at, patience); !refused(err) {
+				t.Errorf("from %s to %s, the Service is gone: %v, %v; want connection refused", name, next, a, err)
+			}
+			b.restart(t, name)
 		}
 	})
 }
