@@ -161,6 +161,10 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 	others, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, failing := errgroup.WithContext(ctx)
+	clean := func(ctx context.Context) ([]string, error) { return engine.CleanupLeft(ctx, c.procSys) }
+	if c.mode == "none" && !removeLeft(ctx, clean, log) { // before anything is announced
+		g.Go(func() error { removeLater(failing, clean, log); return nil })
+	}
 	g.Go(func() error { defer stop(); return p.speaker.Run(failing) })
 	g.Go(func() error { return p.memory.Run(others) })
 	g.Go(func() error { return p.keys.Run(others, p.gossip.SetKeys) })

@@ -55,6 +55,22 @@ func (t Tunnels) Up(endpoints, peers []netip.Addr) (datapath.MTU, error) {
 	return mtu(endpoints, peers)
 }
 
+// Read returns the names of the devices that Up has made.
+func (Tunnels) Read() (devices []string, err error) {
+	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		name := datapath.TunnelDevice(family).Name
+		_, err := netlink.LinkByName(name)
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("finding device %s: %w", name, err)
+		}
+		devices = append(devices, name)
+	}
+	return devices, nil
+}
+
 // Down takes back what Up has made, and nothing if there is nothing.
 func (t Tunnels) Down() error {
 	name := datapath.TunnelDevice(netip.IPv4Unspecified()).Name

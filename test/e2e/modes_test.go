@@ -87,7 +87,36 @@ func TestModeNone(t *testing.T) {
 		// With policy Cluster there is nobody to ask.
 		patch(t, s, `{"spec":{"externalTrafficPolicy":"Cluster"}}`)
 		served(t, outside(), http(vip.String(), 80), byNode[first])
+		anotherModeAndBack(t, ns, http(vip.String(), 80), byNode[first])
 	})
+}
+
+// anotherModeAndBack has Fairlead forward, and then kube-proxy again. What forwarded in between is gone then: it would go on in front of
+// kube-proxy, to the endpoints of before. Another mode finds nothing in its way either.
+func anotherModeAndBack(t *testing.T, ns string, at target, before *corev1.Pod) {
+	t.Helper()
+	change := func(forwards bool, values ...string) {
+		t.Helper()
+		must(t, install(t.Context(), values...))
+		eventually(t, whenSettled, func() error { // helm does not wait for the last node
+			for node, there := range remains(t) {
+				if forwards != (there != "") {
+					return fmt.Errorf("%v: in the kernel of %s there is %q", values, node, there)
+				}
+			}
+			return nil
+		})
+	}
+	change(true, "datapath.mode=external", "datapath.ipMode=VIP")
+	served(t, outside(), at, before)
+	change(false, "datapath.mode=none")
+	served(t, outside(), at, before)
+	after := servers(t, ns, "web-after", nodes[:1], func(p *corev1.Pod) { p.Labels["app"] = "web" })[0]
+	served(t, outside(), at, before, after)
+	remove(t, before)
+	served(t, outside(), at, after)
+	change(true, "datapath.mode=external")
+	served(t, outside(), at, after)
 }
 
 // namespaceOf makes a namespace that may use the pool of semanticsPool.
