@@ -13,9 +13,13 @@ import (
 // Cleanup removes what any engine ever wrote to the network namespace of the calling thread, whichever of them the kernel still has: the
 // table, IPVS services, local routes and the tunnel's devices. Kernel settings stay as they are, except IPVS's sloppy_tcp: what they were
 // before is not known, and others may rely on them by now. They are below procSys, normally [link.ProcSys]. IPVS that is not loaded has nothing,
-// and stays so.
+// and stays so; where no engine used it, what it has at our addresses is a kube-proxy's.
 func Cleanup(ctx context.Context, procSys string) error {
-	if ipvs.Loaded() && ipvs.Probe(ctx) == nil {
+	left, err := leftByIPVS()
+	if err != nil {
+		return err
+	}
+	if left && ipvs.Loaded() && ipvs.Probe(ctx) == nil {
 		c, err := openIPVS(Options{Mark: nft.DefaultMark, ProcSys: procSys}) // whatever bit was in use: the listeners' marks are known by others
 		if err != nil {
 			return err
@@ -27,6 +31,15 @@ func Cleanup(ctx context.Context, procSys string) error {
 		return err
 	}
 	return errors.Join(table.Delete(ctx), removeLinks(procSys))
+}
+
+// leftByIPVS reports whether an engine with IPVS was here. Its routes tell, or, where every address that it served is the node's anyway, its table.
+func leftByIPVS() (bool, error) {
+	if routes, err := (link.Routes{}).Read(); err != nil || len(routes) > 0 {
+		return err == nil, err
+	}
+	_, guard, err := nft.Found()
+	return guard, err
 }
 
 // CleanupLeft is Cleanup on a node where something is left of an engine, and returns what that was. On others it changes nothing and loads no

@@ -123,15 +123,10 @@ func openNFT(ctx context.Context, o Options) (Choice, error) {
 	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Lacks: table.Onward()}, nil
 }
 
-// retireIPVS removes what an ipvs engine left on a node that is now to use nft. Its routes tell of it, or, where every address that it served
-// is the node's anyway, its table. The other way round there is nothing to do: both have the same table.
+// retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have
+// the same table.
 func retireIPVS(ctx context.Context, procSys string) error {
-	routes, err := link.Routes{}.Read()
-	guard := false
-	if err == nil && len(routes) == 0 && ipvs.Loaded() {
-		_, guard, err = nft.Found()
-	}
-	if err != nil || len(routes) == 0 && !guard {
+	if left, err := leftByIPVS(); err != nil || !left {
 		return err
 	}
 	return Cleanup(ctx, procSys)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/ipvs"
 	"github.com/fairlead-lb/fairlead/datapath/link"
 )
 
@@ -111,6 +112,22 @@ func TestWhereNothingIsLeftNothingChanges(t *testing.T) {
 			if left := cleanLeft(t); len(left) > 0 {
 				t.Errorf("after %s was removed %q was found", what, left)
 			}
+		}
+	})
+}
+
+// TestRemovalLeavesTheServersOfKubeProxy: where engine nft was, what IPVS has at our addresses is somebody else's. It needs a kernel with IPVS,
+// as the VM has.
+func TestRemovalLeavesTheServersOfKubeProxy(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, b *bed) {
+		if b.Name() == "ipvs" || ipvs.Probe(t.Context()) != nil {
+			return
+		}
+		foreign(t, "ipvsadm -A -t "+vip+":80 -s rr; ipvsadm -a -t "+vip+":80 -r 10.244.1.2:8080 -m", "ipvsadm -D -t "+vip+":80")
+		before := kernelDump(t)
+		b.sync(t, snapshot(service(nil, "pod-a")))
+		if left := cleanLeft(t); len(left) == 0 || kernelDump(t) != before {
+			t.Errorf("%q was found. Before:\n%s\nafter:\n%s", left, before, kernelDump(t))
 		}
 	})
 }
