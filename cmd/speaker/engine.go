@@ -10,11 +10,15 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/internal/speaker"
 )
 
-// openEngine opens a datapath engine and says in the log which one it is and why.
-func openEngine(ctx context.Context, f config, log *slog.Logger) (speaker.Engine, error) {
+// openEngine opens the datapath engine, none in mode none, and says in the log which one it is and why.
+func (p *process) openEngine(ctx context.Context, f config, log *slog.Logger) (speaker.Engine, error) {
+	if f.mode == "none" {
+		return nil, nil
+	}
 	logrus.SetOutput(io.Discard) // the IPVS library complains there about what engine.Open reports properly
 	o := engine.Options{Name: f.engine, ProcSys: f.procSys, Mark: uint32(f.mark)}
 	if f.forwarding.Full {
@@ -24,6 +28,7 @@ func openEngine(ctx context.Context, f config, log *slog.Logger) (speaker.Engine
 	if err != nil {
 		return nil, err
 	}
+	p.settings = c.Keep
 	for _, s := range c.Raised {
 		log.Info("kernel setting raised, it will stay so", "setting", s.String())
 	}
@@ -35,6 +40,30 @@ func openEngine(ctx context.Context, f config, log *slog.Logger) (speaker.Engine
 	}
 	log.Info("datapath engine opened", "engine", c.Engine.Name(), "asked", f.engine, "why", c.Why)
 	return c.Engine, nil
+}
+
+// keepEvery is how often kernel settings are looked at again.
+const keepEvery = 30 * time.Second
+
+// keepSettings raises kernel settings again that somebody has lowered, until ctx is done: without ip_forward no packet reaches a pod, and
+// without arp_ignore every node answers for every address.
+func keepSettings(ctx context.Context, procSys string, settings []link.Sysctl, log *slog.Logger) {
+	again := time.NewTicker(keepEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+			raised, err := link.Raise(procSys, settings...)
+			for _, s := range raised {
+				log.Warn("somebody lowered a kernel setting, raised again; look for it in /etc/sysctl.conf and /etc/sysctl.d", "setting", s.String())
+			}
+			if err != nil {
+				log.Warn("kernel settings not raised again", "err", err)
+			}
+		}
+	}
 }
 
 // removeEvery is how often what could not be removed is tried again.

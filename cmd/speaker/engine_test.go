@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/fairlead-lb/fairlead/datapath/link"
 )
 
 // TestWhatIsLeftIsRemovedInTheEnd: a failure is told and does not end the process, and the next attempt is made in time.
@@ -40,5 +44,34 @@ func TestWhatIsLeftIsRemovedInTheEnd(t *testing.T) {
 		ended, end := context.WithCancel(t.Context())
 		end()
 		removeLater(ended, remove, log) // returns
+	})
+}
+
+// TestSettingsAreKept: what somebody lowers is raised again in time, and told; higher is fine.
+func TestSettingsAreKept(t *testing.T) {
+	root := t.TempDir()
+	path := filepath.Join(root, "net", "ipv4", "ip_forward")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		go keepSettings(ctx, root, []link.Sysctl{{Key: "net/ipv4/ip_forward", Least: 1}}, slog.New(slog.NewTextHandler(&out, nil)))
+		for _, value := range []string{"0", "1", "2", "0"} {
+			if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(keepEvery + time.Second)
+			if now, err := os.ReadFile(path); err != nil || string(now) != strings.Replace(value, "0", "1", 1) {
+				t.Errorf("%s became %s, %v", value, now, err)
+			}
+		}
+		end()
+		synctest.Wait()
+		if n := strings.Count(out.String(), "net.ipv4.ip_forward>=1"); n != 2 {
+			t.Errorf("told %d times, want 2:\n%s", n, &out)
+		}
 	})
 }

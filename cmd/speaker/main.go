@@ -21,6 +21,7 @@ import (
 	"github.com/fairlead-lb/fairlead/announce/neighbour"
 	"github.com/fairlead-lb/fairlead/datapath/conntrack"
 	"github.com/fairlead-lb/fairlead/datapath/engine"
+	"github.com/fairlead-lb/fairlead/datapath/link"
 	"github.com/fairlead-lb/fairlead/datapath/tunnel/probe"
 	"github.com/fairlead-lb/fairlead/election/gossip"
 	"github.com/fairlead-lb/fairlead/election/heartbeat"
@@ -87,6 +88,8 @@ type process struct {
 	healthPorts *healthnodeport.Servers // nil = kube-proxy answers there
 	prober      *healthnodeport.Prober  // nil = nobody is asked
 
+	settings []link.Sysctl // of the kernel, that the datapath needs
+
 	registry *prometheus.Registry
 	release  *kube.Release // nil = whether another process will follow this one is not known
 }
@@ -136,14 +139,12 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 	if err := errors.Join(p.addResponders(log, trigger), p.addBGP(c, log, trigger), p.addHealth(c, recorder, log, trigger)); err != nil {
 		return nil, err
 	}
-	var engine speaker.Engine // none: announce only
-	if c.mode != "none" {
-		if engine, err = openEngine(ctx, c, log); err != nil {
-			return nil, err
-		}
+	datapath, err := p.openEngine(ctx, c, log)
+	if err != nil {
+		return nil, err
 	}
 	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(p.reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
-		Announcer: p.arp, Announcer6: p.ndp, Engine: engine, Flows: conntrack.Flows{}, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
+		Announcer: p.arp, Announcer6: p.ndp, Engine: datapath, Flows: conntrack.Flows{}, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
 		Forwarding: c.forwarding, Reporter: kube.NewSpeakerStatusWriter(live, p.cache, c.node, c.kube), Version: version}
 	if c.forwarding.Full {
 		options.Rivals = speaker.Netlink{}
@@ -166,6 +167,7 @@ func (p *process) run(ctx context.Context, c config, log *slog.Logger) error {
 		g.Go(func() error { removeLater(failing, clean, log); return nil })
 	}
 	g.Go(func() error { defer stop(); return p.speaker.Run(failing) })
+	g.Go(func() error { keepSettings(others, c.procSys, p.settings, log); return nil })
 	g.Go(func() error { return p.memory.Run(others) })
 	g.Go(func() error { return p.keys.Run(others, p.gossip.SetKeys) })
 	g.Go(func() error { return p.gossip.Run(others) })

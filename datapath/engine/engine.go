@@ -41,6 +41,7 @@ type Choice struct {
 	Engine Engine
 	Why    string        // why not another engine; empty if the engine was asked for by name
 	Raised []link.Sysctl // kernel settings that had to be changed
+	Keep   []link.Sysctl // those that somebody else may change back: to be raised again from time to time
 	Missed error         // kernel settings that could not be changed, and can be done without
 	Lacks  error         // what the kernel cannot do, and can be done without
 }
@@ -62,8 +63,10 @@ func Open(ctx context.Context, o Options) (Choice, error) {
 		return c, err
 	}
 	settings := link.Forwarding()
+	c.Keep = link.Forwarding()
 	if c.Engine.Name() == IPVS {
 		settings = append(settings, link.IPVS()...)
+		c.Keep = append(c.Keep, link.Silence()...) // IPVS's own the engine changes at times
 	}
 	if err := conntrack.Load(); err != nil {
 		return c, err
