@@ -2,11 +2,13 @@ package datapath
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
+	"time"
 )
 
-// Count is what a kernel counted on a listener, or at one endpoint behind it, since an engine wrote it there. A restart of the engine,
-// somebody's flush and the endpoint's return begin anew at 0.
+// Count is what a kernel counted on a listener, or at one endpoint behind it, since an engine wrote it there. A restart of the engine
+// and somebody's flush begin anew at 0, and so does an endpoint that returns, unless IPVS still knows it.
 type Count struct {
 	Listener    Listener
 	Destination netip.AddrPort // zero: all of the listener
@@ -19,9 +21,14 @@ func (c Count) Compare(o Count) int {
 	return cmp.Or(c.Listener.Compare(o.Listener), c.Destination.Compare(o.Destination))
 }
 
+// remembered is for how long a place that is in no reading is known. IPVS has an endpoint that returns go on from its old counts while it has
+// connections, and for up to three minutes more.
+const remembered = 10 * time.Minute
+
 // Tally adds up counts that begin anew now and then. The zero value is empty.
 type Tally struct {
-	seen map[counted]tallied
+	places map[counted]tallied
+	read   time.Time // the last reading
 }
 
 type counted struct {
@@ -30,25 +37,38 @@ type counted struct {
 }
 
 type tallied struct {
-	last, total Count
+	last, total amount
+	read        time.Time // the last reading that the place was in
 }
 
-// Add takes in a reading and returns it with totals in counted of counts. What falls is taken to have begun anew at 0; so what was counted
-// between the last reading and that is lost. Places that are not in the reading are forgotten.
-func (t *Tally) Add(reading []Count) []Count {
-	seen := make(map[counted]tallied, len(reading))
-	out := make([]Count, 0, len(reading))
+type amount struct{ conns, bytes uint64 }
+
+// Add takes in a reading and returns it with totals in counted of counts, and with what is new since the reading before. What falls is taken
+// to have begun anew at 0; so what was counted between the last reading and that is lost. The total of a place that a reading does not have
+// is forgotten, and begins with what the kernel counts there if it returns; what is new is then only what is above its last count.
+func (t *Tally) Add(reading []Count, now time.Time) (totals, growth []Count) {
+	if t.places == nil {
+		t.places = make(map[counted]tallied, len(reading))
+	}
+	totals, growth = make([]Count, 0, len(reading)), make([]Count, 0, len(reading))
 	for _, c := range reading {
 		p := counted{c.Listener, c.Destination}
-		was := t.seen[p]
-		now := tallied{last: c, total: c}
-		now.total.Conns = was.total.Conns + since(was.last.Conns, c.Conns)
-		now.total.Bytes = was.total.Bytes + since(was.last.Bytes, c.Bytes)
-		seen[p] = now
-		out = append(out, now.total)
+		was, is := t.places[p], amount{c.Conns, c.Bytes}
+		grown := amount{since(was.last.conns, is.conns), since(was.last.bytes, is.bytes)}
+		total := is
+		if was.read.Equal(t.read) {
+			total = amount{was.total.conns + grown.conns, was.total.bytes + grown.bytes}
+		}
+		t.places[p] = tallied{is, total, now}
+		totals, growth = append(totals, p.count(total)), append(growth, p.count(grown))
 	}
-	t.seen = seen
-	return out
+	maps.DeleteFunc(t.places, func(_ counted, p tallied) bool { return now.Sub(p.read) > remembered })
+	t.read = now
+	return totals, growth
+}
+
+func (p counted) count(a amount) Count {
+	return Count{Listener: p.listener, Destination: p.destination, Conns: a.conns, Bytes: a.bytes}
 }
 
 func since(before, now uint64) uint64 {

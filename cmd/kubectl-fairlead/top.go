@@ -20,8 +20,8 @@ func newTopCommand(o *options) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "top",
 		Short: "Show the connections and bytes of every Service, the busiest first",
-		Long: `Show the connections that every Service was sent, and the bytes of both directions, as the kernels of the nodes count them since
-their speakers started; with --watch also how many come per second. In mode none Fairlead counts nothing.`,
+		Long: `Show the connections that every Service was sent, and the bytes of both directions, as the kernels of the nodes count them at
+the endpoints that there are, since their speakers started; with --watch also how many come per second. In mode none Fairlead counts nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval < time.Second {

@@ -86,7 +86,8 @@ func (s *Speaker) datapathView(of string) view.Datapath {
 	r, want := s.report, s.want
 	s.mu.Unlock()
 	counts := map[datapath.Count]datapath.Count{} // by where it was counted
-	for _, c := range s.traffic.read(s.o.Engine) {
+	places, _ := s.readTraffic()
+	for _, c := range places {
 		counts[datapath.Count{Listener: c.Listener, Destination: c.Destination}] = c
 	}
 	open := s.openConnections(r.reached)

@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 			"1 for each Service of which this node's datapath leaves something out, by the Reason that its Event has.", []string{"service", "reason"}, nil),
 		members: prometheus.NewDesc("fairlead_gossip_members", "Living speakers, this one included; 0 before it has joined.", nil, nil),
 		connections: prometheus.NewDesc("fairlead_datapath_connections_total",
-			"Connections that this node has opened to endpoints of a Service. The 500 busiest Services are told apart, the rest are \"others\".", []string{"service"}, nil),
+			"Connections that this node has opened to endpoints of a Service. The first 500 Services, the busiest of those that begin together, are told apart until they are deleted; the rest are \"others\".", []string{"service"}, nil),
 		bytes: prometheus.NewDesc("fairlead_datapath_bytes_total",
 			"Bytes of IP packets, both directions, between clients and endpoints of a Service through this node; grouped like connections.", []string{"service"}, nil),
 		handedOn: prometheus.NewDesc("fairlead_datapath_handed_on_packets_total",

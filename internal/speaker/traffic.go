@@ -3,6 +3,7 @@ package speaker
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,8 +20,7 @@ type Counter interface {
 	HandedOn() (packets uint64, err error) // to other nodes; begins anew when it is others
 }
 
-// The limits of counting: how many Services have a series of their own, the busiest ones, while the others share one; and how long the kernel
-// may take to tell.
+// The limits of counting: how many Services have a series of their own, while the others share one; and how long the kernel may take to tell.
 const (
 	countedServices = 500
 	countPatience   = 5 * time.Second
@@ -29,27 +29,33 @@ const (
 // otherServices is the name that the Services beyond countedServices share.
 const otherServices = "others"
 
-// traffic reads an engine's counts and adds them up. It is safe for concurrent use.
+// traffic reads an engine's counts and adds them up, at each place and for each Service.
 type traffic struct {
-	mu    sync.Mutex
-	tally datapath.Tally
+	mu     sync.Mutex // held by whoever reads
+	tally  datapath.Tally
+	totals totals
 }
 
-// read returns the counts since this process began to look, or nothing from an engine that does not count.
-func (t *traffic) read(e Engine) []datapath.Count {
-	counter, ok := e.(Counter)
+// readTraffic returns what the engine has counted at each place, and what each Service has carried, since this process began to look; or
+// nothing from an engine that does not count.
+func (s *Speaker) readTraffic() ([]datapath.Count, []serviceTraffic) {
+	counter, ok := s.o.Engine.(Counter)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), countPatience)
 	defer cancel()
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	s.traffic.mu.Lock()
+	defer s.traffic.mu.Unlock()
 	counts, err := counter.Counts(ctx)
 	if err != nil {
-		return nil // the next Sync meets the same and says so
+		return nil, nil // the next Sync meets the same and says so
 	}
-	return t.tally.Add(counts)
+	s.mu.Lock()
+	servers := s.report.reached.Servers
+	s.mu.Unlock()
+	places, growth := s.traffic.tally.Add(counts, time.Now())
+	return places, s.traffic.totals.add(growth, servers, countedServices)
 }
 
 // handedOn returns how many packets went on to other nodes, if the engine says so.
@@ -68,39 +74,77 @@ type serviceTraffic struct {
 	conns, bytes uint64
 }
 
-// perService sums counts by the Service whose listener it is, the busiest first, and those beyond the limit under one name.
-func perService(counts []datapath.Count, servers []*datapath.VirtualServer, limit int) []serviceTraffic {
+func (s *serviceTraffic) add(conns, bytes uint64) { s.conns, s.bytes = s.conns+conns, s.bytes+bytes }
+
+// busier orders the busiest first.
+func busier(a, b serviceTraffic) int {
+	return cmp.Or(cmp.Compare(b.conns, a.conns), cmp.Compare(b.bytes, a.bytes), cmp.Compare(a.name, b.name))
+}
+
+// totals are what Services have carried. None falls while its Service is there: what an endpoint that is gone has carried stays in it, and a
+// Service that has a series of its own keeps it. The zero value is empty.
+type totals struct {
+	own    map[lb.ServiceKey]serviceTraffic
+	others serviceTraffic
+}
+
+// add takes in what is new at every place and returns the totals, the busiest first, with the others last. Up to limit Services have a series
+// of their own, until no server is theirs any more. One that is free goes to the Service without that has most that is new, and begins
+// with this: what the Service had before stays with the others.
+func (t *totals) add(growth []datapath.Count, servers []*datapath.VirtualServer, limit int) []serviceTraffic {
+	gone := maps.Clone(t.own)
+	for _, v := range servers {
+		delete(gone, v.Service)
+	}
+	for key := range gone {
+		delete(t.own, key)
+	}
+	if t.own == nil {
+		t.own = map[lb.ServiceKey]serviceTraffic{}
+	}
+	grown := perService(growth, servers)
+	for _, key := range slices.SortedFunc(maps.Keys(grown), func(a, b lb.ServiceKey) int { return busier(grown[a], grown[b]) }) {
+		g := grown[key]
+		switch s, has := t.own[key]; {
+		case has:
+			s.add(g.conns, g.bytes)
+			t.own[key] = s
+		case len(t.own) < limit:
+			t.own[key] = g
+		default:
+			t.others.name = otherServices
+			t.others.add(g.conns, g.bytes)
+		}
+	}
+	out := slices.SortedFunc(maps.Values(t.own), busier)
+	if t.others.name != "" {
+		out = append(out, t.others)
+	}
+	return out
+}
+
+// perService sums counts by the Service whose listener it is. Those of a listener that no Sync has reported yet are nobody's.
+func perService(counts []datapath.Count, servers []*datapath.VirtualServer) map[lb.ServiceKey]serviceTraffic {
 	sums := map[lb.ServiceKey]serviceTraffic{}
 	state := datapath.State{Servers: servers}
 	for _, c := range counts {
+		if c.Conns == 0 && c.Bytes == 0 {
+			continue
+		}
 		if v, ok := state.Server(c.Listener); ok {
 			s := sums[v.Service]
-			sums[v.Service] = serviceTraffic{v.Service.String(), s.conns + c.Conns, s.bytes + c.Bytes}
+			s.name = v.Service.String()
+			s.add(c.Conns, c.Bytes)
+			sums[v.Service] = s
 		}
 	}
-	out := make([]serviceTraffic, 0, len(sums))
-	for _, s := range sums {
-		out = append(out, s)
-	}
-	slices.SortFunc(out, func(a, b serviceTraffic) int {
-		return cmp.Or(cmp.Compare(b.conns, a.conns), cmp.Compare(b.bytes, a.bytes), cmp.Compare(a.name, b.name))
-	})
-	if len(out) <= limit {
-		return out
-	}
-	rest := serviceTraffic{name: otherServices}
-	for _, s := range out[limit:] {
-		rest.conns, rest.bytes = rest.conns+s.conns, rest.bytes+s.bytes
-	}
-	return append(out[:limit:limit], rest)
+	return sums
 }
 
 func (m *metrics) collectTraffic(ch chan<- prometheus.Metric) {
 	s := m.speaker
-	s.mu.Lock()
-	servers := s.report.reached.Servers
-	s.mu.Unlock()
-	for _, t := range perService(s.traffic.read(s.o.Engine), servers, countedServices) {
+	_, services := s.readTraffic()
+	for _, t := range services {
 		ch <- prometheus.MustNewConstMetric(m.connections, prometheus.CounterValue, float64(t.conns), t.name)
 		ch <- prometheus.MustNewConstMetric(m.bytes, prometheus.CounterValue, float64(t.bytes), t.name)
 	}
