@@ -14,6 +14,7 @@ type Count struct {
 	Destination netip.AddrPort // zero: all of the listener
 	Conns       uint64         // that were opened
 	Bytes       uint64         // in both directions, IP headers included
+	Opening     uint64         // those of Bytes that begin anew whenever Conns do, while the others go on
 }
 
 // Compare orders counts by listener and destination.
@@ -41,7 +42,7 @@ type tallied struct {
 	read        time.Time // the last reading that the place was in
 }
 
-type amount struct{ conns, bytes uint64 }
+type amount struct{ conns, opening, rest uint64 }
 
 // Add takes in a reading and returns it with totals in counted of counts, and with what is new since the reading before. What falls is taken
 // to have begun anew at 0; so what was counted between the last reading and that is lost. The total of a place that a reading does not have
@@ -53,11 +54,11 @@ func (t *Tally) Add(reading []Count, now time.Time) (totals, growth []Count) {
 	totals, growth = make([]Count, 0, len(reading)), make([]Count, 0, len(reading))
 	for _, c := range reading {
 		p := counted{c.Listener, c.Destination}
-		was, is := t.places[p], amount{c.Conns, c.Bytes}
-		grown := amount{since(was.last.conns, is.conns), since(was.last.bytes, is.bytes)}
+		was, is := t.places[p], amount{c.Conns, c.Opening, c.Bytes - c.Opening}
+		grown := amount{since(was.last.conns, is.conns), since(was.last.opening, is.opening), since(was.last.rest, is.rest)}
 		total := is
 		if was.read.Equal(t.read) {
-			total = amount{was.total.conns + grown.conns, was.total.bytes + grown.bytes}
+			total = amount{was.total.conns + grown.conns, was.total.opening + grown.opening, was.total.rest + grown.rest}
 		}
 		t.places[p] = tallied{is, total, now}
 		totals, growth = append(totals, p.count(total)), append(growth, p.count(grown))
@@ -68,7 +69,7 @@ func (t *Tally) Add(reading []Count, now time.Time) (totals, growth []Count) {
 }
 
 func (p counted) count(a amount) Count {
-	return Count{Listener: p.listener, Destination: p.destination, Conns: a.conns, Bytes: a.bytes}
+	return Count{Listener: p.listener, Destination: p.destination, Conns: a.conns, Bytes: a.opening + a.rest, Opening: a.opening}
 }
 
 func since(before, now uint64) uint64 {

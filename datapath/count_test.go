@@ -53,3 +53,16 @@ func TestTallyOfAnEndpointThatReturns(t *testing.T) {
 		}
 	}
 }
+
+// TestTallyOfOpeningBytes: when they begin anew, those that the kernel counts apart go on.
+func TestTallyOfOpeningBytes(t *testing.T) {
+	var tally Tally
+	tally.Add([]Count{{Conns: 100, Bytes: 9000, Opening: 6000}}, time.Unix(1, 0))
+	totals, growth := tally.Add([]Count{{Conns: 3, Bytes: 3300, Opening: 200}}, time.Unix(2, 0))
+	if want := (Count{Conns: 3, Bytes: 300, Opening: 200}); growth[0] != want {
+		t.Errorf("new is %+v, want %+v", growth[0], want)
+	}
+	if want := (Count{Conns: 103, Bytes: 9300, Opening: 6200}); totals[0] != want {
+		t.Errorf("the total is %+v, want %+v", totals[0], want)
+	}
+}

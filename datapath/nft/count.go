@@ -18,8 +18,8 @@ func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 		endpoint netip.AddrPort
 	}
 	counts := map[where]datapath.Count{}
-	add := func(f family, inside bool, key, endpoint []byte, conns, bytes uint64) {
-		if conns == 0 && bytes == 0 { // most of a large cluster
+	add := func(f family, inside bool, key, endpoint []byte, n datapath.Count) {
+		if n.Conns == 0 && n.Bytes == 0 { // most of a large cluster
 			return
 		}
 		l, ok := f.listenerOf(key)
@@ -29,23 +29,28 @@ func (e *Engine) Counts(ctx context.Context) ([]datapath.Count, error) {
 		}
 		l.Inside = inside
 		c := counts[where{l, a}]
-		counts[where{l, a}] = datapath.Count{Listener: l, Destination: a, Conns: c.Conns + conns, Bytes: c.Bytes + bytes}
+		counts[where{l, a}] = datapath.Count{Listener: l, Destination: a, Conns: c.Conns + n.Conns, Bytes: c.Bytes + n.Bytes, Opening: c.Opening + n.Opening}
+	}
+	first := func(packets, bytes uint64) datapath.Count { // of connections; an endpoint whose number changes gets another element for them
+		return datapath.Count{Conns: packets, Bytes: bytes, Opening: bytes}
 	}
 	for _, f := range families() {
 		for _, inside := range []bool{false, true} {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			err := e.table.kernel.elements(f.endpoints(inside), func(key, value []byte, packets, bytes uint64) { add(f, inside, key, value, packets, bytes) })
+			err := e.table.kernel.elements(f.endpoints(inside), func(key, value []byte, packets, bytes uint64) { add(f, inside, key, value, first(packets, bytes)) })
 			if err != nil {
 				return nil, err
 			}
 			n := int(f.listenerFields().size())
 			err = errors.Join(
 				e.table.kernel.elements(f.chosen(inside), func(key, _ []byte, packets, bytes uint64) {
-					add(f, inside, key, key[min(n, len(key)):], packets, bytes)
+					add(f, inside, key, key[min(n, len(key)):], first(packets, bytes))
 				}),
-				e.table.kernel.elements(f.members(inside), func(key, _ []byte, _, bytes uint64) { add(f, inside, key, key[min(n, len(key)):], 0, bytes) }))
+				e.table.kernel.elements(f.members(inside), func(key, _ []byte, _, bytes uint64) {
+					add(f, inside, key, key[min(n, len(key)):], datapath.Count{Bytes: bytes})
+				}))
 			if err != nil {
 				return nil, err
 			}

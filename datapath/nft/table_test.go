@@ -374,3 +374,35 @@ func TestRangesBecomeIntervals(t *testing.T) {
 		t.Errorf("elements (-want +got):\n%s", d)
 	}
 }
+
+// counted is a kernel with packets in every element: two of 100 bytes each.
+type counted struct{ *fake }
+
+func (k counted) elements(set string, each func(key, value []byte, packets, bytes uint64)) error {
+	return k.fake.elements(set, func(key, value []byte, _, _ uint64) { each(key, value, 2, 200) })
+}
+
+// TestCountsTellOpeningBytesApart: an endpoint whose number changes has them in another element, but the rest where it was.
+func TestCountsTellOpeningBytesApart(t *testing.T) {
+	k := &fake{}
+	e := NewEngine(k.open(t, true), nil)
+	want := state(server("192.0.2.200:80", nil, "10.0.0.1:8080", "10.0.0.2:8080"),
+		server("192.0.2.200:81", func(v *datapath.VirtualServer) { v.Affinity = time.Hour }, "10.0.0.1:8080"))
+	if err := e.table.Set(t.Context(), want, t0); err != nil {
+		t.Fatal(err)
+	}
+	e.table.kernel = counted{k}
+	counts, err := e.Counts(t.Context())
+	if err != nil || len(counts) != 3 {
+		t.Fatalf("counts %+v, %v; want three", counts, err)
+	}
+	for _, c := range counts {
+		opened := uint64(2)
+		if c.Listener.Addr.Port() == 81 {
+			opened = 4 // two who are remembered, and two for whom there was no room
+		}
+		if c.Conns != opened || c.Opening != 100*opened || c.Bytes != c.Opening+200 {
+			t.Errorf("%+v, want %d connections with 100 bytes of each one's first packet, and 200 others", c, opened)
+		}
+	}
+}

@@ -393,6 +393,48 @@ func TestCounts(t *testing.T) {
 	})
 }
 
+// TestCountsOfEndpointsThatComeAndGo: none of what an endpoint that stays or returns had before is counted again.
+func TestCountsOfEndpointsThatComeAndGo(t *testing.T) {
+	forEach(t, func(t *testing.T, b *bed, f family) {
+		with := func(pods ...string) datapath.State { // UDP, whose destinations IPVS deletes at once
+			return f.state(f.server(f.vip, "8098", both(udp, masquerade(datapath.Everybody)), pods...))
+		}
+		b.hold(t, with("pod-a", "pod-b"))
+		const asked = 20
+		for range asked {
+			mustAsk(t, "client", "udp", to(f.vip, "8098"))
+		}
+		counter := b.Engine.(interface {
+			Counts(context.Context) ([]datapath.Count, error)
+		})
+		var tally datapath.Tally
+		read := func() (conns, bytes uint64) {
+			all, err := counter.Counts(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, growth := tally.Add(all, time.Now())
+			for _, c := range growth {
+				if c.Listener.Addr.Port() == 8098 {
+					conns, bytes = conns+c.Conns, bytes+c.Bytes
+				}
+			}
+			return conns, bytes
+		}
+		at, _ := read()
+		time.Sleep(2500 * time.Millisecond) // IPVS adds up what its CPUs counted every two seconds
+		if late, _ := read(); at+late != asked {
+			t.Fatalf("%d connections are counted, want %d", at+late, asked)
+		}
+		for _, pods := range [][]string{{"pod-b"}, {"pod-a"}, {"pod-a", "pod-b"}} {
+			b.hold(t, with(pods...))
+			if conns, bytes := read(); conns+bytes > 0 {
+				t.Errorf("with %v: %d connections and %d bytes are new, though nobody has asked", pods, conns, bytes)
+			}
+		}
+	})
+}
+
 // TestS77AMissingSchedulerIsReplaced, and S76: the scheduler of a living server is changed in place.
 func TestS77AMissingSchedulerIsReplaced(t *testing.T) {
 	forEach(t, func(t *testing.T, b *bed, f family) {
