@@ -555,6 +555,26 @@ func TestTunnelsAreOpenWhileNeeded(t *testing.T) {
 	}
 }
 
+// TestReachedTellsTheWayOnward that the guard has, which is the one before if it did not take the new one.
+func TestReachedTellsTheWayOnward(t *testing.T) {
+	n, ctx := &node{}, context.Background()
+	e := n.engine()
+	hop := func(addr string) datapath.Onward {
+		return datapath.Onward{Known: true, IPv4: datapath.Way{First: datapath.Hop{Addr: netip.MustParseAddr(addr), Link: 2}}}
+	}
+	want := direct()
+	want.Onward = hop("198.18.0.2")
+	if reached, err := e.Sync(ctx, want, t0); err != nil || !reached.Onward.Equal(want.Onward) {
+		t.Errorf("reached %q, %v; want %q", reached.Onward, err, want.Onward)
+	}
+	other := want
+	other.Onward = hop("198.18.0.3")
+	n.refuse = func() error { return errors.New("no memory") }
+	if reached, err := e.Sync(ctx, other, t0); err == nil || !reached.Onward.Equal(want.Onward) {
+		t.Errorf("after a failure reached %q, %v; want still %q", reached.Onward, err, want.Onward)
+	}
+}
+
 // TestWithoutWhatTunnelsNeed: what needs them is refused as a whole, and said so; everything else is served.
 func TestWithoutWhatTunnelsNeed(t *testing.T) {
 	for name, tc := range map[string]struct {
