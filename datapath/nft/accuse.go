@@ -140,6 +140,3 @@ func (t *Table) check(ctx context.Context, s datapath.State) error {
 	from, to := changed(t.have, s)
 	return t.run(ctx, diff(t.used, t.trash, t.render(from), t.render(to)), ask)
 }
-
-// damaged reports whether the kernel holds something else than was written.
-func (t *Table) damaged() bool { return t.flushed() || t.thinned() }

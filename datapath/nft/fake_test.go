@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,9 +19,10 @@ type fake struct {
 	table   *fakeTable
 	others  map[byte]*fakeTable // of other families
 	commits uint32
-	checks  int                   // transactions that were only checked
-	refuse  func() error          // asked before each transaction
-	poison  func(key string) bool // elements whose keys it does not take
+	checks  int                    // transactions that were only checked
+	refuse  func() error           // asked before each transaction
+	poison  func(key string) bool  // elements whose keys it does not take
+	busy    func(what string) bool // whose answers somebody else's transaction interrupts: rules, elements
 }
 
 type fakeTable struct {
@@ -49,6 +51,14 @@ func (k *fake) names() (chains, sets []string, _ error) {
 	return slices.Collect(maps.Keys(k.table.chains)), slices.Collect(maps.Keys(k.table.sets)), nil
 }
 
+// interrupted returns what an answer ends with.
+func (k *fake) interrupted(what string) error {
+	if k.busy == nil || !k.busy(what) {
+		return nil
+	}
+	return fmt.Errorf("listing: %w", nl.ErrDumpInterrupted)
+}
+
 func (k *fake) rules(family byte) (map[string]held, error) {
 	table := k.others[family]
 	if family == tableFamily {
@@ -56,6 +66,9 @@ func (k *fake) rules(family byte) (map[string]held, error) {
 	}
 	if table == nil {
 		return nil, unix.ENOENT
+	}
+	if err := k.interrupted("rules"); err != nil {
+		return nil, err
 	}
 	out := map[string]held{}
 	for name, rules := range table.chains {
@@ -71,7 +84,7 @@ func (k *fake) elements(set string, each func(key, value []byte, packets, bytes 
 	for key, value := range k.table.sets[set] {
 		each([]byte(key), []byte(value), 0, 0)
 	}
-	return nil
+	return k.interrupted("elements")
 }
 
 func (k *fake) commit(_ context.Context, transaction []byte) error {

@@ -209,16 +209,6 @@ func (t *Table) setOnward(ctx context.Context, want datapath.Onward) error {
 	return nil
 }
 
-// onwardLost reports whether a table is no longer as it was written.
-func (t *Table) onwardLost() bool {
-	for family, n := range t.onwards.rules {
-		if rules, err := t.kernel.rules(family); err != nil || rules[onwardChain].rules != n {
-			return true
-		}
-	}
-	return false
-}
-
 // onwardBatch replaces both tables, and says how many rules they have then.
 func onwardBatch(want datapath.Onward) (b *batch, rules map[byte]int) {
 	b, rules = newBatch(), map[byte]int{}

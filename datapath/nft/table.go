@@ -21,13 +21,6 @@ const DefaultMark = 0x1000
 // InsideBit returns the bit that the mark of every listener for the inside has, besides others: the one below the bit for masquerade.
 func InsideBit(masquerade uint32) uint32 { return masquerade >> 1 }
 
-// How often at most the table is compared with what was written, and only after somebody changed nftables: the rules, which is where
-// a flush shows; and every element.
-const (
-	verifyEvery = time.Second
-	readEvery   = 5 * time.Minute
-)
-
 // Options configure a Table.
 type Options struct {
 	Forward bool   // DNAT to the endpoints too, not only the guard
@@ -77,6 +70,7 @@ type Table struct {
 	bans     map[datapath.Listener]ban
 	trash    garbage
 	seen     uint32 // generation of nftables after our last look
+	unsure   bool   // somebody else wrote since, or the look was interrupted
 	foreign  bool   // somebody else wrote since the elements were read
 	verified time.Time
 	read     time.Time
@@ -186,6 +180,7 @@ func (t *Table) write(ctx context.Context, transaction []byte) error {
 		return err
 	}
 	t.writes++
+	t.unsure = t.unsure || t.known && before != t.seen
 	t.seen = before // unless nobody else wrote meanwhile, lost shall look again
 	if after, err := t.kernel.generation(); err == nil && after == before+1 {
 		t.seen = after
@@ -288,56 +283,6 @@ func (t *Table) replace(ctx context.Context, s datapath.State, clear change, by 
 		return fmt.Errorf("writing table %s: %w", TableName, err)
 	}
 	return nil
-}
-
-// lost reports whether the kernel no longer has what was written. As long as nobody writes to nftables it costs one small netlink
-// request.
-func (t *Table) lost(now time.Time) bool {
-	if !t.known || now.Sub(t.verified) < verifyEvery {
-		return false
-	}
-	t.verified = now
-	current, err := t.kernel.generation()
-	if err != nil || current == t.seen && !t.foreign {
-		return false
-	}
-	t.foreign = true
-	if current != t.seen {
-		t.seen = current
-		t.onwards.known = t.onwards.known && !t.onwardLost()
-		if t.flushed() {
-			return true
-		}
-	}
-	if now.Sub(t.read) < readEvery {
-		return false
-	}
-	t.read, t.foreign = now, false
-	return t.thinned()
-}
-
-// flushed reports whether a chain lacks rules, or has more than were written.
-func (t *Table) flushed() bool {
-	rules, err := t.kernel.rules(tableFamily)
-	if err != nil {
-		return true
-	}
-	for name, n := range t.rules {
-		if rules[name].rules != n {
-			return true
-		}
-	}
-	return false
-}
-
-// thinned reports whether a set lacks elements, or has more than were written.
-func (t *Table) thinned() bool {
-	for name, n := range t.count {
-		if err := t.kernel.elements(name, func(_, _ []byte, _, _ uint64) { n-- }); err != nil || n != 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // Delete removes the table with everything in it.
