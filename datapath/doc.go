@@ -45,16 +45,17 @@
 //
 // A connection by NAT lives in the tables of the node that received its first packet. When the address moves, or a router that spreads
 // connections over the nodes does it anew, the rest comes to a node that knows nothing of it. While the first one lives it goes on: a packet in
-// the middle of a TCP connection from the outside to one of [State.VIPs] that this node does not know walks on, unchanged, to the first other
-// node of [State.Onward], from there to the next, in an order that all have, until one knows it. The last one refuses it;
-// while a node may only seem to have died, it drops it. The one that knows it answers the client past the others. So nobody has to be told where a connection is, nor which node had an address before.
+// the middle of a TCP connection from the outside to one of [State.VIPs] that this node does not know walks on to the first other
+// node of [State.Onward], from there to the next, in an order that all have, until one knows it. It has a mark on its way, which that one takes
+// away, so that no node takes it for one from a client. The last one refuses it; while a node may only seem to have died, it drops it. The one
+// that knows it answers the client past the others. So nobody has to be told where a connection is, nor which node had an address before.
 //
 // A node may know another connection by the same addresses and ports: an older one, of a client that has come back to the port, in the two minutes for
 // which conntrack remembers what has ended. So the first packet of a connection takes the same walk, as a copy, and each node forgets the older
 // one, as conntrack does when it sees a SYN. A flood must not be made many, so there is a limit to it. IPVS would take the copies for connections to
 // itself as they leave the node, so this is for engine nft, in clusters where all have it.
 //
-// It needs nodes that reach each other on a segment, because the packet goes to the other node's station as it is. It is for TCP alone: a
+// It needs nodes that reach each other on a segment, because the packet goes to the other node's station, not through a tunnel. It is for TCP alone: a
 // datagram is always the first of its flow, or might be. Where a server is Direct there is no walk: connections to it need none, and what IPVS
 // does for them (sloppy_tcp) would catch the packets of others.
 //

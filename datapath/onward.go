@@ -15,9 +15,8 @@ import (
 type Onward struct {
 	Known bool // otherwise the rest is zero, and a kernel keeps what it has: a process that starts does not know yet whom there is
 
-	Silent     bool     // the last node drops what it would refuse
-	News       bool     // the others are told of new connections
-	From       []lb.MAC // the other nodes' stations, sorted: what comes from one of them has been handed on
+	Silent     bool // the last node drops what it would refuse
+	News       bool // the others are told of new connections
 	IPv4, IPv6 Way
 }
 
@@ -35,11 +34,6 @@ type Hop struct {
 
 // mostOnward is how many nodes a walk may take: those first by name. Every hop costs a packet some 10 µs, a wire, and one of its TTL, 64 at first.
 const mostOnward = 16
-
-// Equal reports whether both say the same.
-func (o Onward) Equal(p Onward) bool {
-	return o.Known == p.Known && o.Silent == p.Silent && o.News == p.News && o.IPv4 == p.IPv4 && o.IPv6 == p.IPv6 && slices.Equal(o.From, p.From)
-}
 
 // String returns the ways, one per line.
 func (o Onward) String() string {
@@ -79,11 +73,8 @@ func onward(s lb.Snapshot) (out Onward) {
 	}
 	out.News = true
 	for _, r := range s.Relays {
-		out.From = append(out.From, r.MACs...)
 		out.News = out.News && r.News
 	}
-	slices.SortFunc(out.From, func(a, b lb.MAC) int { return slices.Compare(a[:], b[:]) })
-	out.From = slices.Compact(out.From)
 	return out
 }
 

@@ -42,8 +42,8 @@ func TestOnward(t *testing.T) {
 			if text := fmt.Sprint(names[got.IPv4.First], " ", names[got.IPv4.Next], " / ", names[got.IPv6.First], " ", names[got.IPv6.Next]); text != tt.want {
 				t.Errorf("%s, want %s", text, tt.want)
 			}
-			if stations := len(got.From); !got.Known || stations != len(s.Relays) && tt.want != "- - / - -" {
-				t.Errorf("known %v, %d stations of %d nodes", got.Known, stations, len(s.Relays))
+			if !got.Known {
+				t.Error("it is not known")
 			}
 		})
 	}
@@ -87,7 +87,7 @@ func TestOnwardWalks(t *testing.T) {
 func TestOnwardIsUnknownAtFirst(t *testing.T) {
 	s := crowd("n1")
 	s.RelaysKnown = false
-	if got := datapath.Desired(s).Onward; !got.Equal(datapath.Onward{}) {
+	if got := datapath.Desired(s).Onward; got != (datapath.Onward{}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -95,7 +95,7 @@ func TestOnwardIsUnknownAtFirst(t *testing.T) {
 func TestOnwardIsToBeWanted(t *testing.T) {
 	s := crowd("n1", "n2")
 	s.Forwarding.HandOn = false
-	if got := datapath.Desired(s).Onward; !got.Equal(datapath.Onward{Known: true}) {
+	if got := datapath.Desired(s).Onward; got != (datapath.Onward{Known: true}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -114,7 +114,7 @@ func TestOnwardGivesWayToDirect(t *testing.T) {
 	svc := s.Services[0]
 	svc.Forwarding = lb.DSR
 	s.Services = []lb.Service{svc}
-	if got := d.Desired(s).Onward; !got.Equal(datapath.Onward{Known: true}) {
+	if got := d.Desired(s).Onward; got != (datapath.Onward{Known: true}) {
 		t.Errorf("with dsr: %+v", got)
 	}
 }
@@ -130,7 +130,7 @@ func TestOnwardNews(t *testing.T) {
 	}
 	before := datapath.Desired(s).Onward
 	s.Relays[0].News = false
-	if after := datapath.Desired(s).Onward; !before.News || after.Equal(before) {
+	if after := datapath.Desired(s).Onward; !before.News || after == before {
 		t.Errorf("%+v where all can be told, %+v where one cannot", before, after)
 	}
 }
@@ -158,7 +158,7 @@ func crowd(self string, relays ...string) lb.Snapshot {
 			s.Nodes[n.Name] = n
 		}
 		if i > 0 {
-			s.Relays = append(s.Relays, lb.Relay{Node: n.Name, MACs: []lb.MAC{{2, 0, 0, 0, name[0], name[1]}}})
+			s.Relays = append(s.Relays, lb.Relay{Node: n.Name})
 		}
 	}
 	return s

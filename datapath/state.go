@@ -259,7 +259,7 @@ type State struct {
 
 // Equal reports whether both states hold the same VIPs, servers, node addresses, peers, detector and way onward; Refused does not matter.
 func (s State) Equal(o State) bool {
-	return s.Onward.Equal(o.Onward) && slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Peers, o.Peers) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
+	return s.Onward == o.Onward && slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Peers, o.Peers) && slices.Equal(s.Partial, o.Partial) && slices.Equal(s.NodeAddrs, o.NodeAddrs) && s.Pods.Equal(o.Pods) &&
 		(alias(s.Servers, o.Servers) || slices.EqualFunc(s.Servers, o.Servers, (*VirtualServer).Equal))
 }
 

@@ -82,8 +82,7 @@ func (m Member) Claim(addr netip.Addr) uint64 {
 // Relay is another node that takes packets of connections from this one.
 type Relay struct {
 	Node NodeName
-	MACs []MAC // of its links
-	News bool  // this node can tell it of new connections
+	News bool // this node can tell it of new connections
 }
 
 // Claim says that a node announces an address. Of two claims to one address that with the higher epoch holds.

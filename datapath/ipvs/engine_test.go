@@ -564,13 +564,13 @@ func TestReachedTellsTheWayOnward(t *testing.T) {
 	}
 	want := direct()
 	want.Onward = hop("198.18.0.2")
-	if reached, err := e.Sync(ctx, want, t0); err != nil || !reached.Onward.Equal(want.Onward) {
+	if reached, err := e.Sync(ctx, want, t0); err != nil || reached.Onward != want.Onward {
 		t.Errorf("reached %q, %v; want %q", reached.Onward, err, want.Onward)
 	}
 	other := want
 	other.Onward = hop("198.18.0.3")
 	n.refuse = func() error { return errors.New("no memory") }
-	if reached, err := e.Sync(ctx, other, t0); err == nil || !reached.Onward.Equal(want.Onward) {
+	if reached, err := e.Sync(ctx, other, t0); err == nil || reached.Onward != want.Onward {
 		t.Errorf("after a failure reached %q, %v; want still %q", reached.Onward, err, want.Onward)
 	}
 }

@@ -18,19 +18,18 @@ import (
 // to no connection.
 const (
 	astray       = "astray-prerouting"
+	handed       = "handed-on"
 	onwardChain  = "onward-prerouting"
-	onwardPeers  = "peers"
 	strayMark    = 0x666c6472 // nobody's priority: traffic classes have those that begin with a queue's number
 	strayLimit   = 100000     // packets a second that are handed on, those of a flood among them; what is more is dropped
 	newsLimit    = 1000       // new connections a second of which others are told
 	onwardBefore = -124       // priority of the second chain; the first has the one before
 )
 
-// News are copies of the first packets of connections. What tells them from others is these bits of the byte before the flags in the TCP header,
-// which nobody else sets (RFC 9293 section 3.1: reserved).
-const newsBits = 0x0e
-
-var typeEther = field{9, 6}
+// What one node sends to another for a client has these bits of the byte before the flags in the TCP header, which nobody else sets (RFC 9293
+// section 3.1: reserved): news, which are copies of the first packets of connections, and packets that are handed on, from which the node that
+// knows them takes the bits away. An address would not tell: a bond may send by another than its own, and a network may rewrite it.
+const peerBits = 0x0e
 
 // strays writes the chain that recognises packets in the middle of a TCP connection to a VIP that conntrack does not know, from elsewhere. It
 // takes them for the first of a connection, except those with which one ends, which it calls invalid, as it does others that are too far
@@ -42,9 +41,15 @@ func (o Options) strays(r ruleset, pods datapath.Detector) {
 	tcp := func(f family) rule {
 		return append(ifMeta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), ifMeta(expr.MetaKeyNFPROTO, f.nfproto)...)
 	}
-	for _, f := range families() { // news, which come to the node that began them as well
-		r.rule(astray, tcp(f), ifNews(), rule{f.loadDestination(0), in(f.vips(), 0)}, mark, back())
+	for _, f := range families() {
+		r.rule(astray, tcp(f), ifFromPeer(), rule{f.loadDestination(0), in(f.vips(), 0)}, jump(handed))
 	}
+	if o.Forward {
+		r.rule(handed, ifFirst(), mark, back()) // news, which come to the node that began them as well
+	} else {
+		r.rule(handed, ifFirst(), drop()) // nobody tells IPVS, which would serve whoever is handed on
+	}
+	r.rule(handed, ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), setBits(0))
 	r.rule(astray, ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back()) // nearly all others
 	for _, f := range families() {
 		to := append(rule{f.loadDestination(0), in(f.vips(), 0)}, f.ifOutside(pods)...)
@@ -67,8 +72,11 @@ func ifFlags(bits, set byte) rule {
 	return ifBits(13, bits, set)
 }
 
+// ifFromPeer goes on for what another node has sent for a client; it uses register 0.
+func ifFromPeer() rule { return ifBits(12, peerBits, peerBits) }
+
 // ifNews goes on for a first packet that tells of another node's connection; it uses register 0.
-func ifNews() rule { return append(ifFirst(), ifBits(12, newsBits, newsBits)...) }
+func ifNews() rule { return append(ifFirst(), ifFromPeer()...) }
 
 // ifBits goes on if, of the bits of one byte of the TCP header, those are set; it uses register 0.
 func ifBits(offset uint32, bits, set byte) rule {
@@ -90,9 +98,8 @@ func (f family) onwardTable(o datapath.Onward, w datapath.Way) chain {
 	}
 	add(not(ifStray()), back())
 	add(unmark())
-	handedOn := rule{&expr.Payload{DestRegister: reg(0), Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6}, in(onwardPeers, 0)}
-	if len(o.From) > 0 && w.Next != (datapath.Hop{}) {
-		add(ifNews(), handedOn, rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpGt, Register: reg(0), Data: []byte{1}}}, sendTo(w.Next), drop())
+	if w.Next != (datapath.Hop{}) {
+		add(ifNews(), rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpGt, Register: reg(0), Data: []byte{1}}}, limit(strayLimit), sendTo(w.Next), drop())
 	}
 	add(ifNews(), drop())
 	add(ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back())
@@ -101,17 +108,16 @@ func (f family) onwardTable(o datapath.Onward, w datapath.Way) chain {
 	}
 	add(ifFirst(), back())
 	add(rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpLt, Register: reg(0), Data: []byte{2}}}, drop())
-	if len(o.From) > 0 {
-		switch {
-		case w.Next != (datapath.Hop{}):
-			add(handedOn, count(), sendTo(w.Next), drop())
-		case o.Silent:
-			add(handedOn, count(), drop())
-		default:
-			add(handedOn, count(), rule{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
-		}
+	add(beyond(strayLimit), drop())
+	switch {
+	case w.Next != (datapath.Hop{}):
+		add(ifFromPeer(), count(), sendTo(w.Next), drop())
+	case o.Silent:
+		add(ifFromPeer(), count(), drop())
+	default:
+		add(ifFromPeer(), count(), rule{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 	}
-	add(limit(strayLimit), count(), sendTo(w.First))
+	add(setBits(peerBits), count(), sendTo(w.First))
 	add(drop())
 	return c
 }
@@ -131,6 +137,11 @@ func limit(packets uint32) rule {
 	return rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(packets), Unit: expr.LimitTimeSecond, Burst: packets}}
 }
 
+// beyond goes on for those that are more.
+func beyond(packets uint32) rule {
+	return rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(packets), Unit: expr.LimitTimeSecond, Burst: packets, Over: true}}
+}
+
 // sendTo sends a copy to a node.
 func sendTo(h datapath.Hop) rule {
 	return rule{&expr.Immediate{Register: reg(0), Data: h.Addr.AsSlice()}, &expr.Immediate{Register: reg(4), Data: word(uint32(h.Link))},
@@ -146,16 +157,20 @@ func (f family) loadTTL(r int) expr.Any {
 	return &expr.Payload{DestRegister: reg(r), Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 1}
 }
 
-// asNews does something with the first packet of a connection while it has the bits of news; it uses registers 8 and 9.
-func asNews(do rule) rule {
-	field := expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 12, Len: 2} // a checksum is mended in words
-	load := field
-	load.DestRegister = reg(8)
-	field.OperationType, field.CsumType, field.CsumOffset = expr.PayloadWrite, expr.CsumTypeInet, 16
-	set, restore := field, field
-	set.SourceRegister, restore.SourceRegister = reg(9), reg(8)
-	mark := &expr.Bitwise{SourceRegister: reg(8), DestRegister: reg(9), Len: 2, Mask: []byte{^byte(newsBits), 0xff}, Xor: []byte{newsBits, 0}}
-	return slices.Concat(rule{&load, mark, &set}, do, rule{&restore})
+// asNews does something with the first packet of a connection while it has the bits of news; it uses the registers of setBits.
+func asNews(do rule) rule { return slices.Concat(setBits(peerBits), do, storeFlags(8)) }
+
+// setBits writes the bits of what a node sends to another. In register 8 is the word of the TCP header as it was, in 9 as it is.
+func setBits(bits byte) rule {
+	load := &expr.Payload{DestRegister: reg(8), Base: expr.PayloadBaseTransportHeader, Offset: 12, Len: 2} // a checksum is mended in words
+	set := &expr.Bitwise{SourceRegister: reg(8), DestRegister: reg(9), Len: 2, Mask: []byte{^byte(peerBits), 0xff}, Xor: []byte{bits, 0}}
+	return slices.Concat(rule{load, set}, storeFlags(9))
+}
+
+// storeFlags writes the word of the TCP header that the flags are in, and mends the checksum.
+func storeFlags(from int) rule {
+	return rule{&expr.Payload{SourceRegister: reg(from), Base: expr.PayloadBaseTransportHeader, Offset: 12, Len: 2,
+		OperationType: expr.PayloadWrite, CsumType: expr.CsumTypeInet, CsumOffset: 16}}
 }
 
 // onwards is what the kernel has of the tables that hand packets on.
@@ -194,7 +209,7 @@ func (t *Table) HandedOn() (packets uint64, err error) {
 
 // setOnward writes the tables that hand packets on, whole, if they are not as wanted.
 func (t *Table) setOnward(ctx context.Context, want datapath.Onward) error {
-	if !want.Known || t.onwards.unable != nil || t.onwards.known && t.onwards.have.Equal(want) {
+	if !want.Known || t.onwards.unable != nil || t.onwards.known && t.onwards.have == want {
 		return nil
 	}
 	b, rules := onwardBatch(want)
@@ -224,15 +239,6 @@ func onwardBatch(want datapath.Onward) (b *batch, rules map[byte]int) {
 			continue
 		}
 		b.addTable()
-		if len(want.From) > 0 {
-			peers := set{key: fields{typeEther}}
-			b.addSet(onwardPeers, peers)
-			var list []element
-			for _, m := range want.From {
-				list = append(list, element{place{set: onwardPeers, key: string(m[:])}, ""})
-			}
-			b.addElements(onwardPeers, peers, list)
-		}
 		c := f.onwardTable(want, w)
 		b.addChain(onwardChain, c)
 		for _, r := range c.rules {

@@ -80,7 +80,6 @@ func randomState(r *rand.Rand) datapath.State {
 	}
 	s.Onward.Known = true
 	for _, w := range []*datapath.Way{&s.Onward.IPv4, &s.Onward.IPv6}[:r.IntN(3)] {
-		s.Onward.From = []lb.MAC{{2, 1}, {2, 2}}[:r.IntN(3)]
 		*w = datapath.Way{First: datapath.Hop{Addr: netip.MustParseAddr("192.0.2.12"), Link: 7}}
 		if r.IntN(2) == 0 {
 			w.Next = datapath.Hop{Addr: netip.MustParseAddr("192.0.2.13"), Link: 1 + r.IntN(2)}
@@ -190,7 +189,7 @@ func TestOnwardTablesAreKept(t *testing.T) {
 	table := k.open(t, true)
 	set(table, "unknown", 0)
 	hop := datapath.Hop{Addr: netip.MustParseAddr("192.0.2.12"), Link: 7}
-	s.Onward = datapath.Onward{Known: true, From: []lb.MAC{{2, 1}}, IPv4: datapath.Way{First: hop}}
+	s.Onward = datapath.Onward{Known: true, IPv4: datapath.Way{First: hop}}
 	set(table, "known", 1)
 	delete(k.others, unix.NFPROTO_IPV4)
 	k.commits++

@@ -57,8 +57,8 @@ func (r *relays) observe(s *lb.Snapshot, expected []lb.NodeName, known map[lb.No
 			continue
 		}
 		x := r.latest[m.Node]
-		if macs := macsOf(m.Links); len(macs) > 0 { // a speaker that has just come has not said any
-			x.Relay = lb.Relay{Node: m.Node, MACs: macs, News: m.News}
+		if len(m.Links) > 0 { // a speaker that has just come has not said any
+			x.Relay = lb.Relay{Node: m.Node, News: m.News}
 		}
 		if x.seen = now; x.Node != "" {
 			r.latest[m.Node] = x
@@ -93,14 +93,4 @@ func (r *relays) observe(s *lb.Snapshot, expected []lb.NodeName, known map[lb.No
 		s.Relays = append(s.Relays, relay)
 	}
 	return again
-}
-
-func macsOf(links []lb.Link) []lb.MAC {
-	var out []lb.MAC
-	for _, l := range links {
-		if l.MAC != (lb.MAC{}) {
-			out = append(out, l.MAC)
-		}
-	}
-	return out
 }

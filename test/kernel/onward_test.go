@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ func TestOnward(t *testing.T) {
 			t.Run(name+"/"+f.name, func(t *testing.T) {
 				tr := newTier(t, f, name)
 				tr.meet(t, 1, 2, 3)
+				noPodSeesBits(t)
 				if name == "nft" { // with IPVS it is open
 					t.Run("used ports", func(t *testing.T) { keepsThoseFromUsedPorts(t, tr) })
 				}
@@ -36,7 +38,7 @@ func TestOnward(t *testing.T) {
 					name string
 					body func(*testing.T, *tier)
 				}{{"moves", keepsMoved}, {"shared", keepsShared}, {"local", keepsLocal}, {"transfers", keepsTransfers}, {"new speakers", keepsWithNewSpeakers},
-					{"ends", keepsEnds}, {"death", keepsThoseOfTheLiving}, {"flush", keepsAfterFlush}, {"nobody's", refusesNobodys}} {
+					{"ends", keepsEnds}, {"death", keepsThoseOfTheLiving}, {"flush", keepsAfterFlush}, {"one station", keepsBehindOneStation}, {"a stranger's bits", servesNoStranger}, {"nobody's", refusesNobodys}} {
 					t.Run(c.name, func(t *testing.T) { c.body(t, tr) })
 				}
 				tr.start(t, name) // so that Cleanup is that of a process which knows nothing
@@ -55,14 +57,33 @@ func (tr *tier) meet(t testing.TB, nodes ...int) {
 			if err != nil {
 				return err
 			}
-			at := eth0.Attrs()
-			tr.index[i] = at.Index
+			tr.index[i] = eth0.Attrs().Index
 			if slices.Contains(nodes, i+1) {
-				tr.relays = append(tr.relays, lb.Relay{Node: lb.NodeName(fmt.Sprintf("t%d", i+1)), MACs: []lb.MAC{lb.MAC(at.HardwareAddr)}, News: tr.engines[0].Name() == "nft"})
+				tr.relays = append(tr.relays, lb.Relay{Node: lb.NodeName(fmt.Sprintf("t%d", i+1)), News: tr.engines[0].Name() == "nft"})
 			}
 			return nil
 		})
 	}
+}
+
+// noPodSeesBits has the pods drop packets with what nodes tell each other in the TCP header, and count them until the end of the test.
+func noPodSeesBits(t *testing.T) {
+	t.Helper()
+	shell(t, inPods+"nft 'table inet watch { chain in { type filter hook input priority 0; meta l4proto tcp @th,100,3 != 0 counter drop; }; }'; done")
+	t.Cleanup(func() {
+		if seen := bitsInPods(t); seen != "" {
+			t.Errorf("pods saw packets as nodes hand them on:\n%s", seen)
+		}
+		shell(t, inPods+"nft delete table inet watch; done")
+	})
+}
+
+const inPods = "for q in q11 q12 q21 q22 q31 q32; do ip netns exec $q "
+
+// bitsInPods returns what pods have counted since noPodSeesBits, "" if nothing.
+func bitsInPods(t *testing.T) string {
+	t.Helper()
+	return shell(t, inPods+"nft list table inet watch; done | grep -o 'packets [1-9].*' || true")
 }
 
 func byNAT(port uint16, edit func(*lb.Service)) func(*lb.Service) {
@@ -341,6 +362,66 @@ func keepsAfterFlush(t *testing.T, tr *tier) {
 		tr.receive(t, 1)
 		if n, of := broken(conns, by, patience, every); n > 0 {
 			t.Errorf("%d of %d connections broke after %q", n, of, command)
+		}
+	}
+}
+
+// keepsBehindOneStation: the network between the nodes gives all frames the same sender. What nobody knows comes to each node all the same, to
+// none but the first one twice, and arrives there whole.
+func keepsBehindOneStation(t *testing.T, tr *tier) {
+	shell(t, `ip netns exec tlan nft 'table bridge rewrite {
+		chain in { type filter hook prerouting priority 0; tcp sport 20999 counter; tcp dport 20999 tcp flags & rst == rst counter; }
+		chain out { type filter hook postrouting priority 0; ether saddr set 02:00:00:00:00:99; }
+	}'`)
+	defer shell(t, "ip netns exec tlan nft delete table bridge rewrite")
+	tr.sync(t, tr.service(byNAT(178, nil)), tr.everywhere())
+	for _, nodes := range [][2]int{{2, 0}, {1, 0}, {0, 2}} {
+		tr.receive(t, nodes[0])
+		conns, by := tr.open(t, "tcp", "178", 3, "")
+		tr.receive(t, nodes[1])
+		if n, of := broken(conns, by, patience, every); n > 0 {
+			t.Errorf("%d of %d connections broke on the move from t%d to t%d", n, of, nodes[0]+1, nodes[1]+1)
+		}
+	}
+	from, to := netip.AddrPortFrom(netip.MustParseAddr(tr.family.client), 20999), netip.MustParseAddrPort(tr.at("178"))
+	stray := syn(from, to)
+	stray[13], stray[16], stray[17] = 0x10, 0, 0
+	binary.BigEndian.PutUint16(stray[16:], checksum(from.Addr(), to.Addr(), stray))
+	if err := within("tc", func() error { return sendRaw(to.Addr(), ip(from.Addr(), to.Addr(), unix.IPPROTO_TCP, stray)) }); err != nil {
+		t.Fatal(err)
+	}
+	frames := func() string {
+		return strings.Join(strings.Fields(shell(t, "ip netns exec tlan nft list chain bridge rewrite in | grep -o 'packets [0-9]*'")), " ")
+	}
+	const want = "packets 4 packets 1" // to t3, which asks t1, which asks t2, which asks t3, which refuses it
+	for deadline := time.Now().Add(patience); frames() != want && time.Now().Before(deadline); {
+	}
+	time.Sleep(50 * time.Millisecond)
+	if got := frames(); got != want {
+		t.Errorf("frames with the packet, and with the reset: %s, want %s", got, want)
+	}
+}
+
+// servesNoStranger: who sets the bits himself gets past nothing.
+func servesNoStranger(t *testing.T, tr *tier) {
+	tr.sync(t, tr.service(byNAT(182, func(s *lb.Service) {
+		s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:9::/48")}
+	})), tr.everywhere())
+	to := netip.MustParseAddrPort(tr.at("182"))
+	for node := range tr.engines {
+		tr.receive(t, node)
+		for port := range uint16(6) {
+			from := netip.AddrPortFrom(netip.MustParseAddr(tr.family.client), 22000+port)
+			first := syn(from, to)
+			first[12], first[16], first[17] = first[12]|0x0e, 0, 0
+			binary.BigEndian.PutUint16(first[16:], checksum(from.Addr(), to.Addr(), first))
+			if err := within("tc", func() error { return sendRaw(to.Addr(), ip(from.Addr(), to.Addr(), unix.IPPROTO_TCP, first)) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		if seen := bitsInPods(t); seen != "" {
+			t.Errorf("through t%d a client who is in none of the ranges came to a pod: %s", node+1, seen)
 		}
 	}
 }
