@@ -144,7 +144,7 @@ func assemble(ctx context.Context, c config, cfg *rest.Config, log *slog.Logger)
 		return nil, err
 	}
 	options := speaker.Options{Node: c.node, Facts: p.memory.Facts(p.reader), Gossip: p.gossip, Links: speaker.Netlink{}, Kernel: speaker.Netlink{},
-		Announcer: p.arp, Announcer6: p.ndp, Engine: datapath, Flows: conntrack.Flows{}, Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
+		Announcer: p.arp, Announcer6: p.ndp, Engine: datapath, Flows: conntrack.New(), Events: recorder, Log: log, Registerer: p.registry, LeaveOnCordon: c.onCordon == "leave",
 		Forwarding: c.forwarding, Reporter: kube.NewSpeakerStatusWriter(live, p.cache, c.node, c.kube), Version: version}
 	if c.forwarding.Full {
 		options.Rivals = speaker.Netlink{}

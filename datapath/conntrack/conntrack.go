@@ -1,148 +1,108 @@
 package conntrack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
+	"sync"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
-	"github.com/fairlead-lb/fairlead/lb"
 )
 
-// Flows is the conntrack table of the calling thread's network namespace.
-type Flows struct{}
+// kernel is conntrack itself; tests put a fake here. What dump hands out is one message of a larger buffer, which lasts as long as any of
+// it is kept. It hands out no more once each has returned false. Nothing may be asked of the kernel from within each.
+type kernel interface {
+	dump(family uint8, each func(message []byte) (more bool)) error
+	delete(message []byte) error // what is gone already is no error
+}
+
+// How many entries Forget keeps at a time to delete them, of some 200 bytes each, and how often at most it looks for more in one call.
+const (
+	batch  = 1 << 15
+	passes = 8
+)
+
+// Flows is the conntrack table of the calling thread's network namespace. However large it is, little of it is in memory at a time.
+type Flows struct {
+	kernel kernel
+	open   sync.Mutex // held while Open reads
+}
+
+// New returns the table. It asks the kernel for nothing.
+func New() *Flows { return &Flows{kernel: netfilter{}} }
 
 // Forget deletes, among the flows to listeners that differ between have and want, the UDP ones whose endpoint takes no new flows in
 // want, and those that nobody translates where want has a new listener. A listener that want does not have loses all its UDP flows;
 // one without any usable endpoint keeps them, since there is no better place. Of a listener for everybody and one for the inside, which
 // have one address, the endpoints of both will do: a flow does not say whose it is. Node ports are at the NodeAddrs of want. The table is
 // read only if there is such a listener, once per IP family.
-func (Flows) Forget(_ context.Context, have, want datapath.State) error {
+func (f *Flows) Forget(ctx context.Context, have, want datapath.State) error {
 	rules := changed(have, want)
-	families := map[netlink.InetFamily]bool{}
+	families := map[uint8]bool{}
 	for l := range rules.listeners {
 		families[familyOf(l.Addr.Addr())] = true
 	}
 	var errs []error
 	for family := range families {
-		// A dump is interrupted when the table changes under it; what was seen of it has been handled, the rest needs another look.
-		var err error
-		for range 3 {
-			if _, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, rules); !errors.Is(err, netlink.ErrDumpInterrupted) {
-				break
-			}
-		}
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			errs = append(errs, fmt.Errorf("deleting conntrack entries: %w", err))
-		}
+		errs = append(errs, f.forget(ctx, family, rules))
 	}
 	return errors.Join(errs...)
 }
 
-// rules says for each listener that needs a look which endpoints its flows may have. The listeners are all for everybody.
-type rules struct {
-	listeners map[datapath.Listener]rule
-	nodes     map[netip.Addr]bool // where node ports are
-}
-
-type rule struct {
-	any  bool                    // every endpoint is fine, only untranslated flows are not
-	open map[netip.AddrPort]bool // where new flows may go
-}
-
-func newRules(listeners map[datapath.Listener]rule, nodes []netip.Addr) rules {
-	r := rules{listeners, make(map[netip.Addr]bool, len(nodes))}
-	for _, a := range nodes {
-		r.nodes[a] = true
-	}
-	return r
-}
-
-func changed(have, want datapath.State) rules {
-	out := newRules(differing(have.Servers, want.Servers), want.NodeAddrs)
-	wanted := map[datapath.Listener]bool{}
-	for _, v := range want.Servers {
-		key := v.Listener.ForEverybody()
-		r, look := out.listeners[key]
-		if wanted[key] = true; !look {
-			continue
+// forget deletes what is to be forgotten in one IP family.
+func (f *Flows) forget(ctx context.Context, family uint8, rules rules) error {
+	for range passes {
+		var found [][]byte
+		whole, err := f.read(ctx, family, func(e entry, message []byte) bool {
+			if rules.forgets(e) {
+				found = append(found, bytes.Clone(message))
+			}
+			return len(found) < batch
+		})
+		if err != nil {
+			return err
 		}
-		for _, d := range v.Destinations {
-			if d.Weight > 0 {
-				r.open[d.Addr] = true
+		var failed error
+		for _, m := range found {
+			if err := f.kernel.delete(m); err != nil {
+				failed = fmt.Errorf("deleting conntrack entries: %w", err) // the others all the same
 			}
 		}
+		if failed != nil || whole && len(found) < batch {
+			return failed
+		}
 	}
-	maps.DeleteFunc(out.listeners, func(l datapath.Listener, r rule) bool { return len(r.open) == 0 && (r.any || wanted[l]) })
-	return out
+	return nil
 }
 
-// differing returns the listeners that need a look, their endpoints still to be filled in.
-func differing(h, w []*datapath.VirtualServer) map[datapath.Listener]rule {
-	out := map[datapath.Listener]rule{}
-	note := func(l datapath.Listener, any bool) {
-		r, had := out[l.ForEverybody()]
-		out[l.ForEverybody()] = rule{any && (!had || r.any), map[netip.AddrPort]bool{}}
+// read calls each with the entries of one IP family until that returns false. They are not the whole if the table has changed too much
+// under it.
+func (f *Flows) read(ctx context.Context, family uint8, each func(e entry, message []byte) (more bool)) (whole bool, err error) {
+	err = f.kernel.dump(family, func(m []byte) bool {
+		if e, ok := parse(m); ok && !each(e, m) {
+			return false
+		}
+		return ctx.Err() == nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return false, fmt.Errorf("reading conntrack entries: %w", ctx.Err())
+	case errors.Is(err, nl.ErrDumpInterrupted):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("reading conntrack entries: %w", err)
 	}
-	for len(h) > 0 || len(w) > 0 {
-		order := 0
-		switch {
-		case len(h) == 0:
-			order = 1
-		case len(w) == 0:
-			order = -1
-		default:
-			order = h[0].Listener.Compare(w[0].Listener)
-		}
-		switch {
-		case order > 0:
-			note(w[0].Listener, w[0].Protocol != lb.UDP)
-		case order < 0 && h[0].Protocol == lb.UDP, order == 0 && w[0].Protocol == lb.UDP && !h[0].Equal(w[0]):
-			note(h[0].Listener, false)
-		}
-		if order <= 0 {
-			h = h[1:]
-		}
-		if order >= 0 {
-			w = w[1:]
-		}
-	}
-	return out
+	return true, nil
 }
 
-// MatchConntrackFlow reports whether the flow is to be deleted; the netlink library calls it.
-func (r rules) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	listener, endpoint, rule, ours := r.find(f)
-	if rule.any {
-		return endpoint == listener.Addr
+func familyOf(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
 	}
-	return ours && !rule.open[endpoint]
-}
-
-// find returns the listener that a flow is to, a node port's without the node's address, and who answers it; ours is false if there is no
-// rule for the listener.
-func (r rules) find(f *netlink.ConntrackFlow) (l datapath.Listener, endpoint netip.AddrPort, found rule, ours bool) {
-	protocol, known := lb.ProtocolOf(f.Forward.Protocol)
-	to, ok1 := netip.AddrFromSlice(f.Forward.DstIP)
-	from, ok2 := netip.AddrFromSlice(f.Reverse.SrcIP)
-	if !known || !ok1 || !ok2 {
-		return l, endpoint, rule{}, false
-	}
-	to = to.Unmap()
-	l = datapath.Listener{Addr: netip.AddrPortFrom(to, f.Forward.DstPort), Protocol: protocol}
-	endpoint = netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)
-	if found, ours = r.listeners[l]; ours || !r.nodes[to] {
-		return l, endpoint, found, ours
-	}
-	anywhere := netip.IPv6Unspecified()
-	if to.Is4() {
-		anywhere = netip.IPv4Unspecified()
-	}
-	l.Addr = netip.AddrPortFrom(anywhere, f.Forward.DstPort)
-	found, ours = r.listeners[l]
-	return l, endpoint, found, ours
+	return unix.AF_INET6
 }

@@ -2,12 +2,6 @@ package conntrack
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/netip"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -18,33 +12,29 @@ const tcpEstablished = 3
 
 // Open returns how many connections each endpoint of s carries now: established ones of TCP, flows of other protocols that are not
 // forgotten yet. Those of a listener for everybody and of one for the inside are not told apart: they count for everybody's. The whole
-// table is read, 100,000 flows in some tenths of a second; while it changes quickly the numbers may be a little off.
-func (Flows) Open(ctx context.Context, s datapath.State) (map[datapath.Count]int, error) {
+// table is read, 100,000 flows in some tenths of a second; while it changes quickly the numbers may be a little off. It is safe for
+// concurrent use: one call reads, the others wait for it.
+func (f *Flows) Open(ctx context.Context, s datapath.State) (map[datapath.Count]int, error) {
+	f.open.Lock()
+	defer f.open.Unlock()
 	o := newTally(s)
-	families := map[netlink.InetFamily]bool{}
+	families := map[uint8]bool{}
 	for _, v := range s.Servers {
 		families[familyOf(v.Addr.Addr())] = true
 	}
 	for family := range families {
-		if err := ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil { // it has waited too long
 			return nil, err
 		}
-		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return nil, fmt.Errorf("reading conntrack entries: %w", err)
+		count := func(e entry, _ []byte) bool {
+			o.add(e)
+			return true
 		}
-		for _, f := range flows {
-			o.add(f)
+		if _, err := f.read(ctx, family, count); err != nil {
+			return nil, err
 		}
 	}
 	return o.open, nil
-}
-
-func familyOf(a netip.Addr) netlink.InetFamily {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
 }
 
 // tally counts flows by listener and endpoint.
@@ -54,20 +44,20 @@ type tally struct {
 }
 
 func newTally(s datapath.State) tally {
-	t := tally{newRules(map[datapath.Listener]rule{}, s.NodeAddrs), map[datapath.Count]int{}}
+	t := tally{newRules(map[datapath.Listener]endpoints{}, s.NodeAddrs), map[datapath.Count]int{}}
 	for _, v := range s.Servers {
-		t.listeners[v.Listener.ForEverybody()] = rule{}
+		t.listeners[v.Listener.ForEverybody()] = nil
 	}
 	return t
 }
 
-func (t tally) add(f *netlink.ConntrackFlow) {
-	listener, endpoint, _, ours := t.find(f)
-	if !ours || endpoint == listener.Addr {
+func (t tally) add(e entry) {
+	l, _, ours := t.find(e)
+	if !ours || e.from == l.Addr {
 		return
 	}
-	if tcp, ok := f.ProtoInfo.(*netlink.ProtoInfoTCP); ok && listener.Protocol == lb.TCP && tcp.State != tcpEstablished {
+	if l.Protocol == lb.TCP && e.state != 0 && e.state != tcpEstablished {
 		return
 	}
-	t.open[datapath.Count{Listener: listener, Destination: endpoint}]++
+	t.open[datapath.Count{Listener: l, Destination: e.from}]++
 }

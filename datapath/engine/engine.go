@@ -111,7 +111,7 @@ func openIPVS(o Options) (Choice, error) {
 	if err != nil {
 		return Choice{}, err
 	}
-	e, err := ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Tunnels: link.Tunnels{ProcSys: o.ProcSys}, Flows: conntrack.Flows{}, Marks: marks})
+	e, err := ipvs.New(ipvs.Options{Guard: guard, Local: link.Routes{}, Tunnels: link.Tunnels{ProcSys: o.ProcSys}, Flows: conntrack.New(), Marks: marks})
 	return Choice{Engine: e, Lacks: guard.Onward()}, err
 }
 
@@ -123,7 +123,7 @@ func openNFT(ctx context.Context, o Options) (Choice, error) {
 	if err != nil {
 		return Choice{}, err
 	}
-	return Choice{Engine: nft.NewEngine(table, conntrack.Flows{}), Lacks: table.Onward()}, nil
+	return Choice{Engine: nft.NewEngine(table, conntrack.New()), Lacks: table.Onward()}, nil
 }
 
 // retireIPVS removes what an ipvs engine left on a node that is now to use nft. The other way round there is nothing to do: both have

@@ -320,7 +320,7 @@ func TestOpenConnectionsAreCounted(t *testing.T) {
 		b.hold(t, s)
 		open := func() (n int) {
 			t.Helper()
-			counts, err := conntrack.Flows{}.Open(t.Context(), s)
+			counts, err := conntrack.New().Open(t.Context(), s)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,103 @@
+package conntrack
+
+import (
+	"maps"
+	"net/netip"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+	"github.com/fairlead-lb/fairlead/lb"
+)
+
+// rules says for each listener that needs a look which endpoints its flows may have. The listeners are all for everybody. Of UDP every
+// other flow is forgotten; of the other protocols the endpoints do not matter, only those that nobody translates are.
+type rules struct {
+	listeners map[datapath.Listener]endpoints
+	nodes     map[netip.Addr]bool // where node ports are
+}
+
+// endpoints are those where new flows may go.
+type endpoints map[netip.AddrPort]bool
+
+func newRules(listeners map[datapath.Listener]endpoints, nodes []netip.Addr) rules {
+	r := rules{listeners, make(map[netip.Addr]bool, len(nodes))}
+	for _, a := range nodes {
+		r.nodes[a] = true
+	}
+	return r
+}
+
+// changed returns what is to be done after a change from have to want.
+func changed(have, want datapath.State) rules {
+	out := newRules(differing(have.Servers, want.Servers), want.NodeAddrs)
+	wanted := map[datapath.Listener]bool{}
+	for _, v := range want.Servers {
+		key := v.Listener.ForEverybody()
+		open, look := out.listeners[key]
+		if wanted[key] = true; !look {
+			continue
+		}
+		for _, d := range v.Destinations {
+			if d.Weight > 0 {
+				open[d.Addr] = true
+			}
+		}
+	}
+	maps.DeleteFunc(out.listeners, func(l datapath.Listener, open endpoints) bool {
+		return len(open) == 0 && (l.Protocol != lb.UDP || wanted[l])
+	})
+	return out
+}
+
+// differing returns the listeners that are new, gone, or of UDP and not the same, their endpoints still to be filled in.
+func differing(h, w []*datapath.VirtualServer) map[datapath.Listener]endpoints {
+	out := map[datapath.Listener]endpoints{}
+	for len(h) > 0 || len(w) > 0 {
+		order := 0
+		switch {
+		case len(h) == 0:
+			order = 1
+		case len(w) == 0:
+			order = -1
+		default:
+			order = h[0].Listener.Compare(w[0].Listener)
+		}
+		switch {
+		case order < 0:
+			out[h[0].Listener.ForEverybody()] = endpoints{}
+		case order > 0, w[0].Protocol == lb.UDP && !h[0].Equal(w[0]):
+			out[w[0].Listener.ForEverybody()] = endpoints{}
+		}
+		if order <= 0 {
+			h = h[1:]
+		}
+		if order >= 0 {
+			w = w[1:]
+		}
+	}
+	return out
+}
+
+// forgets reports whether an entry is to be deleted.
+func (r rules) forgets(e entry) bool {
+	l, open, ours := r.find(e)
+	if l.Protocol != lb.UDP {
+		return ours && e.from == l.Addr
+	}
+	return ours && !open[e.from]
+}
+
+// find returns the listener that a flow is to, a node port's without the node's address, and where its new flows may go; ours is false if
+// there is no rule for the listener.
+func (r rules) find(e entry) (l datapath.Listener, open endpoints, ours bool) {
+	l = datapath.Listener{Addr: e.to, Protocol: e.protocol}
+	if open, ours = r.listeners[l]; ours || !r.nodes[e.to.Addr()] {
+		return l, open, ours
+	}
+	anywhere := netip.IPv6Unspecified()
+	if e.to.Addr().Is4() {
+		anywhere = netip.IPv4Unspecified()
+	}
+	l.Addr = netip.AddrPortFrom(anywhere, e.to.Port())
+	open, ours = r.listeners[l]
+	return l, open, ours
+}
