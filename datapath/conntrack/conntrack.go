@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 
@@ -30,6 +31,7 @@ const (
 // Flows is the conntrack table of the calling thread's network namespace. However large it is, little of it is in memory at a time.
 type Flows struct {
 	kernel kernel
+	left   rules      // what Forget has still to do
 	open   sync.Mutex // held while Open reads
 }
 
@@ -39,33 +41,42 @@ func New() *Flows { return &Flows{kernel: netfilter{}} }
 // Forget deletes, among the flows to listeners that differ between have and want, the UDP ones whose endpoint takes no new flows in
 // want, and those that nobody translates where want has a new listener. A listener that want does not have loses all its UDP flows;
 // one without any usable endpoint keeps them, since there is no better place. Of a listener for everybody and one for the inside, which
-// have one address, the endpoints of both will do: a flow does not say whose it is. Node ports are at the NodeAddrs of want. The table is
-// read only if there is such a listener, once per IP family.
+// have one address, the endpoints of both will do: a flow does not say whose it is. Node ports are at the NodeAddrs of want.
+//
+// What a call leaves undone, for an error or because there was too much of it, the next one does too, except at listeners that have
+// changed since: call it from time to time, with the same have and want if nothing has changed. The table is read only if there is
+// something to do, once per IP family. It is not safe for concurrent use.
 func (f *Flows) Forget(ctx context.Context, have, want datapath.State) error {
-	rules := changed(have, want)
+	f.left = f.left.after(have, want)
 	families := map[uint8]bool{}
-	for l := range rules.listeners {
+	for l := range f.left.listeners {
 		families[familyOf(l.Addr.Addr())] = true
 	}
 	var errs []error
 	for family := range families {
-		errs = append(errs, f.forget(ctx, family, rules))
+		done, err := f.forget(ctx, family)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if done {
+			maps.DeleteFunc(f.left.listeners, func(l datapath.Listener, _ endpoints) bool { return familyOf(l.Addr.Addr()) == family })
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// forget deletes what is to be forgotten in one IP family.
-func (f *Flows) forget(ctx context.Context, family uint8, rules rules) error {
+// forget does what is left in one IP family, and says whether that was all.
+func (f *Flows) forget(ctx context.Context, family uint8) (done bool, err error) {
 	for range passes {
 		var found [][]byte
 		whole, err := f.read(ctx, family, func(e entry, message []byte) bool {
-			if rules.forgets(e) {
+			if f.left.forgets(e) {
 				found = append(found, bytes.Clone(message))
 			}
 			return len(found) < batch
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 		var failed error
 		for _, m := range found {
@@ -74,10 +85,10 @@ func (f *Flows) forget(ctx context.Context, family uint8, rules rules) error {
 			}
 		}
 		if failed != nil || whole && len(found) < batch {
-			return failed
+			return failed == nil, failed
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // read calls each with the entries of one IP family until that returns false. They are not the whole if the table has changed too much

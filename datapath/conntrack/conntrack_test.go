@@ -78,7 +78,7 @@ func TestS59WhichFlowsAreForgotten(t *testing.T) {
 		"the inside alone changes":                                    {both(state(lb.UDP, a), inside(state(lb.UDP, a))), both(state(lb.UDP, a), inside(state(lb.UDP, b))), flow(lb.UDP, vip, a), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := changed(tc.have, tc.want).forgets(tc.flow); got != tc.forget {
+			if got := (rules{}).after(tc.have, tc.want).forgets(tc.flow); got != tc.forget {
 				t.Errorf("forget = %v, want %v", got, tc.forget)
 			}
 		})

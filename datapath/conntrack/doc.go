@@ -3,6 +3,6 @@
 // any protocol that began before the VIP was served here and are therefore not translated. Established TCP connections are left
 // alone: they end by themselves, and those of an endpoint on its way out shall go on.
 //
-// Both engines use it after they have written the kernel. Which flows are meant is decided by a pure function. The
-// table may hold hundreds of thousands, so it is looked through as the kernel hands it out.
+// Both engines use it after they have written the kernel, and go on calling it, since what could not be done is tried again. Which flows are
+// meant is decided by a pure function. The table may hold hundreds of thousands, so it is looked through as the kernel hands it out.
 package conntrack

@@ -26,9 +26,15 @@ func newRules(listeners map[datapath.Listener]endpoints, nodes []netip.Addr) rul
 	return r
 }
 
-// changed returns what is to be done after a change from have to want.
-func changed(have, want datapath.State) rules {
+// after returns what is to be done after a change from have to want: what the change asks for, and at all other listeners what was left
+// to do before.
+func (r rules) after(have, want datapath.State) rules {
 	out := newRules(differing(have.Servers, want.Servers), want.NodeAddrs)
+	for l, open := range r.listeners {
+		if _, differs := out.listeners[l]; !differs {
+			out.listeners[l] = open
+		}
+	}
 	wanted := map[datapath.Listener]bool{}
 	for _, v := range want.Servers {
 		key := v.Listener.ForEverybody()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -157,11 +158,117 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// change is one call of Forget; refused by the kernel as the word says.
+type change struct {
+	have, want datapath.State
+	refused    string
+}
+
+// TestForgetDoesLaterWhatFailed: what a call could not do, a later one does, unless the listener has changed since.
+func TestForgetDoesLaterWhatFailed(t *testing.T) {
+	const vip, a, b, c = "192.0.2.200:53", "10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53"
+	toA, early := flow(lb.UDP, vip, a), flow(lb.TCP, vip, vip)
+	none := datapath.State{}
+	nothing := change{none, none, ""}
+	port := func(p lb.Protocol, e ...string) datapath.State { return at("0.0.0.0:30053", state(p, e...)) }
+	moved, again := change{state(lb.UDP, a), state(lb.UDP, b), "dump"}, change{none, none, "dump"}
+	for name, tc := range map[string]struct {
+		flow  entry
+		calls []change
+		left  bool
+		dumps int
+	}{
+		"at once":                     {toA, []change{{state(lb.UDP, a), state(lb.UDP, b), ""}, nothing}, false, 1},
+		"after a dump that failed":    {toA, []change{moved, nothing, nothing}, false, 2},
+		"after two":                   {toA, []change{moved, again, nothing}, false, 3},
+		"after a deletion":            {toA, []change{{state(lb.UDP, a), state(lb.UDP, b), "delete"}, nothing, nothing}, false, 2},
+		"after a dump cut short":      {toA, []change{{state(lb.UDP, a), state(lb.UDP, b), "interrupt"}, nothing}, false, passes + 1},
+		"not while it fails":          {toA, []change{moved, again}, true, 2},
+		"nothing has changed since":   {toA, []change{moved, {state(lb.UDP, b), state(lb.UDP, b), ""}}, false, 2},
+		"another Service has changed": {toA, []change{moved, {state(lb.TCP, a), state(lb.TCP, b), ""}}, false, 2},
+		"the endpoint is back":        {toA, []change{moved, {state(lb.UDP, b), state(lb.UDP, a, b), ""}}, true, 2},
+		"another endpoint":            {toA, []change{moved, {state(lb.UDP, b), state(lb.UDP, c), ""}}, false, 2},
+		"no endpoint is left":         {toA, []change{moved, {state(lb.UDP, b), state(lb.UDP), ""}, nothing}, true, 1},
+		"the Service is gone":         {toA, []change{moved, {state(lb.UDP, b), none, ""}}, false, 2},
+		"the Service was gone":        {toA, []change{{state(lb.UDP, a), none, "dump"}, nothing}, false, 2},
+		"the Service is back":         {toA, []change{{state(lb.UDP, a), none, "dump"}, {none, state(lb.UDP, a), ""}}, true, 2},
+		"TCP":                         {early, []change{{none, state(lb.TCP, a), "dump"}, {state(lb.TCP, a), state(lb.TCP, b), ""}}, false, 2},
+		"TCP, the Service is gone":    {early, []change{{none, state(lb.TCP, a), "dump"}, {state(lb.TCP, a), none, ""}, nothing}, true, 1},
+		"a node port": {flow(lb.UDP, "192.0.2.11:30053", a), []change{{port(lb.UDP, a), port(lb.UDP, b), "dump"},
+			{none, datapath.State{NodeAddrs: port(lb.UDP).NodeAddrs}, ""}}, false, 2},
+	} {
+		k := newTable(tc.flow)
+		f := &Flows{kernel: k}
+		for i, call := range tc.calls {
+			k.refuse = func(deleting bool) error {
+				switch {
+				case call.refused == "delete" && deleting, call.refused == "dump" && !deleting:
+					return unix.ENOBUFS
+				case call.refused == "interrupt" && !deleting:
+					return nl.ErrDumpInterrupted
+				}
+				return nil
+			}
+			err := f.Forget(t.Context(), call.have, call.want)
+			if fails := call.refused == "dump" || call.refused == "delete"; errors.Is(err, unix.ENOBUFS) != fails || (err != nil) != fails {
+				t.Errorf("%s: call %d: %v", name, i, err)
+			}
+		}
+		if k.has(0) != tc.left || len(k.dumps) != tc.dumps {
+			t.Errorf("%s: the flow is left: %v, want %v; %d dumps, want %d", name, k.has(0), tc.left, len(k.dumps), tc.dumps)
+		}
+	}
+}
+
+// TestForgetFamiliesApart: what fails for one IP family is done for the other, and not again.
+func TestForgetFamiliesApart(t *testing.T) {
+	const a, b = "10.0.0.1:53", "10.0.0.2:53"
+	k := newTable(flow(lb.UDP, "192.0.2.200:53", a), flow(lb.UDP, "[2001:db8::200]:53", "[fd00::1]:53"))
+	f := &Flows{kernel: k}
+	have, want := both(state(lb.UDP, a), at("[2001:db8::200]:53", state(lb.UDP, "[fd00::1]:53"))), both(state(lb.UDP, b), at("[2001:db8::200]:53", state(lb.UDP, "[fd00::2]:53")))
+	k.refuse = func(bool) error {
+		if k.dumps[len(k.dumps)-1] == unix.AF_INET6 {
+			return unix.ENOBUFS
+		}
+		return nil
+	}
+	if err := f.Forget(t.Context(), have, want); !errors.Is(err, unix.ENOBUFS) || k.has(0) || !k.has(1) {
+		t.Errorf("%v; IPv4 is left: %v, IPv6: %v", err, k.has(0), k.has(1))
+	}
+	k.dumps, k.refuse = nil, nil
+	if err := f.Forget(t.Context(), datapath.State{}, datapath.State{}); err != nil || k.has(1) || !slices.Equal(k.dumps, []uint8{unix.AF_INET6}) {
+		t.Errorf("%v; IPv6 is left: %v, asked for %v", err, k.has(1), k.dumps)
+	}
+}
+
+// TestForgetEnds where its context does, and goes on in the next call.
+func TestForgetEnds(t *testing.T) {
+	const vip, a, b = "192.0.2.200:53", "10.0.0.1:53", "10.0.0.2:53"
+	k := newTable(flow(lb.UDP, vip, a))
+	f := &Flows{kernel: k}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Forget(ctx, state(lb.UDP, a), state(lb.UDP, b)); !errors.Is(err, context.Canceled) || !k.has(0) {
+		t.Errorf("%v; the flow is left: %v", err, k.has(0))
+	}
+	if err := f.Forget(t.Context(), datapath.State{}, datapath.State{}); err != nil || k.has(0) {
+		t.Errorf("%v; the flow is left: %v", err, k.has(0))
+	}
+}
+
 // TestMemoryDoesNotGrowWithTheTable, whether it is read, or few of the flows are deleted, or all of them.
 func TestMemoryDoesNotGrowWithTheTable(t *testing.T) {
 	const vip, a, b, size = "192.0.2.200:53", "10.0.0.1:53", "10.0.0.2:53", 1 << 18
 	toA, toB := flow(lb.UDP, vip, a), flow(lb.UDP, vip, b)
-	forget := func(f *Flows) error { return f.Forget(t.Context(), state(lb.UDP, a), state(lb.UDP, b)) }
+	forget := func(calls ...change) func(*Flows) error {
+		return func(f *Flows) (err error) {
+			for _, c := range calls {
+				err = errors.Join(err, f.Forget(t.Context(), c.have, c.want))
+			}
+			return err
+		}
+	}
+	moved := change{state(lb.UDP, a), state(lb.UDP, b), ""}
 	for name, tc := range map[string]struct {
 		every   int // flow goes to a, the others to b
 		do      func(*Flows) error
@@ -175,8 +282,8 @@ func TestMemoryDoesNotGrowWithTheTable(t *testing.T) {
 			}
 			return err
 		}, 0, 1 << 20},
-		"deleting few": {size / 1024, forget, 1024, 1 << 20},
-		"deleting all": {1, forget, size, 16 << 20},
+		"deleting few": {size / 1024, forget(moved), 1024, 1 << 20},
+		"deleting all": {1, forget(moved, change{}), size, 16 << 20},
 	} {
 		k := newTable()
 		k.size, k.gone = size, make(map[int]bool, size)

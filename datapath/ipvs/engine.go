@@ -41,7 +41,8 @@ type Tunnels interface {
 	Spare(connections bool) error
 }
 
-// Flows forgets what conntrack remembers about endpoints that are gone; datapath/conntrack.Flows does.
+// Flows forgets what conntrack remembers about endpoints that are gone; datapath/conntrack.Flows does. Of have and want it needs the servers in
+// which they differ. Every Sync that has come to the kernel calls it, if only for what an earlier call has left undone.
 type Flows interface {
 	Forget(ctx context.Context, have, want datapath.State) error
 }
@@ -138,10 +139,10 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	if len(from)+len(to) > 0 || len(e.guarded.VIPs) != len(want.VIPs) {
 		after := want
 		after.VIPs = e.have.VIPs
-		f.errs = append(f.errs, e.guard(ctx, after, now, &f), e.Flows.Forget(ctx, datapath.State{Servers: from}, datapath.State{Servers: to}))
+		f.errs = append(f.errs, e.guard(ctx, after, now, &f))
 		e.releaseMarks(from)
 	}
-	f.errs = append(f.errs, e.closeTunnels(want))
+	f.errs = append(f.errs, e.Flows.Forget(ctx, datapath.State{Servers: from}, datapath.State{Servers: to}), e.closeTunnels(want))
 	e.share(servers)
 	return e.reached(f), f.err()
 }

@@ -32,6 +32,7 @@ type node struct {
 	unguarded []netip.Addr
 	tunnels   []netip.Addr // endpoints that can be reached through them
 	spares    bool         // connections whose destination is away
+	looks     []int        // calls of Forget: how many servers each was told of
 }
 
 func (n *node) engine() *Engine {
@@ -66,7 +67,10 @@ func (n *node) Spare(connections bool) error {
 	return nil
 }
 
-func (n *node) Forget(context.Context, datapath.State, datapath.State) error { return nil }
+func (n *node) Forget(_ context.Context, have, want datapath.State) error {
+	n.looks = append(n.looks, len(have.Servers)+len(want.Servers))
+	return nil
+}
 
 func (n *node) services(_ context.Context, ours func(datapath.Listener) bool) ([]*datapath.VirtualServer, error) {
 	var out []*datapath.VirtualServer
@@ -383,6 +387,20 @@ func TestTheRecordIsWhatIsWanted(t *testing.T) {
 	}
 	if shared < 100 {
 		t.Errorf("only %d were shared", shared)
+	}
+}
+
+// TestFlowsAreForgottenAtEverySync, if only for what an earlier call has left undone.
+func TestFlowsAreForgottenAtEverySync(t *testing.T) {
+	n := &node{}
+	e, want := n.engine(), datapath.State{VIPs: []netip.Addr{foreign().Addr.Addr()}, Servers: []*datapath.VirtualServer{foreign()}}
+	for range 3 {
+		if _, err := e.Sync(t.Context(), want, t0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(n.looks, []int{1, 0, 0}) {
+		t.Errorf("flows were forgotten of %v servers", n.looks)
 	}
 }
 

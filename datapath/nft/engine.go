@@ -10,7 +10,7 @@ import (
 )
 
 // Flows forgets what the kernel remembers about connections that the state no longer has an endpoint for; datapath/conntrack
-// does it.
+// does it. Of have and want it needs the servers in which they differ. Every Sync calls it, if only for what an earlier call has left undone.
 type Flows interface {
 	Forget(ctx context.Context, have, want datapath.State) error
 }
@@ -33,17 +33,16 @@ func (e *Engine) Name() string { return "nft" }
 // or on any other error what it held before. A want equal to the last one costs two small netlink requests and writes nothing.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
 	from, to, err := e.table.set(ctx, want, now)
+	to.NodeAddrs = want.NodeAddrs // of a difference, which from and to are, it has only the new ones
+	forgetting := e.flows.Forget(ctx, from, to)
+	if forgetting != nil {
+		forgetting = fmt.Errorf("forgetting flows: %w", forgetting)
+	}
 	var rejected datapath.Rejected
 	if other := rejected.Add(err); other != nil {
-		return e.table.have, other
+		return e.table.have, errors.Join(other, forgetting)
 	}
-	if len(from.Servers)+len(to.Servers) > 0 {
-		to.NodeAddrs = want.NodeAddrs // of a difference, which from and to are, it has only the new ones
-		if forgetting := e.flows.Forget(ctx, from, to); forgetting != nil {
-			err = errors.Join(err, fmt.Errorf("forgetting flows: %w", forgetting))
-		}
-	}
-	return e.table.have.Lacking(nil, rejected), err
+	return e.table.have.Lacking(nil, rejected), errors.Join(err, forgetting)
 }
 
 // Writes returns how many transactions were committed so far.

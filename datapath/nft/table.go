@@ -101,7 +101,7 @@ func (t *Table) Set(ctx context.Context, s datapath.State, now time.Time) error 
 	return err
 }
 
-// set is Set that also returns the parts of the state before and of the one in force in which they differ.
+// set is Set that also returns the parts of the state before and of the one in force in which they differ, on error too.
 func (t *Table) set(ctx context.Context, s datapath.State, now time.Time) (from, to datapath.State, err error) {
 	if t.lost(now) {
 		t.known, t.onwards.known = false, false
@@ -117,9 +117,10 @@ func (t *Table) set(ctx context.Context, s datapath.State, now time.Time) (from,
 			from, to, err = t.lead(ctx, t.spare(s, now), now)
 		}
 	}
-	if err == nil {
-		err = t.setOnward(ctx, s.Onward)
+	if err != nil {
+		return datapath.State{}, datapath.State{}, err
 	}
+	err = t.setOnward(ctx, s.Onward)
 	if err == nil && len(t.bans) > 0 {
 		err = t.rejected()
 	}
