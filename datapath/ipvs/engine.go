@@ -130,13 +130,14 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	if err := e.refresh(ctx, want.VIPs, servers, now); err != nil {
 		return e.reached(f), err
 	}
-	if err := e.guard(ctx, between(e.guarded, e.have.VIPs, want), now, &f); err != nil {
+	held, more := between(e.guarded, e.have.VIPs, want)
+	if err := e.guard(ctx, held, now, &f); err != nil {
 		return e.reached(f), err // nothing has changed
 	}
 	servers = e.expand(want.Without(f.unguarded)) // IPVS serves nobody whom the guard does not look at
 	from, to := differing(e.have.Servers, servers)
 	e.change(ctx, want.VIPs, from, to, now, &f)
-	if len(from)+len(to) > 0 || len(e.guarded.VIPs) != len(want.VIPs) {
+	if more || len(from)+len(to) > 0 {
 		after := want
 		after.VIPs = e.have.VIPs
 		f.errs = append(f.errs, e.guard(ctx, after, now, &f))
@@ -200,9 +201,9 @@ func (e *Engine) guard(ctx context.Context, s datapath.State, now time.Time, f *
 }
 
 // between is what the guard holds while the kernel goes from one state to another: it stands before a VIP comes up and until it is
-// down, and goes on masquerading until the far endpoints, which could not answer otherwise, are out of service.
-func between(before datapath.State, vips []netip.Addr, want datapath.State) datapath.State {
-	out := want
+// down, and goes on masquerading until the far endpoints, which could not answer otherwise, are out of service. More tells of either.
+func between(before datapath.State, vips []netip.Addr, want datapath.State) (out datapath.State, more bool) {
+	out = want
 	if !slices.Equal(vips, want.VIPs) {
 		out.VIPs = union(vips, want.VIPs)
 	}
@@ -227,7 +228,7 @@ func between(before datapath.State, vips []netip.Addr, want datapath.State) data
 		}
 		i, j = i+1, j+1
 	}
-	return out
+	return out, cloned || len(out.VIPs) > len(want.VIPs)
 }
 
 // expand returns the virtual servers that IPVS needs for a state: a node port at every address, a scheduler that the kernel has, none for

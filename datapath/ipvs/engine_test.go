@@ -32,6 +32,7 @@ type node struct {
 	unguarded []netip.Addr
 	tunnels   []netip.Addr // endpoints that can be reached through them
 	spares    bool         // connections whose destination is away
+	sets      int          // of the guard
 	looks     []int        // calls of Forget: how many servers each was told of
 }
 
@@ -173,6 +174,7 @@ func (g guard) Set(_ context.Context, s datapath.State, _ time.Time) error {
 	if err := g.maybe(); err != nil {
 		return err
 	}
+	g.sets++
 	g.node.guard = datapath.State{VIPs: slices.Clone(s.VIPs), Servers: s.Servers, NodeAddrs: s.NodeAddrs, Peers: s.Peers, MTU: s.MTU}
 	for _, a := range g.routes {
 		if !slices.Contains(s.VIPs, a) {
@@ -402,6 +404,42 @@ func TestFlowsAreForgottenAtEverySync(t *testing.T) {
 	if !slices.Equal(n.looks, []int{1, 0, 0}) {
 		t.Errorf("flows were forgotten of %v servers", n.looks)
 	}
+}
+
+// TestMasqueradeEnds: where the guard could not be told the last word, it is told later, though nothing else is left to do.
+func TestMasqueradeEnds(t *testing.T) {
+	n := &node{}
+	e := n.engine()
+	before, after := foreign(), foreign()
+	before.Masquerade = datapath.Everybody
+	sync := func(v *datapath.VirtualServer) error {
+		_, err := e.Sync(t.Context(), datapath.State{VIPs: []netip.Addr{v.Addr.Addr()}, Servers: []*datapath.VirtualServer{v}}, t0)
+		return err
+	}
+	if err := sync(before); err != nil {
+		t.Fatal(err)
+	}
+	e.Guard = tired{guard{n}, n.sets + 1}
+	if err := sync(after); err == nil || n.guard.Servers[0].Masquerade != datapath.Everybody {
+		t.Fatalf("%v; the guard has\n%s", err, n.guard)
+	}
+	e.Guard = guard{n}
+	if err := sync(after); err != nil || n.guard.Servers[0].Masquerade != datapath.Nobody {
+		t.Errorf("%v; the guard has\n%s", err, n.guard)
+	}
+}
+
+// tired is a guard that can be told no more than so many times.
+type tired struct {
+	guard
+	times int
+}
+
+func (g tired) Set(ctx context.Context, s datapath.State, now time.Time) error {
+	if g.sets >= g.times {
+		return errors.New("no memory")
+	}
+	return g.guard.Set(ctx, s, now)
 }
 
 // TestCleanupOfMany has more servers than are changed at a time.
