@@ -589,6 +589,74 @@ func TestDestinationsAreInOrder(t *testing.T) {
 	}
 }
 
+// TestAnEndpointThatIPVSDoesNotGetIsNoWork: one without weight that it does not have; and it is noticed when the endpoint gets some.
+func TestAnEndpointThatIPVSDoesNotGetIsNoWork(t *testing.T) {
+	ctx := context.Background()
+	server := func(edit func(*datapath.VirtualServer), second ...int) datapath.State {
+		v := foreign()
+		v.Addr = netip.MustParseAddrPort("192.0.2.200:53")
+		edit(v)
+		method := datapath.NAT
+		if v.Direct {
+			method, v.Scheduler = datapath.Tunnel, datapath.Maglev
+		}
+		v.Destinations = []datapath.Destination{{Addr: netip.MustParseAddrPort("10.0.0.1:53"), Weight: 1, Method: method}}
+		for _, weight := range second {
+			v.Destinations = append(v.Destinations, datapath.Destination{Addr: netip.MustParseAddrPort("10.0.0.2:53"), Weight: weight, Method: method})
+		}
+		return datapath.State{VIPs: []netip.Addr{v.Addr.Addr()}, Servers: []*datapath.VirtualServer{v}}
+	}
+	udp := func(v *datapath.VirtualServer) { v.Protocol = lb.UDP }
+	for name, tc := range map[string]struct {
+		edit  func(*datapath.VirtualServer)
+		later bool // the endpoint comes when the server is there
+	}{
+		"UDP":                 {udp, false},
+		"UDP, later":          {udp, true},
+		"TCP":                 {func(*datapath.VirtualServer) {}, false},
+		"direct, later":       {func(v *datapath.VirtualServer) { v.Direct = true }, true},
+		"direct over UDP":     {func(v *datapath.VirtualServer) { v.Direct, v.Protocol = true, lb.UDP }, false},
+		"no endpoint has any": {func(v *datapath.VirtualServer) { v.Protocol, v.Verdict = lb.UDP, datapath.Reject }, false},
+	} {
+		n := &node{}
+		e, now := n.engine(), t0
+		sync := func(want datapath.State) {
+			t.Helper()
+			now = now.Add(time.Second)
+			if _, err := e.Sync(ctx, want, now); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		want := server(tc.edit, 0)
+		if name == "no endpoint has any" {
+			want.Servers[0].Destinations[0].Weight = 0
+		}
+		if tc.later {
+			sync(server(tc.edit))
+		}
+		sync(want)
+		const rounds = 5
+		sets, writes := n.sets, n.writes
+		n.looks = nil
+		for range rounds {
+			sync(want)
+		}
+		if n.sets != sets+rounds || n.writes != writes || !slices.Equal(n.looks, make([]int, rounds)) {
+			t.Errorf("%s: %d times nothing to do: the guard was told %d times, %d writes, flows were forgotten of %v servers", name, rounds, n.sets-sets, n.writes-writes, n.looks)
+		}
+		n.looks = nil
+		sync(server(tc.edit, 1))
+		if dests := n.ipvs[0].Destinations; len(dests) != 2 || dests[1].Weight != 1 || !slices.Equal(n.looks, []int{2}) {
+			t.Errorf("%s: the endpoint has got weight, IPVS has %v; flows were forgotten of %v servers", name, dests, n.looks)
+		}
+		n.looks = nil
+		sync(want)
+		if !slices.Equal(n.looks, []int{2}) {
+			t.Errorf("%s: the endpoint has lost its weight, flows were forgotten of %v servers", name, n.looks)
+		}
+	}
+}
+
 // TestTunnelsAreOpenWhileNeeded: they are there before anything comes through them, and gone with the last server that needs them.
 func TestTunnelsAreOpenWhileNeeded(t *testing.T) {
 	n, ctx := &node{}, context.Background()

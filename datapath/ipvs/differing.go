@@ -1,0 +1,86 @@
+package ipvs
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-lb/fairlead/datapath"
+)
+
+// differing returns the servers of two sorted lists of which IPVS does not hold what it is to be given, and those that have a destination to
+// retire or are out of order.
+func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.VirtualServer) {
+	for len(have) > 0 || len(want) > 0 {
+		if len(have) > 0 && len(want) > 0 && have[0] == want[0] { // nearly all, see share
+			have, want = have[1:], want[1:]
+			continue
+		}
+		order := 0
+		switch {
+		case len(have) == 0:
+			order = 1
+		case len(want) == 0:
+			order = -1
+		default:
+			order = have[0].Listener.Compare(want[0].Listener)
+		}
+		same := order == 0 && holds(have[0], want[0]) && have[0].InOrder() && !retiring(have[0])
+		if order <= 0 {
+			if !same {
+				from = append(from, have[0])
+			}
+			have = have[1:]
+		}
+		if order >= 0 {
+			if !same {
+				to = append(to, want[0])
+			}
+			want = want[1:]
+		}
+	}
+	return from, to
+}
+
+// holds reports whether have is what IPVS is given of a wanted server: an endpoint without weight that it does not have it does not get.
+func holds(have, want *datapath.VirtualServer) bool {
+	if have.Equal(want) {
+		return true
+	}
+	given := *want
+	given.Destinations = slices.DeleteFunc(slices.Clone(want.Destinations), func(d datapath.Destination) bool {
+		_, given := slices.BinarySearchFunc(have.Destinations, d.Addr, func(h datapath.Destination, a netip.AddrPort) int { return h.Addr.Compare(a) })
+		return d.Weight == 0 && !given
+	})
+	return have.Equal(&given)
+}
+
+// retiring reports whether v has a destination that waits for its last connection to end.
+func retiring(v *datapath.VirtualServer) bool {
+	for i := range v.Destinations {
+		if v.Destinations[i].Weight == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// head returns how many servers of each list make the next chunk: all those of the listeners up to some one.
+func head(from, to []*datapath.VirtualServer) (h, w int) {
+	for h+w < chunk && (h < len(from) || w < len(to)) {
+		switch {
+		case h == len(from):
+			w++
+		case w == len(to):
+			h++
+		default:
+			order := from[h].Listener.Compare(to[w].Listener)
+			if order <= 0 {
+				h++
+			}
+			if order >= 0 {
+				w++
+			}
+		}
+	}
+	return h, w
+}
