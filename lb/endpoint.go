@@ -94,13 +94,16 @@ func HasReadyOn(endpoints []Endpoint, node NodeName) bool {
 	return slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.Ready && e.Node == node })
 }
 
-// OfPort returns the endpoints behind p, in their order. An endpoint belongs to p if port name and protocol are equal (S4).
+// OfPort returns the endpoints behind p, a part of the list, which is sorted by [Endpoint.Compare]. An endpoint belongs to p if port name and
+// protocol are equal (S4).
 func OfPort(endpoints []Endpoint, p Port) []Endpoint {
-	var out []Endpoint
-	for _, e := range endpoints {
-		if e.PortName == p.Name && e.Protocol == p.Protocol {
-			out = append(out, e)
-		}
+	order := func(e Endpoint, p Port) int {
+		return cmp.Or(strings.Compare(e.PortName, p.Name), strings.Compare(string(e.Protocol), string(p.Protocol)))
 	}
-	return out
+	from, some := slices.BinarySearchFunc(endpoints, p, order)
+	if !some {
+		return nil
+	}
+	n, _ := slices.BinarySearchFunc(endpoints[from:], p, func(e Endpoint, p Port) int { return cmp.Or(order(e, p), -1) })
+	return endpoints[from : from+n : from+n]
 }

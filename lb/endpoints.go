@@ -7,7 +7,8 @@ import (
 )
 
 // Endpoints holds the endpoints of each Service that has some, in parts that values share: one that differs from another in a few Services
-// costs as much as those, however many there are. It is never written to; nil is empty, and ready for use.
+// costs as much as those, however many there are. It is never written to; nil is empty, and ready for use. Builders sort the lists by
+// [Endpoint.Compare].
 type Endpoints []*map[ServiceKey][]Endpoint
 
 // endpointParts is how many parts an Endpoints has that is not empty: with 10,000 Services each has 40.
@@ -16,7 +17,7 @@ const endpointParts = 256
 // EndpointsOf returns the lists as Endpoints. They must not be written to any more.
 func EndpointsOf(lists map[ServiceKey][]Endpoint) Endpoints { return Endpoints(nil).With(lists) }
 
-// Of returns the endpoints of a Service, nil if it has none.
+// Of returns the endpoints of a Service, sorted, nil if it has none.
 func (e Endpoints) Of(key ServiceKey) []Endpoint { return e.part(partOf(key))[key] }
 
 // With returns e with other lists for some Services; an empty one means that the Service has no endpoints. They must not be written to any

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 )
@@ -80,5 +81,35 @@ func TestEndpointsShare(t *testing.T) {
 	now.Set(key, []Endpoint{{Ready: false}})
 	if got := slices.Collect(now.Since(e)); !slices.Equal(got, []ServiceKey{key}) || !e.Of(key)[0].Ready || now.Of(key)[0].Ready {
 		t.Errorf("%v differ, before %v, now %v", got, e.Of(key), now.Of(key))
+	}
+}
+
+// TestOfPort: what a look at every endpoint finds.
+func TestOfPort(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	names, protocols := []string{"", "dns", "http", "https"}, []Protocol{SCTP, TCP, UDP}
+	for range 200 {
+		var all []Endpoint
+		for range r.IntN(30) {
+			all = append(all, Endpoint{PortName: names[r.IntN(4)], Protocol: protocols[r.IntN(3)],
+				Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(9))}), 80), Ready: r.IntN(2) == 0})
+		}
+		slices.SortFunc(all, Endpoint.Compare)
+		for _, name := range append(names, "a", "zzz") {
+			for _, protocol := range protocols {
+				var want []Endpoint
+				for _, e := range all {
+					if e.PortName == name && e.Protocol == protocol {
+						want = append(want, e)
+					}
+				}
+				got := OfPort(all, Port{Name: name, Protocol: protocol})
+				if !slices.Equal(got, want) || cap(got) != len(got) {
+					t.Fatalf("%q/%s of %v: %v, want %v", name, protocol, all, got, want)
+				}
+			}
+		}
 	}
 }
