@@ -22,7 +22,7 @@ func HealthPorts(s lb.Snapshot) map[lb.ServiceKey]uint16 {
 		if len(svc.Ingress) == 0 || svc.HealthCheckNodePort == 0 {
 			continue
 		}
-		if nodes, _ := p.serving(svc); slices.Contains(nodes, s.Self) {
+		if nodes, _ := p.serving(svc); among(nodes, s.Self) {
 			out[svc.Key] = svc.HealthCheckNodePort
 		}
 	}
@@ -50,7 +50,7 @@ func (p *poll) forwarder(b ballot) (refusal lb.Refusal, unasked uint16) {
 	}
 	for _, v := range b.voters {
 		port := v.svc.HealthCheckNodePort
-		if port == 0 || !slices.Contains(v.nodes, p.Self) {
+		if port == 0 || !among(v.nodes, p.Self) {
 			continue
 		}
 		switch c, asked := p.HealthChecks[v.svc.Key]; {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/fairlead-lb/fairlead/lb"
@@ -25,6 +26,7 @@ func TestWhatIsNotHeededChangesNoDecision(t *testing.T) {
 			}
 			list = append(list, e)
 		}
+		slices.SortFunc(list, lb.Endpoint.Compare)
 		return list
 	}
 	heeded := map[bool]int{}

@@ -3,6 +3,7 @@ package announce
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -44,12 +45,12 @@ type ballot struct {
 // voter is a Service that is advertised and could take a connection somewhere.
 type voter struct {
 	svc   *lb.Service
-	nodes []lb.NodeName // with externalTrafficPolicy Local the nodes that can serve it; nil = all
+	nodes []lb.NodeName // with externalTrafficPolicy Local the nodes that can serve it, sorted; nil = all
 	field *field
 }
 
 func (v voter) servedOn(node lb.NodeName) bool {
-	return v.nodes == nil || slices.Contains(v.nodes, node)
+	return v.nodes == nil || among(v.nodes, node)
 }
 
 func newPoll(s lb.Snapshot) *poll {
@@ -269,36 +270,58 @@ func Heeds(svc *lb.Service, before, now []lb.Endpoint) bool {
 // taking reports whether an endpoint of svc is ready, and whether one can take a connection: while none is ready anywhere, those that
 // still serve while they terminate will do, as they do for the datapath. The endpoints of all ports count together.
 func taking(svc *lb.Service, endpoints []lb.Endpoint) (ready, some bool) {
-	for _, e := range endpoints {
-		if (e.Ready || e.Serving && e.Terminating) && behind(svc, e) {
-			ready, some = ready || e.Ready, true
+	for e := range behind(svc, endpoints) {
+		if e.Ready {
+			return true, true
 		}
+		some = some || e.Serving && e.Terminating
 	}
-	return ready, some
+	return false, some
 }
 
-// serving returns the nodes that can serve svc, nil meaning all of them, and false if no endpoint can take a connection.
+// serving returns the nodes that can serve svc, sorted, nil meaning all of them, and false if no endpoint can take a connection.
 func (p *poll) serving(svc *lb.Service) (nodes []lb.NodeName, ok bool) {
-	ready, ok := taking(svc, p.Endpoints.Of(svc.Key))
+	endpoints := p.Endpoints.Of(svc.Key)
+	ready, ok := taking(svc, endpoints)
 	if svc.ExternalTrafficPolicy != lb.Local || !ok {
 		return nil, ok
 	}
-	for _, e := range p.Endpoints.Of(svc.Key) {
-		if (e.Ready || !ready && e.Serving && e.Terminating) && behind(svc, e) && !slices.Contains(nodes, e.Node) {
+	for e := range behind(svc, endpoints) {
+		if e.Ready || !ready && e.Serving && e.Terminating {
 			nodes = append(nodes, e.Node)
 		}
 	}
-	return nodes, true
+	slices.Sort(nodes)
+	return slices.Compact(nodes), true
 }
 
-func behind(svc *lb.Service, e lb.Endpoint) bool {
-	return slices.ContainsFunc(svc.Ports, func(port lb.Port) bool { return port.Name == e.PortName && port.Protocol == e.Protocol })
+// behind goes through the endpoints that are behind the ports of svc. Nobody writes to them.
+func behind(svc *lb.Service, endpoints []lb.Endpoint) iter.Seq[*lb.Endpoint] {
+	return func(yield func(*lb.Endpoint) bool) {
+		for _, port := range svc.Ports {
+			list := lb.OfPort(endpoints, port)
+			for i := range list {
+				if !yield(&list[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// among reports whether node is one of the nodes, which are sorted.
+func among(nodes []lb.NodeName, node lb.NodeName) bool {
+	_, ok := slices.BinarySearch(nodes, node)
+	return ok
 }
 
 // terminating reports whether endpoints of svc on this node still serve while they terminate. The datapath forwards to them
 // for as long as they do.
 func (p *poll) terminating(svc *lb.Service) bool {
-	return slices.ContainsFunc(p.Endpoints.Of(svc.Key), func(e lb.Endpoint) bool {
-		return e.Node == p.Self && e.Serving && e.Terminating && behind(svc, e)
-	})
+	for e := range behind(svc, p.Endpoints.Of(svc.Key)) {
+		if e.Node == p.Self && e.Serving && e.Terminating {
+			return true
+		}
+	}
+	return false
 }

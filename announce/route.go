@@ -164,7 +164,7 @@ func (r *routes) serves(b ballot, node lb.NodeName) (ads []int, covered bool, la
 		case node == r.Self && !r.ready(svc, nodes).OK():
 			refusal := r.ready(svc, nodes)
 			why(refusal.Reason, "%s", refusal.Message)
-		case nodes != nil && !slices.Contains(nodes, node):
+		case nodes != nil && !among(nodes, node):
 			why(lb.NoLocalEndpoint, "externalTrafficPolicy of %s is Local and %s has no ready endpoint", svc.Key, node)
 		default:
 			n := len(ads)
@@ -345,11 +345,15 @@ func (r *routes) weigh(d *Decision, b ballot) {
 			d.Weight = max(d.Weight, 1)
 			continue
 		}
-		var addrs []netip.Addr
-		for _, e := range lb.Usable(r.Endpoints.Of(svc.Key), lb.Local, r.Self) {
-			if behind(svc, e) && !slices.Contains(addrs, e.Addr.Addr()) {
-				addrs = append(addrs, e.Addr.Addr())
+		var here []lb.Endpoint
+		for e := range behind(svc, r.Endpoints.Of(svc.Key)) {
+			if e.Node == r.Self {
+				here = append(here, *e)
 			}
+		}
+		addrs := map[netip.Addr]bool{}
+		for _, e := range lb.Usable(here, lb.Local, r.Self) {
+			addrs[e.Addr.Addr()] = true
 		}
 		d.Weight += len(addrs)
 	}
