@@ -88,6 +88,47 @@ func (s State) Lacking(lacking []netip.Addr, r Rejected) State {
 	return s
 }
 
+// ServesOutside reports whether a kernel that holds the reached state s forwards what comes to svc from outside at an address of the family,
+// on whichever port: at node ports, which engines have at the unspecified address or at those of the node, and at its other addresses. Of a
+// Service that has none of these in s, the ClusterIP tells whether s has the Service. One of which the kernel does not take something is not
+// served.
+func (s State) ServesOutside(svc *lb.Service, family lb.Family, node []netip.Addr) bool {
+	first, _ := slices.BinarySearchFunc(s.Refused, svc.Key, func(r Refused, key lb.ServiceKey) int { return r.Service.Compare(key) })
+	for _, r := range s.Refused[first:] {
+		if r.Service != svc.Key {
+			break
+		}
+		if r.Reason == lb.KernelRefuses {
+			return false
+		}
+	}
+	look := func(addrs []netip.Addr, number uint16, protocol lb.Protocol) (forwards, has bool) {
+		for _, a := range addrs {
+			if number == 0 || lb.FamilyOf(a) != family {
+				continue
+			}
+			l := Listener{Addr: netip.AddrPortFrom(a.Unmap(), number), Protocol: protocol}
+			if i, ok := slices.BinarySearchFunc(s.Servers, l, (*VirtualServer).at); ok && s.Servers[i].Service == svc.Key {
+				forwards, has = forwards || s.Servers[i].Verdict == Forward, true
+			}
+		}
+		return forwards, has
+	}
+	external := slices.Concat(svc.Addrs(), svc.ExternalIPs)
+	node = append([]netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, node...)
+	outside, inside := false, false
+	for _, p := range svc.Ports {
+		forwards, has := look(external, p.Port, p.Protocol)
+		forwardsToo, hasToo := look(node, p.NodePort, p.Protocol)
+		if forwards || forwardsToo {
+			return true
+		}
+		_, known := look(svc.ClusterIPs, p.Port, p.Protocol)
+		outside, inside = outside || has || hasToo, inside || known
+	}
+	return inside && !outside
+}
+
 // notTaken says what of one Service the kernel does not take.
 func notTaken(r Rejected) Refused {
 	var names []string

@@ -18,7 +18,9 @@ type Key struct {
 
 // Check is what is known about the Service for that socket.
 type Check struct {
-	Endpoints int // distinct addresses of ready endpoints on this node, of the socket's family if the Service has it
+	// Endpoints is how many distinct addresses ready endpoints on this node have, of the socket's family if the Service has it; 0 as long as
+	// the kernel forwards nothing to them.
+	Endpoints int
 }
 
 // Desired returns the sockets that s.Self must have, and what they answer: one for each family of each Service with a health check
@@ -27,7 +29,10 @@ type Check struct {
 // as Kubernetes' own end-to-end suite does, does not ask for the families of Services. A Service without endpoints has its sockets too.
 // The endpoints of all ports count together, terminating ones do not count (H4). Where somebody else is the node's kube-proxy there
 // are none (H15).
-func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
+//
+// Served says whether the kernel forwards what comes to a Service from outside, in a family; of one for which it does not, no endpoint counts,
+// as whoever is told otherwise sends connections that end here. It is asked only about Services with ready endpoints on this node.
+func Desired(s lb.Snapshot, addrs []netip.Addr, served func(*lb.Service, lb.Family) bool) map[Key]Check {
 	out := map[Key]Check{}
 	if !s.Forwarding.Full {
 		return out
@@ -44,6 +49,9 @@ func Desired(s lb.Snapshot, addrs []netip.Addr) map[Key]Check {
 					continue
 				}
 				check := Check{localEndpoints(*svc, s.Endpoints.Of(svc.Key), counted, s.Self)}
+				if check.Endpoints > 0 && !served(svc, counted) {
+					check.Endpoints = 0
+				}
 				for _, addr := range listenOn(addrs, family) {
 					out[Key{svc.Key, netip.AddrPortFrom(addr, svc.HealthCheckNodePort)}] = check
 				}
@@ -102,7 +110,7 @@ type Response struct {
 	Body   string
 }
 
-// Answer returns the response for a Service (H3 to H6): 200 while this node has endpoints and its datapath keeps up. Whether the node
+// Answer returns the response for a Service (H3 to H6): 200 while this node forwards to endpoints of its own and its datapath keeps up. Whether the node
 // is about to be deleted does not count (H8).
 func Answer(svc lb.ServiceKey, c Check, healthy bool) Response {
 	r := Response{Status: http.StatusServiceUnavailable, Header: http.Header{

@@ -3,7 +3,9 @@ package healthnodeport
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,11 +58,14 @@ func addrs(list ...string) []netip.Addr {
 	return out
 }
 
+// forwarded is a kernel that forwards everything.
+func forwarded(*lb.Service, lb.Family) bool { return true }
+
 // want writes the expectation as "address:port" -> count.
 func desired(t *testing.T, s lb.Snapshot, on []netip.Addr, want map[string]int) {
 	t.Helper()
 	got := map[string]int{}
-	for key, check := range Desired(s, on) {
+	for key, check := range Desired(s, on, forwarded) {
 		if key.Service != web {
 			t.Errorf("key %v is of another Service", key)
 		}
@@ -124,6 +129,45 @@ func TestH4CountsDistinctLocalReadyAddresses(t *testing.T) {
 			map[string]int{"0.0.0.0:30123": 2, "[::]:30123": 1}},
 	} {
 		t.Run(name, func(t *testing.T) { desired(t, tt.s, nil, tt.want) })
+	}
+}
+
+// TestOnlyWhatTheKernelForwardsCounts: who is told of endpoints sends connections.
+func TestOnlyWhatTheKernelForwardsCounts(t *testing.T) {
+	s := local(dualStack, endpoints(endpoint("10.244.1.2:8080"), endpoint("[fd00::2]:8080")))
+	for name, tt := range map[string]struct {
+		change func(*lb.Snapshot)
+		served func(*lb.Service, lb.Family) bool
+		want   map[string]int
+		asked  string
+	}{
+		"everything": {func(*lb.Snapshot) {}, forwarded, map[string]int{"0.0.0.0:30123": 1, "[::]:30123": 1}, "web/IPv4 web/IPv6"},
+		"nothing": {func(*lb.Snapshot) {}, func(*lb.Service, lb.Family) bool { return false },
+			map[string]int{"0.0.0.0:30123": 0, "[::]:30123": 0}, "web/IPv4 web/IPv6"},
+		"one family": {func(*lb.Snapshot) {}, func(_ *lb.Service, f lb.Family) bool { return f == lb.IPv6 },
+			map[string]int{"0.0.0.0:30123": 0, "[::]:30123": 1}, "web/IPv4 web/IPv6"},
+		"sockets of a family that the Service lacks": {func(s *lb.Snapshot) {
+			dualStackNode(s)
+			s.Services = slices.Clone(s.Services)
+			s.Services[0].Families = []lb.Family{lb.IPv4}
+		}, func(_ *lb.Service, f lb.Family) bool { return f == lb.IPv4 }, map[string]int{"0.0.0.0:30123": 1, "[::]:30123": 1}, "web/IPv4 web/IPv4"},
+		"no endpoint, nothing to ask": {endpoints(endpoint("10.244.1.2:8080", onN2)), forwarded, map[string]int{"0.0.0.0:30123": 0, "[::]:30123": 0}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := s
+			tt.change(&s)
+			var asked []string
+			got := map[string]int{}
+			for key, check := range Desired(s, nil, func(svc *lb.Service, f lb.Family) bool {
+				asked = append(asked, svc.Key.Name+"/"+f.String())
+				return tt.served(svc, f)
+			}) {
+				got[key.Addr.String()] = check.Endpoints
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" || strings.Join(asked, " ") != tt.asked {
+				t.Errorf("asked about %q, want %q; -want +got:\n%s", asked, tt.asked, diff)
+			}
+		})
 	}
 }
 

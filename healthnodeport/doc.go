@@ -2,7 +2,7 @@
 // it has endpoints of a Service with externalTrafficPolicy Local.
 //
 // Where Fairlead's datapath replaces kube-proxy (mode full), the node has to answer: [Desired] says at which sockets and with which
-// count, [Answer] what is said, and [Servers] says it. In mode external kube-proxy answers, and nothing here binds a
+// count, none before the kernel forwards, [Answer] what is said, and [Servers] says it. In mode external kube-proxy answers, and nothing here binds a
 // port (statement H15 of the Service semantics). Where Fairlead only announces (mode none), it is itself the one who asks: [Prober] puts
 // the question to whoever forwards on this node, and announce.Plan reads the answers.
 //

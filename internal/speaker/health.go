@@ -29,11 +29,30 @@ func (s *Speaker) shareHealth(snap lb.Snapshot) {
 		return
 	}
 	if s.o.HealthPorts != nil {
-		s.o.HealthPorts.Set(healthnodeport.Desired(snap, datapath.NodePortsOnly(snap)))
+		s.o.HealthPorts.Set(s.healthChecks(snap))
 	}
 	if s.o.Forwarder != nil {
 		s.o.Forwarder.Set(announce.HealthPorts(snap))
 	}
+}
+
+// healthChecks returns what the health check node ports shall answer, by what the datapath has reached. A speaker that has begun anew does
+// not know what the kernel forwards, until its first sync is through.
+func (s *Speaker) healthChecks(snap lb.Snapshot) map[healthnodeport.Key]healthnodeport.Check {
+	s.mu.Lock()
+	reached := s.report.reached
+	s.awaited = true // what is reached while we look may be what is missed
+	s.mu.Unlock()
+	missed := false
+	out := healthnodeport.Desired(snap, datapath.NodePortsOnly(snap), func(svc *lb.Service, family lb.Family) bool {
+		ok := reached.ServesOutside(svc, family, snap.Addrs)
+		missed = missed || !ok
+		return ok
+	})
+	s.mu.Lock()
+	s.awaited = missed
+	s.mu.Unlock()
+	return out
 }
 
 // EventHealthPort returns what tells Service owners that a health check node port could not be opened.

@@ -1,16 +1,21 @@
 package speaker
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/fairlead-lb/fairlead/datapath"
 	"github.com/fairlead-lb/fairlead/healthnodeport"
 	"github.com/fairlead-lb/fairlead/internal/kube"
 	"github.com/fairlead-lb/fairlead/lb"
@@ -122,6 +127,7 @@ func TestHealthPortsFollowTheEndpoints(t *testing.T) {
 		}{
 			{"policy Local", func(f *kube.Facts) {
 				f.Services[0].ExternalTrafficPolicy, f.Services[0].HealthCheckNodePort, f.Services[0].Families = lb.Local, 30123, []lb.Family{lb.IPv4}
+				f.Services[0].ClusterIPs = []netip.Addr{netip.MustParseAddr("10.96.0.1")}
 			}, map[healthnodeport.Key]healthnodeport.Check{key: {Endpoints: 1}}},
 			{"the endpoint leaves", func(f *kube.Facts) { f.Endpoints.Set(web, []lb.Endpoint{endpoint("n2")}) },
 				map[healthnodeport.Key]healthnodeport.Check{key: {Endpoints: 0}}},
@@ -136,6 +142,98 @@ func TestHealthPortsFollowTheEndpoints(t *testing.T) {
 			}
 		}
 	}, func(_ *node, o *Options) { o.HealthPorts, o.Forwarding.Full = ports, true })
+}
+
+// localService is one with policy Local and an endpoint on n1, as mode full has it.
+func localService(key lb.ServiceKey, n byte) lb.Service {
+	svc := service(key, netip.AddrFrom4([4]byte{192, 0, 2, n}))
+	svc.ExternalTrafficPolicy, svc.HealthCheckNodePort, svc.Families = lb.Local, 30000+uint16(n), []lb.Family{lb.IPv4}
+	svc.ClusterIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, n})}
+	return svc
+}
+
+// says returns the Services with what was last set for them, "dns 0, web 1".
+func (f *fakeHealthPorts) says() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for key, check := range f.set {
+		out = append(out, fmt.Sprint(key.Service.Name, " ", check.Endpoints))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// TestHealthPortsWaitForTheKernel: the outside is told of endpoints once the kernel forwards to them, and no longer than it does.
+func TestHealthPortsWaitForTheKernel(t *testing.T) {
+	const slow = 10 * time.Second
+	ports := &fakeHealthPorts{}
+	inWorldOf(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		reject := func(key lb.ServiceKey) {
+			w.mu.Lock()
+			n.reject = key
+			w.mu.Unlock()
+		}
+		for _, step := range []struct {
+			name string
+			do   func()
+			pass time.Duration
+			want string
+		}{
+			{"the first sync runs", func() {}, time.Second, "web 0"},
+			{"it is through", func() {}, slow, "web 1"},
+			{"a Service is new", func() {
+				w.change(func(f *kube.Facts) {
+					f.Services = []lb.Service{localService(dns, 201), f.Services[0]}
+					f.Endpoints.Set(dns, f.Endpoints.Of(web))
+				})
+			}, slow / 2, "dns 0, web 1"},
+			{"it is programmed", func() {}, 3 * slow, "dns 1, web 1"},
+			{"the kernel refuses it", func() { reject(dns) }, 3 * slow, "dns 0, web 1"},
+			{"the kernel takes it", func() { reject(lb.ServiceKey{}) }, 3 * slow, "dns 1, web 1"},
+			{"the endpoints of one leave", func() {
+				w.change(func(f *kube.Facts) { f.Endpoints.Set(web, []lb.Endpoint{endpoint("n2")}) })
+			}, time.Second, "dns 1, web 0"},
+			{"they are back, and a sync has to begin first", func() {
+				pass(3 * slow)
+				w.change(func(f *kube.Facts) { f.Endpoints.Set(web, []lb.Endpoint{endpoint("n1")}) })
+			}, time.Second, "dns 1, web 0"},
+			{"the kernel forwards to them", func() {}, 2 * slow, "dns 1, web 1"}, // no step is due for another reason
+		} {
+			step.do()
+			pass(step.pass)
+			if got := ports.says(); got != step.want {
+				t.Errorf("%s: %q, want %q", step.name, got, step.want)
+			}
+		}
+	}, func(n *node, o *Options) {
+		o.HealthPorts, o.Forwarding.Full, n.slow = ports, true, slow
+		n.world.facts.Services = []lb.Service{localService(web, 200)}
+	})
+}
+
+// brokenEngine never reaches anything.
+type brokenEngine struct{ fakeEngine }
+
+// Sync implements Engine.
+func (brokenEngine) Sync(context.Context, datapath.State, time.Time) (datapath.State, error) {
+	return datapath.State{}, errors.New("operation not permitted")
+}
+
+func TestHealthPortsOfANodeWhoseEngineFails(t *testing.T) {
+	ports := &fakeHealthPorts{}
+	inWorldOf(t, 1, func(t *testing.T, w *world) {
+		for range 3 {
+			if got := ports.says(); got != "web 0" {
+				t.Errorf("%q, want no endpoint", got)
+			}
+			pass(time.Minute)
+		}
+	}, func(n *node, o *Options) {
+		o.HealthPorts, o.Forwarding.Full, o.Engine = ports, true, brokenEngine{fakeEngine{n}}
+		n.world.facts.Services = []lb.Service{localService(web, 200)}
+	})
 }
 
 func TestH9H10HealthzAndLivez(t *testing.T) {

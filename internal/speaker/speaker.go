@@ -200,6 +200,7 @@ type Speaker struct {
 	want    *goal
 	report  report
 	backlog backlog
+	awaited bool                   // a health check node port waits for the datapath to forward
 	macs    map[lb.MAC]lb.NodeName // of all speakers' links, also of those that are away
 
 	strangers map[netip.Addr]stranger

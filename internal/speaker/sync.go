@@ -195,5 +195,5 @@ func (s *Speaker) accept(r report) bool {
 	old := s.report
 	s.report = r
 	return old.ready != r.ready || old.worked != r.worked || !maps.Equal(old.programmed, r.programmed) || !slices.Equal(old.failing, r.failing) ||
-		!slices.Equal(old.reached.Refused, r.reached.Refused)
+		!slices.Equal(old.reached.Refused, r.reached.Refused) || s.awaited && !slices.Equal(old.reached.Servers, r.reached.Servers)
 }
