@@ -82,7 +82,8 @@ const (
 	// Do: change the port or the address of one of them.
 	ListenerTaken Reason = "ListenerTaken"
 
-	// TooManyEndpoints: a port has more than 4,000 usable endpoints; each node uses 4,000 of them, not every node the same.
+	// TooManyEndpoints: a port has more than 4,000 usable endpoints; each node uses 4,000 of them, not every node the same. Or the Service's
+	// endpoints times its ports are more than 200,000; those of its first ports by name are used, the other ports have none.
 	// Do: split the Service.
 	TooManyEndpoints Reason = "TooManyEndpoints"
 

@@ -285,8 +285,9 @@ func TestEndpoints(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, Endpoints(c.in), compareAddrPorts); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
+			got, refusal := Endpoints(c.in)
+			if diff := cmp.Diff(c.want, got, compareAddrPorts); diff != "" || !refusal.OK() {
+				t.Errorf("refusal %q; -want +got:\n%s", refusal, diff)
 			}
 		})
 	}

@@ -66,8 +66,8 @@ func (o Options) keepService(in any) (any, error) {
 // keptSlice is an EndpointSlice.
 type keptSlice struct {
 	stub
-	service   lb.ServiceKey // zero if it belongs to none
-	endpoints []lb.Endpoint // sorted, each once
+	service lb.ServiceKey // zero if it belongs to none
+	part
 }
 
 // keepSlice is a transform of caches; what it has made it leaves as it is.
@@ -76,7 +76,7 @@ func keepSlice(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
-	k := &keptSlice{stub: stubOf(s), endpoints: best(endpointsOf(s))}
+	k := &keptSlice{stub: stubOf(s), part: partOf(s)}
 	if key, ok := ServiceOf(s); ok {
 		k.service = lb.ServiceKey{Namespace: k.namespace, Name: key.Name}
 	}
@@ -84,15 +84,12 @@ func keepSlice(in any) (any, error) {
 }
 
 // endpointsOfKept is [Endpoints] of all slices of one Service.
-func endpointsOfKept(group []*keptSlice) []lb.Endpoint {
-	if len(group) == 1 {
-		return group[0].endpoints
-	}
-	var all []lb.Endpoint
+func endpointsOfKept(group []*keptSlice) ([]lb.Endpoint, lb.Refusal) {
+	parts := make([]part, 0, len(group))
 	for _, s := range group {
-		all = append(all, s.endpoints...)
+		parts = append(parts, s.part)
 	}
-	return best(all)
+	return join(parts)
 }
 
 // best returns the endpoints sorted, and of several records of one address behind one port the one that counts. It writes to the list.

@@ -22,6 +22,7 @@ type Facts struct {
 	Services  []lb.Service // ours only, sorted by key
 	Others    []lb.Service // with [Options.Full] those that are not ours and that we forward for, sorted by key
 	Endpoints lb.Endpoints
+	LeftOut   map[lb.ServiceKey]lb.Refusal // the Services of which Endpoints does not have all, and why; nil = none
 	Nodes     map[lb.NodeName]lb.Node
 	Pools     []lb.Pool             // sorted by name
 	L2        []lb.L2Advertisement  // sorted by name
@@ -32,7 +33,7 @@ type Facts struct {
 	// if that is not known yet.
 	Speakers map[lb.NodeName]netip.Addr
 
-	// Version is the same in two answers of one reader only if they differ in nothing but Endpoints; 0 = nobody looked.
+	// Version is the same in two answers of one reader only if they differ in nothing but Endpoints and LeftOut; 0 = nobody looked.
 	Version uint64
 }
 
@@ -61,7 +62,7 @@ func (r *Reader) Facts(ctx context.Context) (f Facts, err error) {
 	if f.Services, err = r.services(ctx); err != nil {
 		return Facts{}, err
 	}
-	if f.Endpoints, err = r.endpoints(ctx, f.Services); err != nil {
+	if f.Endpoints, f.LeftOut, err = r.endpoints(ctx, f.Services); err != nil {
 		return Facts{}, err
 	}
 	return r.rest(ctx, f)
@@ -161,10 +162,10 @@ func (r *Reader) namespaceLabels(ctx context.Context) (map[string]map[string]str
 }
 
 // endpoints groups all slices by Service in one pass; a lookup per Service would scan its namespace each time.
-func (r *Reader) endpoints(ctx context.Context, services []lb.Service) (lb.Endpoints, error) {
+func (r *Reader) endpoints(ctx context.Context, services []lb.Service) (lb.Endpoints, map[lb.ServiceKey]lb.Refusal, error) {
 	var list discoveryv1.EndpointSliceList
 	if err := r.list(ctx, &list); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	grouped := make(map[lb.ServiceKey][]*discoveryv1.EndpointSlice, len(services))
 	for _, s := range services {
@@ -176,11 +177,11 @@ func (r *Reader) endpoints(ctx context.Context, services []lb.Service) (lb.Endpo
 			grouped[key] = append(group, &list.Items[i])
 		}
 	}
-	out := make(map[lb.ServiceKey][]lb.Endpoint, len(grouped))
+	out, refusals := make(map[lb.ServiceKey][]lb.Endpoint, len(grouped)), make(map[lb.ServiceKey]lb.Refusal, len(grouped))
 	for key, group := range grouped {
-		out[key] = Endpoints(group)
+		out[key], refusals[key] = Endpoints(group)
 	}
-	return lb.EndpointsOf(out), nil
+	return lb.EndpointsOf(out), with(nil, refusals), nil
 }
 
 func (r *Reader) nodes(ctx context.Context) (map[lb.NodeName]lb.Node, error) {

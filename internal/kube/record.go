@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -27,6 +28,7 @@ type record struct {
 	staleServices, staleEndpoints map[lb.ServiceKey]bool
 	mine, others                  []lb.Service // sorted by key
 	endpoints                     lb.Endpoints
+	leftOut                       map[lb.ServiceKey]lb.Refusal // replaced, not written to
 
 	version uint64 // grows with each change of anything but endpoints
 	last    Facts  // the last answer, without Services and endpoints
@@ -169,7 +171,7 @@ func (r *record) facts(ctx context.Context, reader *Reader) (Facts, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last = f
-	r.last.Services, r.last.Others, r.last.Endpoints = nil, nil, nil // there are newer ones before anybody asks again
+	r.last.Services, r.last.Others, r.last.Endpoints, r.last.LeftOut = nil, nil, nil, nil // there are newer ones before anybody asks again
 	return f, nil
 }
 
@@ -183,7 +185,7 @@ func (r *record) convert(namespaces map[string]map[string]string) (f Facts, same
 	if same = r.last.Version == version; same {
 		f = r.last
 	}
-	f.Services, f.Others, f.Endpoints, f.Version = r.mine, r.others, r.endpoints, version
+	f.Services, f.Others, f.Endpoints, f.LeftOut, f.Version = r.mine, r.others, r.endpoints, r.leftOut, version
 	return f, same
 }
 
@@ -192,22 +194,42 @@ func (r *record) convertEndpoints() {
 		return
 	}
 	lists := make(map[lb.ServiceKey][]lb.Endpoint, len(r.staleEndpoints))
+	refusals := map[lb.ServiceKey]lb.Refusal{}
 	for key := range r.staleEndpoints {
-		lists[key] = r.endpointsOf(key)
+		lists[key], refusals[key] = r.endpointsOf(key)
 	}
 	for key := range r.staleServices {
 		if r.endpoints.Of(key) == nil || r.services[key] == nil {
-			lists[key] = r.endpointsOf(key)
+			lists[key], refusals[key] = r.endpointsOf(key)
 		}
 	}
-	r.endpoints = r.endpoints.With(lists)
+	r.endpoints, r.leftOut = r.endpoints.With(lists), with(r.leftOut, refusals)
 	r.staleEndpoints = map[lb.ServiceKey]bool{} // a map that was large once costs what it had then whenever it is emptied
 }
 
-// endpointsOf returns the endpoints of a Service that is known.
-func (r *record) endpointsOf(key lb.ServiceKey) []lb.Endpoint {
-	if r.services[key] == nil {
+// with returns the refusals in all but for those that news has others for, or none; nil instead of an empty map.
+func with(all, news map[lb.ServiceKey]lb.Refusal) map[lb.ServiceKey]lb.Refusal {
+	out := maps.Clone(all)
+	for key, refusal := range news {
+		switch {
+		case refusal.OK():
+			delete(out, key)
+		case out == nil:
+			out = map[lb.ServiceKey]lb.Refusal{key: refusal}
+		default:
+			out[key] = refusal
+		}
+	}
+	if len(out) == 0 {
 		return nil
+	}
+	return out
+}
+
+// endpointsOf returns the endpoints of a Service that is known.
+func (r *record) endpointsOf(key lb.ServiceKey) ([]lb.Endpoint, lb.Refusal) {
+	if r.services[key] == nil {
+		return nil, lb.Refusal{}
 	}
 	return endpointsOfKept(r.slices[key])
 }

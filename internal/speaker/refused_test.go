@@ -46,6 +46,30 @@ func TestWhatIsLeftOutIsTold(t *testing.T) {
 	})
 }
 
+// TestWhatTheFactsLackIsTold: the Service hears of it once, and the debug endpoint says it as long as it is so.
+func TestWhatTheFactsLackIsTold(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		n := w.nodes["n1"]
+		lacking := map[lb.ServiceKey]lb.Refusal{web: {Reason: lb.TooManyEndpoints, Message: "there are too many"}}
+		for i, facts := range []map[lb.ServiceKey]lb.Refusal{nil, lacking, lacking, nil} {
+			w.change(func(f *kube.Facts) {
+				f.LeftOut = facts
+				f.Endpoints.Set(web, []lb.Endpoint{endpoint("n1")}) // other memory
+			})
+			pass(time.Minute)
+			told := 0
+			for _, e := range n.events {
+				if e == "default/web true TooManyEndpoints: there are too many" {
+					told++
+				}
+			}
+			if debug := len(n.datapathView("").LeftOut); told != min(i, 1) || debug != len(facts) {
+				t.Errorf("step %d: told %d times, debug names %d; events %q", i, told, debug, n.events)
+			}
+		}
+	})
+}
+
 // TestWhatTheKernelRefusesIsTold: the Service hears of it once, and so do status, metrics and the debug endpoint, as long as it is so. The
 // other Services of the node go on.
 func TestWhatTheKernelRefusesIsTold(t *testing.T) {

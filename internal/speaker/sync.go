@@ -62,6 +62,7 @@ func sameMemory[T any](a, b []T) bool {
 // handOver gives the engine's loop its next goal, and tells what of Services is not in it.
 func (s *Speaker) handOver(want datapath.State, services []lb.Service, now time.Time) {
 	ours := s.ours.of(services)
+	want.Refused = besides(want.Refused, s.facts.LeftOut)
 	s.mu.Lock()
 	news := s.want == nil || !s.want.Equal(want) || !slices.Equal(s.want.ours, ours)
 	s.want = &goal{want, ours}
@@ -73,6 +74,19 @@ func (s *Speaker) handOver(want datapath.State, services []lb.Service, now time.
 	if news {
 		s.syncs.Trigger()
 	}
+}
+
+// besides returns all, with what the facts do not have of Services, sorted.
+func besides(all []datapath.Refused, facts map[lb.ServiceKey]lb.Refusal) []datapath.Refused {
+	if len(facts) == 0 {
+		return all
+	}
+	all = slices.Clone(all)
+	for key, refusal := range facts {
+		all = append(all, datapath.Refused{Service: key, Refusal: refusal})
+	}
+	slices.SortStableFunc(all, func(a, b datapath.Refused) int { return a.Service.Compare(b.Service) })
+	return all
 }
 
 // since returns when what this step has made of the facts was first heard of.
