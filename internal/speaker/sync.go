@@ -151,6 +151,9 @@ func (s *Speaker) sync(ctx context.Context) error {
 	if want == nil {
 		return nil
 	}
+	if last.of == nil {
+		s.readTraffic() // what was counted for an earlier process is not ours
+	}
 	start := time.Now()
 	reached, err := s.o.Engine.Sync(ctx, want.State, start)
 	end := time.Now()
