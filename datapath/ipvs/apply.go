@@ -64,8 +64,11 @@ func (e *Engine) apply(ctx context.Context, ops []datapath.Op, f *failures) {
 
 // applyOne carries out one operation. A scheduler that the kernel does not have is replaced by the one that it always has (S77).
 func (e *Engine) applyOne(ctx context.Context, op datapath.Op) error {
-	err := e.carryOut(ctx, op)
 	isServer := op.Verb == datapath.AddServer || op.Verb == datapath.EditServer
+	if isServer && !op.Server.Direct && e.missing[op.Server.Scheduler] { // asked for another server already: the kernel looks for a module each time
+		op.Server.Scheduler = datapath.RoundRobin
+	}
+	err := e.carryOut(ctx, op)
 	if isServer && op.Server.Direct && errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("scheduler %s, which needs module ip_vs_mh: %w", op.Server.Scheduler, err)
 	}

@@ -121,10 +121,6 @@ func (e *Engine) Name() string { return "ipvs" }
 // is one virtual server at each address of the node.
 func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (datapath.State, error) {
 	var f failures
-	if now.Sub(e.tried) >= readEvery { // somebody may have loaded one
-		clear(e.missing)
-		e.tried = now
-	}
 	want = e.openTunnels(want, now, &f)
 	servers := e.expand(want)
 	if err := e.refresh(ctx, want.VIPs, servers, now); err != nil {
@@ -133,6 +129,10 @@ func (e *Engine) Sync(ctx context.Context, want datapath.State, now time.Time) (
 	held, more := between(e.guarded, e.have.VIPs, want)
 	if err := e.guard(ctx, held, now, &f); err != nil {
 		return e.reached(f), err // nothing has changed
+	}
+	if now.Sub(e.tried) >= readEvery { // somebody may have loaded one
+		clear(e.missing)
+		e.tried = now
 	}
 	servers = e.expand(want.Without(f.unguarded)) // IPVS serves nobody whom the guard does not look at
 	from, to := differing(e.have.Servers, servers)
