@@ -190,6 +190,27 @@ func (v *VirtualServer) Equal(o *VirtualServer) bool {
 	return v == o || v.sameService(o) && (alias(v.Destinations, o.Destinations) || slices.EqualFunc(v.Destinations, o.Destinations, Destination.same))
 }
 
+// Holds reports whether v, as a kernel has it, is all that is to be given of want: an endpoint without weight that a kernel does not have it does
+// not get.
+func (v *VirtualServer) Holds(want *VirtualServer) bool {
+	if !v.sameService(want) {
+		return false
+	}
+	have := v.Destinations
+	for _, w := range want.Destinations {
+		switch {
+		case len(have) > 0 && have[0].Addr == w.Addr:
+			if !have[0].same(w) {
+				return false
+			}
+			have = have[1:]
+		case w.Weight > 0:
+			return false
+		}
+	}
+	return len(have) == 0
+}
+
 // InOrder reports whether the kernel got v's destinations in the order of their addresses, on which the choices of a Direct server depend.
 func (v *VirtualServer) InOrder() bool {
 	return !v.Direct || slices.IsSortedFunc(v.Destinations, func(a, b Destination) int { return cmp.Compare(a.Added, b.Added) })

@@ -68,8 +68,9 @@ func differing(h, w []*datapath.VirtualServer) map[datapath.Listener]endpoints {
 			order = h[0].Listener.Compare(w[0].Listener)
 		}
 		switch {
-		case order < 0:
+		case order < 0 && (h[0].Protocol == lb.UDP || h[0].Listener == h[0].ForEverybody()):
 			out[h[0].Listener.ForEverybody()] = endpoints{}
+		case order < 0: // its connections go on
 		case order > 0, w[0].Protocol == lb.UDP && !h[0].Equal(w[0]):
 			out[w[0].Listener.ForEverybody()] = endpoints{}
 		}

@@ -1,17 +1,12 @@
 package ipvs
 
-import (
-	"net/netip"
-	"slices"
-
-	"github.com/fairlead-lb/fairlead/datapath"
-)
+import "github.com/fairlead-lb/fairlead/datapath"
 
 // differing returns the servers of two sorted lists of which IPVS does not hold what it is to be given, and those that have a destination to
 // retire or are out of order.
 func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.VirtualServer) {
 	for len(have) > 0 || len(want) > 0 {
-		if len(have) > 0 && len(want) > 0 && have[0] == want[0] { // nearly all, see share
+		if len(have) > 0 && len(want) > 0 && have[0] == want[0] { // nearly all where share can, as where endpoints elsewhere are used too
 			have, want = have[1:], want[1:]
 			continue
 		}
@@ -24,7 +19,7 @@ func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.Virtu
 		default:
 			order = have[0].Listener.Compare(want[0].Listener)
 		}
-		same := order == 0 && holds(have[0], want[0]) && have[0].InOrder() && !retiring(have[0])
+		same := order == 0 && have[0].Holds(want[0]) && have[0].InOrder() && !retiring(have[0])
 		if order <= 0 {
 			if !same {
 				from = append(from, have[0])
@@ -39,19 +34,6 @@ func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.Virtu
 		}
 	}
 	return from, to
-}
-
-// holds reports whether have is what IPVS is given of a wanted server: an endpoint without weight that it does not have it does not get.
-func holds(have, want *datapath.VirtualServer) bool {
-	if have.Equal(want) {
-		return true
-	}
-	given := *want
-	given.Destinations = slices.DeleteFunc(slices.Clone(want.Destinations), func(d datapath.Destination) bool {
-		_, given := slices.BinarySearchFunc(have.Destinations, d.Addr, func(h datapath.Destination, a netip.AddrPort) int { return h.Addr.Compare(a) })
-		return d.Weight == 0 && !given
-	})
-	return have.Equal(&given)
 }
 
 // retiring reports whether v has a destination that waits for its last connection to end.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -161,7 +162,7 @@ func differences(want, reached datapath.State) []string {
 		switch {
 		case !ok && !w.NodePort(): // an engine may hold a node port as one server for each address
 			out = append(out, w.Listener.String()+" is missing")
-		case ok && !has.Equal(w):
+		case ok && !has.Holds(w):
 			out = append(out, w.Listener.String()+" is not as wanted, which is "+w.String())
 		}
 	}
@@ -183,13 +184,25 @@ func (s *Speaker) openConnections(forwarded datapath.State) func(datapath.Listen
 		return waiting
 	}
 	return func(l datapath.Listener, d datapath.Destination) int {
-		if l.Inside { // conntrack does not tell whose listener it was: what both have counts once
+		if countedByTwin(forwarded, l, d) {
+			return 0
+		}
+		if l.Inside {
 			l = l.ForEverybody()
-			v, _ := forwarded.Server(l)
-			if slices.ContainsFunc(v.Destinations, func(other datapath.Destination) bool { return other.Addr == d.Addr }) {
-				return 0
-			}
 		}
 		return open[datapath.Count{Listener: l, Destination: d.Addr}]
 	}
+}
+
+// countedByTwin reports whether connections to an endpoint that is behind a listener for everybody and one for the inside are the other one's:
+// conntrack does not tell through which they came, so they count once, where the endpoint has the greater weight, else for everybody.
+func countedByTwin(s datapath.State, l datapath.Listener, d datapath.Destination) bool {
+	if l.Tunnelled {
+		return false
+	}
+	twin := l
+	twin.Inside = !l.Inside
+	v, _ := s.Server(twin)
+	i, both := slices.BinarySearchFunc(v.Destinations, d.Addr, func(other datapath.Destination, a netip.AddrPort) int { return other.Addr.Compare(a) })
+	return both && (v.Destinations[i].Weight > d.Weight || l.Inside && v.Destinations[i].Weight == d.Weight)
 }

@@ -185,4 +185,46 @@ func TestDifferencesNameWhatTheKernelLacks(t *testing.T) {
 	if got := differences(want, want); got != nil {
 		t.Errorf("differences of what is equal: %q", got)
 	}
+	spare := one // IPVS is not given an endpoint that gets no connections
+	spare.Destinations = []datapath.Destination{{Addr: netip.MustParseAddrPort("10.0.0.1:80")}}
+	if got := differences(datapath.State{Servers: []*datapath.VirtualServer{&spare}}, datapath.State{Servers: []*datapath.VirtualServer{&one}}); got != nil {
+		t.Errorf("differences by an endpoint without weight: %q", got)
+	}
+}
+
+// TestConnectionsCountOnce: conntrack does not tell whether they came through the listener for everybody or that for the inside.
+func TestConnectionsCountOnce(t *testing.T) {
+	addr := netip.MustParseAddrPort("10.0.0.1:80")
+	for _, tc := range []struct {
+		name            string
+		outside, inside int  // weights; -1 = the endpoint is not behind it
+		at              bool // inside
+	}{
+		{"both", 1, 1, false},
+		{"an endpoint elsewhere, with policy Local", 0, 1, true},
+		{"inside only", -1, 1, true},
+		{"outside only", 1, -1, false},
+		{"none any more", 0, 0, false},
+	} {
+		s, at := datapath.State{}, map[bool]int{}
+		for inside, weight := range map[bool]int{false: tc.outside, true: tc.inside} {
+			l := datapath.Listener{Addr: netip.MustParseAddrPort("192.0.2.1:80"), Protocol: lb.TCP, Inside: inside}
+			v := &datapath.VirtualServer{Listener: l}
+			if weight >= 0 {
+				v.Destinations = []datapath.Destination{{Addr: addr, Weight: weight}}
+			}
+			s.Servers = append(s.Servers, v)
+		}
+		slices.SortFunc(s.Servers, func(a, b *datapath.VirtualServer) int { return a.Listener.Compare(b.Listener) })
+		for _, v := range s.Servers {
+			for _, d := range v.Destinations {
+				if !countedByTwin(s, v.Listener, d) {
+					at[v.Inside]++
+				}
+			}
+		}
+		if at[tc.at] != 1 || at[!tc.at] != 0 {
+			t.Errorf("%s: counts %d times for everybody, %d inside", tc.name, at[false], at[true])
+		}
+	}
 }
