@@ -22,6 +22,7 @@ func Desired(s lb.Snapshot) State { return new(Decider).Desired(s) }
 type Decider struct {
 	frame            frame
 	services, others []lb.Service // that served is about
+	addrs            []netip.Addr // of the node, that the frame was made with
 	served           []served     // sorted by key
 	endpoints        lb.Endpoints // of those
 	claims           []*VirtualServer
@@ -46,9 +47,15 @@ func (d *Decider) Desired(s lb.Snapshot) State {
 		return State{}
 	}
 	f := newFrame(s)
+	same := d.done && alias(d.services, s.Services) && alias(d.others, s.Others)
+	if same && slices.Equal(d.addrs, s.Addrs) && d.frame.sameNodePorts(f) {
+		f.nodePorts = d.frame.nodePorts
+	} else {
+		f.nodePorts, d.addrs = f.whereNodePortsAre(s), slices.Clone(s.Addrs)
+	}
 	fresh := !d.done || !d.frame.equal(f)
 	var c change
-	if !fresh && alias(d.services, s.Services) && alias(d.others, s.Others) {
+	if !fresh && same {
 		d.reconsider(f, s.Endpoints, &c)
 	} else {
 		d.decide(f, s, fresh, &c)
@@ -187,8 +194,7 @@ func (d *Decider) assemble(c change, fresh bool) {
 	for i := range d.served {
 		out.Refused = append(out.Refused, d.served[i].result.refused...)
 	}
-	out.Refused = append(out.Refused, lost...)
-	slices.SortStableFunc(out.Refused, func(a, b Refused) int { return a.Service.Compare(b.Service) })
+	out.Refused = JoinRefused(out.Refused, lost)
 	d.last = out
 }
 

@@ -17,7 +17,7 @@ type frame struct {
 	down      map[lb.NodeName]bool
 	nodes     map[netip.Addr]bool // addresses of nodes, which are never taken as a whole (S47)
 	own       []netip.Addr        // those of this node by its Node object
-	nodePorts []netip.Addr        // addresses of this node that node ports listen on
+	nodePorts []netip.Addr        // addresses of this node that node ports listen on; whereNodePortsAre looks at every Service for them
 	pools     []lb.Pool           // those that say how their Services are forwarded to, without the rest of what they say
 	noTunnel  map[lb.NodeName]lb.Refusal
 }
@@ -36,9 +36,6 @@ func newFrame(s lb.Snapshot) frame {
 		}
 	}
 	f.pods = detector(s.Forwarding.Pods, self)
-	if s.Forwarding.Full {
-		f.nodePorts = f.whereNodePortsAre(s)
-	}
 	return f
 }
 
@@ -47,6 +44,12 @@ func (f frame) equal(g frame) bool {
 	return f.self == g.self && f.zone == g.zone && f.pods.Equal(g.pods) && maps.Equal(f.down, g.down) && maps.Equal(f.nodes, g.nodes) &&
 		slices.Equal(f.own, g.own) && slices.Equal(f.nodePorts, g.nodePorts) && f.rules.Full == g.rules.Full && f.rules.MasqueradeAll == g.rules.MasqueradeAll &&
 		f.rules.Method == g.rules.Method && maps.Equal(f.noTunnel, g.noTunnel) && slices.EqualFunc(f.pools, g.pools, samePool)
+}
+
+// sameNodePorts reports whether node ports are at the same addresses with g, if Services and the node's addresses are the same.
+func (f frame) sameNodePorts(g frame) bool {
+	return f.rules.Full == g.rules.Full && f.rules.NodePortsPrimary == g.rules.NodePortsPrimary && slices.Equal(f.rules.NodePorts, g.rules.NodePorts) &&
+		slices.Equal(f.own, g.own) && maps.Equal(f.nodes, g.nodes)
 }
 
 func samePool(a, b lb.Pool) bool {
@@ -80,8 +83,11 @@ func detector(p lb.PodDetection, self lb.Node) Detector {
 	return d
 }
 
-// whereNodePortsAre returns the addresses of this node that node ports listen on, sorted (S40).
+// whereNodePortsAre returns the addresses of this node that node ports listen on, sorted (S40); none where somebody else serves them.
 func (f frame) whereNodePortsAre(s lb.Snapshot) []netip.Addr {
+	if !f.rules.Full {
+		return nil
+	}
 	addrs := s.Addrs
 	if f.rules.NodePortsPrimary {
 		addrs = f.own
@@ -121,7 +127,7 @@ func NodePortsOnly(s lb.Snapshot) []netip.Addr {
 		return nil
 	}
 	f := newFrame(s)
-	return slices.DeleteFunc(f.nodePorts, func(a netip.Addr) bool {
+	return slices.DeleteFunc(f.whereNodePortsAre(s), func(a netip.Addr) bool {
 		return !f.rules.NodePortsPrimary && !slices.ContainsFunc(f.rules.NodePorts, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() })
 	})
 }

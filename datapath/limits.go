@@ -28,6 +28,13 @@ type Refused struct {
 // String returns "namespace/name: Reason: message".
 func (r Refused) String() string { return r.Service.String() + ": " + r.Refusal.String() }
 
+// JoinRefused returns what is in any of the lists, by Service; those of one Service stay in their order.
+func JoinRefused(lists ...[]Refused) []Refused {
+	all := slices.Concat(lists...)
+	slices.SortStableFunc(all, func(a, b Refused) int { return a.Service.Compare(b.Service) })
+	return all
+}
+
 func refused(svc lb.ServiceKey, reason lb.Reason, format string, args ...any) Refused {
 	return Refused{svc, lb.Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}}
 }

@@ -178,8 +178,7 @@ func (e *Engine) reached(f failures) datapath.State {
 	out.Servers, out.Peers, out.MTU = withTunnelled(out.Servers, e.guarded.Servers), e.guarded.Peers, e.guarded.MTU
 	out.Onward = e.guarded.Onward
 	out = out.Lacking(slices.Collect(maps.Keys(f.at)), slices.Concat(f.unguarded, f.rejected))
-	out.Refused = append(out.Refused, e.replaced()...)
-	slices.SortStableFunc(out.Refused, func(a, b datapath.Refused) int { return a.Service.Compare(b.Service) })
+	out.Refused = datapath.JoinRefused(out.Refused, e.replaced())
 	return out
 }
 

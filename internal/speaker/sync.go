@@ -81,12 +81,11 @@ func besides(all []datapath.Refused, facts map[lb.ServiceKey]lb.Refusal) []datap
 	if len(facts) == 0 {
 		return all
 	}
-	all = slices.Clone(all)
+	more := make([]datapath.Refused, 0, len(facts))
 	for key, refusal := range facts {
-		all = append(all, datapath.Refused{Service: key, Refusal: refusal})
+		more = append(more, datapath.Refused{Service: key, Refusal: refusal})
 	}
-	slices.SortStableFunc(all, func(a, b datapath.Refused) int { return a.Service.Compare(b.Service) })
-	return all
+	return datapath.JoinRefused(all, more)
 }
 
 // since returns when what this step has made of the facts was first heard of.
