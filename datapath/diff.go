@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -204,5 +205,32 @@ func (d *diff) retire(server VirtualServer, h Destination, deadline, now time.Ti
 	case h.Weight > 0 || h.Until.IsZero() != deadline.IsZero():
 		h.Weight, h.Until = 0, deadline
 		d.destsLower = append(d.destsLower, Op{EditDestination, netip.Addr{}, server, h})
+	}
+}
+
+// Pairs goes through two lists of servers, which are sorted, by listener: those of both lists come together, beside others is nil.
+func Pairs(a, b []*VirtualServer) iter.Seq2[*VirtualServer, *VirtualServer] {
+	return func(yield func(x, y *VirtualServer) bool) {
+		for len(a)+len(b) > 0 {
+			var x, y *VirtualServer
+			order := 0
+			switch {
+			case len(a) == 0:
+				order = 1
+			case len(b) == 0:
+				order = -1
+			case a[0] != b[0]:
+				order = a[0].Listener.Compare(b[0].Listener)
+			}
+			if order <= 0 {
+				x, a = a[0], a[1:]
+			}
+			if order >= 0 {
+				y, b = b[0], b[1:]
+			}
+			if !yield(x, y) {
+				return
+			}
+		}
 	}
 }

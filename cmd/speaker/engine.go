@@ -48,22 +48,16 @@ const keepEvery = 30 * time.Second
 // keepSettings raises kernel settings again that somebody has lowered, until ctx is done: without ip_forward no packet reaches a pod, and
 // without arp_ignore every node answers for every address.
 func keepSettings(ctx context.Context, procSys string, settings []link.Sysctl, log *slog.Logger) {
-	again := time.NewTicker(keepEvery)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-again.C:
-			raised, err := link.Raise(procSys, settings...)
-			for _, s := range raised {
-				log.Warn("somebody lowered a kernel setting, raised again; look for it in /etc/sysctl.conf and /etc/sysctl.d", "setting", s.String())
-			}
-			if err != nil {
-				log.Warn("kernel settings not raised again", "err", err)
-			}
+	every(ctx, keepEvery, func() (done bool) {
+		raised, err := link.Raise(procSys, settings...)
+		for _, s := range raised {
+			log.Warn("somebody lowered a kernel setting, raised again; look for it in /etc/sysctl.conf and /etc/sysctl.d", "setting", s.String())
 		}
-	}
+		if err != nil {
+			log.Warn("kernel settings not raised again", "err", err)
+		}
+		return false
+	})
 }
 
 // removeEvery is how often what could not be removed is tried again.
@@ -84,14 +78,19 @@ func removeLeft(ctx context.Context, remove func(context.Context) (left []string
 
 // removeLater is for what could not be removed at once.
 func removeLater(ctx context.Context, remove func(context.Context) (left []string, err error), log *slog.Logger) {
-	again := time.NewTicker(removeEvery)
+	every(ctx, removeEvery, func() (done bool) { return removeLeft(ctx, remove, log) })
+}
+
+// every calls do at each interval from now on, until it is done or ctx is.
+func every(ctx context.Context, interval time.Duration, do func() (done bool)) {
+	again := time.NewTicker(interval)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again.C:
-			if removeLeft(ctx, remove, log) {
+			if do() {
 				return
 			}
 		}

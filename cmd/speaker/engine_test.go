@@ -63,7 +63,7 @@ func TestSettingsAreKept(t *testing.T) {
 			if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(keepEvery + time.Second)
+			time.Sleep(keepEvery + time.Second) // of the bubble's time
 			if now, err := os.ReadFile(path); err != nil || string(now) != strings.Replace(value, "0", "1", 1) {
 				t.Errorf("%s became %s, %v", value, now, err)
 			}

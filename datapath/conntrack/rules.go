@@ -55,30 +55,15 @@ func (r rules) after(have, want datapath.State) rules {
 }
 
 // differing returns the listeners that are new, gone, or of UDP and not the same, their endpoints still to be filled in.
-func differing(h, w []*datapath.VirtualServer) map[datapath.Listener]endpoints {
+func differing(have, want []*datapath.VirtualServer) map[datapath.Listener]endpoints {
 	out := map[datapath.Listener]endpoints{}
-	for len(h) > 0 || len(w) > 0 {
-		order := 0
+	for h, w := range datapath.Pairs(have, want) {
 		switch {
-		case len(h) == 0:
-			order = 1
-		case len(w) == 0:
-			order = -1
-		default:
-			order = h[0].Listener.Compare(w[0].Listener)
-		}
-		switch {
-		case order < 0 && (h[0].Protocol == lb.UDP || h[0].Listener == h[0].ForEverybody()):
-			out[h[0].Listener.ForEverybody()] = endpoints{}
-		case order < 0: // its connections go on
-		case order > 0, w[0].Protocol == lb.UDP && !h[0].Equal(w[0]):
-			out[w[0].Listener.ForEverybody()] = endpoints{}
-		}
-		if order <= 0 {
-			h = h[1:]
-		}
-		if order >= 0 {
-			w = w[1:]
+		case w == nil && (h.Protocol == lb.UDP || h.Listener == h.ForEverybody()):
+			out[h.Listener.ForEverybody()] = endpoints{}
+		case w == nil: // its connections go on
+		case h == nil, w.Protocol == lb.UDP && !h.Equal(w):
+			out[w.Listener.ForEverybody()] = endpoints{}
 		}
 	}
 	return out

@@ -310,7 +310,7 @@ func TestOneOpenAtATime(t *testing.T) {
 	const vip, a = "192.0.2.200:53", "10.0.0.1:53"
 	k := newTable(flow(lb.UDP, vip, a))
 	k.refuse = func(bool) error {
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // so that readers, were there several, would meet
 		return nil
 	}
 	f := &Flows{kernel: k}

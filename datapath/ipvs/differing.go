@@ -5,32 +5,15 @@ import "github.com/fairlead-lb/fairlead/datapath"
 // differing returns the servers of two sorted lists of which IPVS does not hold what it is to be given, and those that have a destination to
 // retire or are out of order.
 func differing(have, want []*datapath.VirtualServer) (from, to []*datapath.VirtualServer) {
-	for len(have) > 0 || len(want) > 0 {
-		if len(have) > 0 && len(want) > 0 && have[0] == want[0] { // nearly all where share can, as where endpoints elsewhere are used too
-			have, want = have[1:], want[1:]
+	for h, w := range datapath.Pairs(have, want) {
+		if h == w || h != nil && w != nil && h.Holds(w) && h.InOrder() && !retiring(h) {
 			continue
 		}
-		order := 0
-		switch {
-		case len(have) == 0:
-			order = 1
-		case len(want) == 0:
-			order = -1
-		default:
-			order = have[0].Listener.Compare(want[0].Listener)
+		if h != nil {
+			from = append(from, h)
 		}
-		same := order == 0 && have[0].Holds(want[0]) && have[0].InOrder() && !retiring(have[0])
-		if order <= 0 {
-			if !same {
-				from = append(from, have[0])
-			}
-			have = have[1:]
-		}
-		if order >= 0 {
-			if !same {
-				to = append(to, want[0])
-			}
-			want = want[1:]
+		if w != nil {
+			to = append(to, w)
 		}
 	}
 	return from, to

@@ -99,16 +99,16 @@ func (f family) onwardTable(o datapath.Onward, w datapath.Way) chain {
 	add(not(ifStray()), back())
 	add(unmark())
 	if w.Next != (datapath.Hop{}) {
-		add(ifNews(), rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpGt, Register: reg(0), Data: []byte{1}}}, limit(strayLimit), sendTo(w.Next), drop())
+		add(ifNews(), rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpGt, Register: reg(0), Data: []byte{1}}}, limit(strayLimit, false), sendTo(w.Next), drop())
 	}
 	add(ifNews(), drop())
 	add(ifState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), back())
 	if o.News {
-		add(ifFirst(), limit(newsLimit), asNews(sendTo(w.First)))
+		add(ifFirst(), limit(newsLimit, false), asNews(sendTo(w.First)))
 	}
 	add(ifFirst(), back())
 	add(rule{f.loadTTL(0), &expr.Cmp{Op: expr.CmpOpLt, Register: reg(0), Data: []byte{2}}}, drop())
-	add(beyond(strayLimit), drop())
+	add(limit(strayLimit, true), drop())
 	switch {
 	case w.Next != (datapath.Hop{}):
 		add(ifFromPeer(), count(), sendTo(w.Next), drop())
@@ -132,14 +132,9 @@ func unmark() rule {
 // count is for [Table.HandedOn], and for whoever lists the table.
 func count() rule { return rule{&expr.Counter{}} }
 
-// limit goes on for so many packets a second.
-func limit(packets uint32) rule {
-	return rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(packets), Unit: expr.LimitTimeSecond, Burst: packets}}
-}
-
-// beyond goes on for those that are more.
-func beyond(packets uint32) rule {
-	return rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(packets), Unit: expr.LimitTimeSecond, Burst: packets, Over: true}}
+// limit goes on for so many packets a second, or for those over that.
+func limit(packets uint32, over bool) rule {
+	return rule{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(packets), Unit: expr.LimitTimeSecond, Burst: packets, Over: over}}
 }
 
 // sendTo sends a copy to a node.
